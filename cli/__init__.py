@@ -1,0 +1,1 @@
+"""The `mlpk` command: parse, call the library, print. Nothing in `mlpkernels` imports it."""

@@ -1,0 +1,74 @@
+"""Settings files: `config.toml` of a run folder, `--config FILE.toml`, `--print-config`."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from mlpkernels import __version__
+
+from .errors import OptionError, os_error_text
+from .settings import FIELDS, Settings, from_mapping
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The checked values in a settings file, by option name. OptionError names what is wrong with it."""
+    import tomllib
+
+    try:
+        values = tomllib.loads(path.read_bytes().decode())
+    except OSError as error:
+        raise OptionError("--config", str(path), os_error_text(error).removeprefix(f"{path}: ")) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise OptionError("--config", str(path), f"not a TOML file: {error}") from None
+    return from_mapping(values, str(path))
+
+
+def to_toml(settings: Settings, *, with_out: bool) -> str:
+    """All settings as TOML, in sections that are comments: every key is at the top, named as its option.
+
+    `with_out` is for --print-config; a run folder's file leaves `out` away, because --config repeats the run
+    and two runs never share a folder.
+    """
+    lines = [f"# Settings of mlpk train, mlpkernels {__version__}; the run again: mlpk train --config THIS-FILE"]
+    section = None
+    for name, field in FIELDS.items():
+        if name == "out" and not with_out:
+            continue
+        if field.metadata["section"] != section:
+            section = field.metadata["section"]
+            lines += ["", f"# {section}"]
+        lines.append(f"{name} = {_toml(getattr(settings, field.name))}")
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    """A TOML value. Written here because tomli-w puts each width of `hidden` on a line of its own."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, str):
+        # JSON's escapes are TOML's, but for DEL, which JSON leaves as it is.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return repr(value)
+
+
+def differences(stored: Settings, given: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Option name -> (stored, given) where a given value is not the stored one."""
+    before = {name: getattr(stored, field.name) for name, field in FIELDS.items()}
+    return {name: (before[name], value) for name, value in given.items() if before[name] != value}
+
+
+def merged(stored: Settings, given: dict[str, Any]) -> Settings:
+    """`stored` with the given values in place."""
+    return dataclasses.replace(stored, **{FIELDS[name].name: value for name, value in given.items()})
+
+
+def shown(value: Any) -> str:
+    """A setting's value as people type it."""
+    if isinstance(value, tuple):
+        return ",".join(map(str, value)) or "none"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return f"{value:g}" if isinstance(value, float) else str(value) or '""'

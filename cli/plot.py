@@ -1,0 +1,54 @@
+"""`mlpk plot`: draw the figures of a run."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .command import Command, setting_option
+from .errors import OptionError
+from .parsing import AUTO
+
+
+@click.command(
+    "plot",
+    cls=Command,
+    short_help="Draw a run's figures.",
+    examples=[
+        ("mlpk plot", "the figures of the newest run, into its folder"),
+        ("mlpk plot runs/NAME --output figures", "of another run, into another folder"),
+    ],
+)
+@click.argument("run", required=False, metavar="[RUN]")
+@click.option("--output", metavar="DIR", help="The folder for the figures. [default: RUN/plots]")
+@setting_option("data-dir", "Options")
+@setting_option("offline", "Options")
+@setting_option("backend", "Options")
+@setting_option("threads", "Options")
+def command(run: str | None, output: str | None, backend: str | None, threads: Any, **options: Any) -> None:
+    """Draw loss and accuracy by epoch, confusion matrix, worst mistakes, first layer and samples of the data.
+
+    RUN is a run folder or its name in runs/; without it the newest run is taken.
+    """
+    from mlpkernels import plots
+
+    from . import report, runs, trained
+    from .data import load
+    from .evaluate import conformed
+
+    path = runs.newest() if run is None else runs.find(run)
+    if path is None or not path.is_dir():
+        raise OptionError(str(run), None, "no run folder; the folder of an earlier mlpk train was wanted")
+    found = trained.load(path)
+    assert found.settings is not None
+    given = {name: value for name, value in options.items() if value is not None}
+    history = plots.read_history(path / runs.HISTORY)
+    data = load(dataclasses.replace(found.settings, **given))
+    dataset = conformed(found, data.dataset)
+    assert dataset.test is not None
+    count = None if threads in (None, AUTO) else threads
+    measured = report.measure(found.network, dataset.test, backend or "cpu", count)
+    folder = Path(output) if output is not None else path / runs.PLOTS
+    for figure in report.draw(folder, found.network, dataset, dataset.test, measured, history):
+        click.echo(str(figure))

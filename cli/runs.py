@@ -1,0 +1,187 @@
+"""Run folders: made for one writer at a time, found by name, left without half-written files."""
+
+import datetime
+import errno
+import fcntl
+import os
+import re
+import shutil
+import socket
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from mlpkernels.errors import MlpkError
+
+PARENT = Path("runs")
+CONFIG, HISTORY, MODEL = "config.toml", "history.csv", "model.safetensors"
+CHECKPOINT, METRICS, PLOTS, LOCK = "checkpoint.safetensors", "metrics.json", "plots", ".lock"
+
+
+def is_run(path: Path) -> bool:
+    """Whether `path` is a run folder."""
+    return (path / CONFIG).is_file()
+
+
+def newest(parent: Path = PARENT) -> Path:
+    """The run written to last, of those in `parent` that have a model. MlpkError where there is none."""
+    runs = [folder for folder in parent.glob("*") if is_run(folder) and (folder / MODEL).is_file()]
+    if not runs:
+        raise MlpkError(f"no run in {parent}/ here: train one with mlpk train, or name a run folder")
+    return max(
+        runs,
+        key=lambda run: ((run / HISTORY).stat().st_mtime_ns if (run / HISTORY).exists() else 0, run.name),
+    )
+
+
+def find(name: str) -> Path | None:
+    """The run folder or model file that `name` means: a path, or a run's name in `runs/`; None if neither."""
+    for path in (Path(name).expanduser(), PARENT / name):
+        if is_run(path) or (path.is_file() and path.suffix == ".safetensors"):
+            return path
+    return None
+
+
+def model_file(run: Path) -> Path:
+    """The model of a run folder, or the model file itself. MlpkError where the run has none yet."""
+    path = run / MODEL if run.is_dir() else run
+    if not path.is_file():
+        raise MlpkError(f"{run}: no {MODEL} in it; its training has not finished an epoch")
+    return path
+
+
+class RunFolder:
+    """A run folder that this process alone writes to, until `close`."""
+
+    def __init__(self, path: Path, lock: int, *, fresh: bool, made: Sequence[Path] = ()) -> None:
+        self.path = path
+        self.fresh = fresh
+        self._lock = lock
+        self._made = list(made)
+
+    @classmethod
+    def create(cls, out: str, data_name: str) -> "RunFolder":
+        """A new run folder: `out`, which must not exist or be empty, or runs/NAME-DATE-TIME."""
+        if out:
+            path = Path(out)
+            made = _make(path)
+            try:
+                lock = _take_lock(path)
+            except BaseException:
+                _remove_empty(made)
+                raise
+            if any(entry.name != LOCK for entry in path.iterdir()):
+                _release(path, lock)
+                raise MlpkError(
+                    f"{out}: the folder is not empty; name another with --out, or continue it with --resume"
+                )
+            return cls(path, lock, fresh=True, made=made)
+        word = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(data_name).stem if "/" in data_name else data_name).strip("-.")
+        stem = f"{word or 'run'}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+        parents = _make(PARENT)
+        for suffix in ("", *(f"-{n}" for n in range(2, 1000))):
+            path = PARENT / (stem + suffix)
+            try:
+                path.mkdir()
+            except FileExistsError:
+                continue
+            except OSError:
+                _remove_empty(parents)
+                raise
+            return cls(path, _take_lock(path), fresh=True, made=[*parents, path])
+        raise MlpkError(f"{PARENT / stem}: the folder and 998 like it exist; name another with --out")
+
+    @classmethod
+    def reopen(cls, path: Path) -> "RunFolder":
+        """An existing run folder, to go on in it. MlpkError if another process is writing to it."""
+        return cls(path, _take_lock(path), fresh=False)
+
+    def __truediv__(self, name: str) -> Path:
+        return self.path / name
+
+    def close(self, *, keep: bool = True) -> None:
+        """Let others write; with keep=False a fresh folder goes again, with the parents made for it."""
+        if keep or not self.fresh:
+            _release(self.path, self._lock)
+            return
+        for entry in self.path.iterdir():
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        os.close(self._lock)
+        _remove_empty(self._made)
+
+
+def _make(path: Path) -> list[Path]:
+    """Make a folder and its missing parents; returns those that were made, the outermost first."""
+    made: list[Path] = []
+    try:
+        for folder in reversed([path, *path.parents]):
+            if not folder.is_dir():
+                try:
+                    folder.mkdir()
+                except FileExistsError:
+                    if not folder.is_dir():
+                        raise
+                else:
+                    made.append(folder)
+    except OSError:
+        _remove_empty(made)
+        raise
+    return made
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    for folder in reversed(folders):
+        try:
+            folder.rmdir()
+        except OSError:  # another run has moved in meanwhile: it stays
+            return
+
+
+def _take_lock(folder: Path) -> int:
+    """Lock a folder for this process; the system lets go of it however the process ends."""
+    path = folder / LOCK
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The holder before may have removed the file between our open and our lock.
+            if os.path.exists(path) and os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                os.truncate(descriptor, 0)
+                os.write(descriptor, f"{os.getpid()} on {socket.gethostname()}\n".encode())
+                return descriptor
+        except BlockingIOError:
+            owner = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "unknown"
+            os.close(descriptor)
+            raise MlpkError(f"{folder}: another mlpk train writes to it now (process {owner})") from None
+        except OSError as error:
+            if error.errno in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+                return descriptor  # a file system without locks, as some of clusters
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _release(folder: Path, lock: int) -> None:
+    (folder / LOCK).unlink(missing_ok=True)
+    os.close(lock)
+
+
+def history_line(values: Iterable[Any]) -> str:
+    """One line of history.csv: numbers in full precision, nothing where a column does not apply."""
+    return ",".join("" if value is None else repr(value) for value in values) + "\n"
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add one line in one write: a reader never sees half of it, and a full disk leaves none of it."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    try:
+        size = os.fstat(descriptor).st_size
+        data = line.encode()
+        try:
+            if os.write(descriptor, data) < len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            os.ftruncate(descriptor, size)
+            raise OSError(error.errno, error.strerror, str(path)) from None
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,272 @@
+"""One training in its run folder: started or resumed, recorded, stopped without loss, summed up."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mlpkernels.errors import MlpkError
+
+from . import config, report, runs, tables
+from .data import Data
+from .errors import OptionError
+from .interrupts import Deferred, Interrupted
+from .parsing import AUTO, parse_pairs
+from .progress import EpochLines, compiling_notice, display
+from .runs import RunFolder
+from .settings import Settings
+from .summary import LABEL_WIDTH, Summary
+
+if TYPE_CHECKING:
+    from mlpkernels import EpochResult, Network, TrainingState
+
+_CHECKPOINT_SECONDS = 1.0  # without --checkpoint-every, how long a checkpoint is young enough
+
+
+def make_network(settings: Settings, data: Data) -> Network:
+    """The untrained network of these settings for these data, its scaling fitted on the training part."""
+    from mlpkernels import Dense, Network, Scaling
+
+    dataset = data.dataset
+    layers = [Dense(width, activation="relu") for width in settings.hidden]
+    scaling = Scaling.fit(settings.scale, data.train.x, dataset.full_scale, dataset.images)
+    return Network(
+        [*layers, Dense(len(dataset.classes))], dataset.shape, classes=dataset.classes, dtype=settings.dtype,
+        init=settings.init, seed=settings.seed, scaling=scaling,
+    )  # fmt: skip
+
+
+def class_weight(settings: Settings, classes: tuple[int | str, ...]) -> str | dict[Any, float] | None:
+    """--class-weight as `fit` takes it; OptionError for a class that the data do not have."""
+    if settings.class_weight in ("none", "balanced"):
+        return None if settings.class_weight == "none" else "balanced"
+    labels = {str(label): label for label in classes}
+    pairs = parse_pairs(settings.class_weight) or {}
+    for name in pairs:
+        if name not in labels:
+            raise OptionError(
+                "--class-weight",
+                settings.class_weight,
+                f"no class {name}; the classes are {', '.join(labels)}",
+            )
+    return {labels[name]: weight for name, weight in pairs.items()}
+
+
+@dataclasses.dataclass
+class Session:
+    """A training under way; `fit` keeps `state`, and `saved` tells whether a checkpoint was written."""
+
+    folder: RunFolder
+    settings: Settings
+    data: Data
+    network: Network
+    state: TrainingState
+    saved: bool = False
+    saved_at: float = 0.0
+    ready_seconds: float = 0.0
+
+    @property
+    def path(self) -> Path:
+        return self.folder.path
+
+    @property
+    def quoted(self) -> str:
+        """The run folder as a shell takes it."""
+        return shlex.quote(str(self.path))
+
+    @property
+    def threads(self) -> int | None:
+        return None if self.settings.threads == AUTO else self.settings.threads
+
+    def say(self, text: str) -> None:
+        """Print a line, unless --quiet."""
+        if not self.settings.quiet:
+            click.echo(text)
+
+    # ---- the whole
+
+    def run(self) -> None:
+        """Train to the end, measure, draw. A fresh folder in which nothing was reached is removed again."""
+        import numpy
+
+        try:
+            # NumPy's warnings of overflow would only announce what DivergenceError says by name.
+            with numpy.errstate(over="ignore", invalid="ignore"):
+                self._describe()
+                self._record_settings()
+                self._ready()
+                self._train()
+                self._finish()
+        except Interrupted as error:
+            error.message = error.message or self._stopped()
+            raise
+        finally:
+            self.folder.close(keep=self.saved)
+
+    def _describe(self) -> None:
+        settings, network = self.settings, self.network
+        widths = " → ".join(map(str, [network.inputs, *(layer.outputs for layer in network.layers)]))
+        threads = "" if self.threads is None else f", {self.threads} threads"
+        self.say(f"{self.data.dataset.name}: {self.data.describe()}")
+        self.say(f"network {widths}, {tables.count(network.parameter_count)} parameters, {settings.dtype}")
+        self.say(
+            f"{settings.optimizer} {settings.learning_rate:g}, batch {settings.batch_size}, "
+            f"{settings.epochs} epochs, {settings.backend} kernels{threads}"
+        )
+
+    def _record_settings(self) -> None:
+        from mlpkernels.files import write_atomic
+
+        write_atomic(self.folder / runs.CONFIG, config.to_toml(self.settings, with_out=False).encode())
+        columns = [field.name for field in dataclasses.fields(_result_type()) if field.name != "best"]
+        lines = [",".join(columns) + "\n", *(self._line(result) for result in self.state.history)]
+        write_atomic(self.folder / runs.HISTORY, "".join(lines).encode())
+
+    def _ready(self) -> None:
+        """Load or compile the kernels by a small training of a copy, so that no epoch waits for them."""
+        from mlpkernels import fit
+        from mlpkernels.datasets import Part
+
+        began = time.perf_counter()
+        rows = len(self.data.train) if self.settings.batch_size == "full" else self.settings.batch_size
+        few = Part(self.data.train.x[:rows], self.data.train.y[:rows])
+        with compiling_notice(quiet=self.settings.quiet):
+            list(fit(
+                self.network.copy(), few, test=few, epochs=1, batch_size=rows,
+                threads=self.threads, backend=self.settings.backend,
+            ))  # fmt: skip
+            self.network.predict_proba(few.x[:1], threads=self.threads, backend=self.settings.backend)
+        self.ready_seconds = time.perf_counter() - began
+        self.say(f"kernels ready in {tables.seconds(self.ready_seconds)}")
+
+    # ---- training
+
+    def _optimizer(self) -> Any:
+        from mlpkernels import optimizers
+
+        settings = self.settings
+        options = {"learning_rate": settings.learning_rate, "weight_decay": settings.weight_decay}
+        if settings.optimizer == "sgd":
+            options |= {"momentum": settings.momentum, "nesterov": settings.nesterov}
+        return optimizers.optimizer(settings.optimizer, **options)
+
+    def _epochs(self, on_progress: Any) -> Any:
+        from mlpkernels import fit, schedules
+
+        settings, data = self.settings, self.data
+        try:
+            return fit(
+                self.network, data.train, validation=data.validation, test=data.test, epochs=settings.epochs,
+                batch_size=settings.batch_size, optimizer=self._optimizer(),
+                schedule=schedules.schedule(settings.schedule), seed=settings.seed,
+                class_weight=class_weight(settings, data.dataset.classes),
+                early_stopping=settings.early_stopping or None, clip_norm=settings.clip_norm or None,
+                eval_train=settings.eval_train, threads=self.threads, backend=settings.backend,
+                state=self.state, on_progress=on_progress,
+            )  # fmt: skip
+        except ValueError as error:  # single settings are checked already; these do not go together
+            raise MlpkError(str(error)) from error
+
+    def _train(self) -> None:
+        lines = EpochLines(
+            self.settings.epochs, validation=self.data.validation is not None, test=True, unit=self.data.unit
+        )
+        with Deferred() as stop:
+            try:
+                with display(lines, self.data.unit, quiet=self.settings.quiet) as shown:
+
+                    def on_progress(progress: Any) -> None:
+                        shown.update(progress)
+                        stop.check()
+
+                    for result in self._epochs(on_progress):
+                        self._record(result)
+                        shown.epoch(result)
+                        stop.check()
+            except (Interrupted, BrokenPipeError) as error:
+                if isinstance(error, Interrupted) and error.message:
+                    raise  # the second signal: at once
+                self._save()
+                raise
+            self._save()
+            stop.check()
+
+    def _stopped(self) -> str:
+        """What to say to someone who stopped this training."""
+        if not self.saved and self.folder.fresh:
+            return "stopped before the first step; nothing was kept"
+        epoch, step = self.state.epoch, self.state.step
+        where = f"in epoch {epoch + 1} at step {step} of {self.state.steps}" if step else f"after epoch {epoch}"
+        return f"stopped {where}; go on with: mlpk train --resume {self.quoted}"
+
+    def _record(self, result: EpochResult) -> None:
+        runs.append_line(self.folder / runs.HISTORY, self._line(result))
+        every = self.settings.checkpoint_every
+        young = time.perf_counter() - self.saved_at < _CHECKPOINT_SECONDS
+        if not self.saved or (not young if every == AUTO else result.epoch % every == 0):
+            self._save()
+
+    @staticmethod
+    def _line(result: EpochResult) -> str:
+        values = dataclasses.asdict(result)
+        values.pop("best")
+        return runs.history_line(values.values())
+
+    def _save(self) -> None:
+        """Write the model and the checkpoint, each whole or not at all."""
+        from mlpkernels import save_checkpoint
+
+        model, mark = self.network, self.state.mark
+        if self.settings.early_stopping and mark is not None and mark.best_params is not None:
+            model = self.network.copy()
+            model.params[...] = mark.best_params
+        model.save(self.folder / runs.MODEL)
+        dataset = self.data.dataset
+        extra = {
+            "full_scale": dataset.full_scale,
+            "feature_names": dataset.feature_names,
+            "data": dataset.name,
+        }
+        save_checkpoint(self.folder / runs.CHECKPOINT, self.network, self.state, extra)
+        self.saved, self.saved_at = True, time.perf_counter()
+
+    # ---- afterwards
+
+    def _finish(self) -> None:
+        from mlpkernels.files import write_atomic
+
+        measured = report.measure(self.network, self.data.test, self.settings.backend, self.threads)
+        state = self.state
+        summary = Summary(self.path, self.settings, self.data, measured, state.history, state.best_epoch)
+        metrics = {
+            **summary.metrics(),
+            "parameters": self.network.parameter_count,
+            "kernels_ready_seconds": self.ready_seconds,
+        }
+        write_atomic(self.folder / runs.METRICS, report.to_text(metrics).encode())
+        click.echo(summary.text())
+        if self.settings.plots:
+            self._draw(measured)
+        self.say(summary.what_next())
+
+    def _draw(self, measured: report.Measured) -> None:
+        began = time.perf_counter()
+        dataset, history = self.data.dataset, self.state.history
+        try:
+            report.draw(self.folder / runs.PLOTS, self.network, dataset, self.data.test, measured, history)
+        except Interrupted as error:
+            error.message = f"stopped while drawing; the run is complete, draw with: mlpk plot {self.quoted}"
+            raise
+        took = tables.seconds(time.perf_counter() - began)
+        self.say(f"  {'figures':{LABEL_WIDTH}}  {self.path / runs.PLOTS}   drawn in {took}")
+
+
+def _result_type() -> Any:
+    from mlpkernels import EpochResult
+
+    return EpochResult

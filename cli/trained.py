@@ -1,0 +1,88 @@
+"""A trained network found by the name of its run, with what its run tells about the data."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from . import config, runs
+from .errors import OptionError
+from .settings import BUNDLED, Settings, build
+
+if TYPE_CHECKING:
+    from mlpkernels import Network
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A network and its run folder (or model file); settings is None for a model file without a run.
+
+    full_scale and feature_names are the training data's, None where unknown.
+    """
+
+    path: Path
+    network: Network
+    settings: Settings | None
+    full_scale: float | None
+    feature_names: tuple[str, ...] | None
+
+
+def split_arguments(arguments: tuple[str, ...]) -> tuple[Path, tuple[str, ...]]:
+    """(run, the other arguments): the first names the run if it is one, else the newest run is meant."""
+    if arguments:
+        run = runs.find(arguments[0])
+        if run is not None:
+            return run, arguments[1:]
+        first = Path(arguments[0]).expanduser()
+        if not first.exists() and not first.suffix and arguments[0].lower() not in BUNDLED:
+            raise OptionError(arguments[0], None, "neither a run folder nor a file; without RUN the newest is taken")
+    return runs.newest(), arguments
+
+
+def load(path: Path) -> Trained:
+    """The network of a run folder or model file. ModelFileError where it is damaged."""
+    from mlpkernels import Network
+
+    network = Network.load(runs.model_file(path))
+    folder = path if path.is_dir() else path.parent
+    if not runs.is_run(folder):
+        return Trained(path, network, None, _full_scale_of(network), None)
+    extra = _extra(folder)
+    names = extra.get("feature_names")
+    settings = build(config.read(folder / runs.CONFIG))
+    full_scale = extra.get("full_scale", _full_scale_of(network))
+    return Trained(path, network, settings, full_scale, None if names is None else tuple(names))
+
+
+def _extra(folder: Path) -> dict[str, Any]:
+    """What the run's checkpoint tells about the data; nothing where a run was copied without it."""
+    from mlpkernels import load_checkpoint
+
+    if not (folder / runs.CHECKPOINT).is_file():
+        return {}
+    extra: dict[str, Any] = load_checkpoint(folder / runs.CHECKPOINT)[2]
+    return extra
+
+
+def _full_scale_of(network: Network) -> float | None:
+    """The pixel value that an images' scaling made 1, which is the full scale; None where it cannot tell."""
+    scaling = network.scaling
+    if scaling is None or len(network.shape) != 3 or not scaling.is_scalar:
+        return None
+    if scaling.kind == "unit":
+        return round(1 / float(scaling.factor), 6)
+    return round(2 / float(scaling.factor), 6) if scaling.kind == "symmetric" else None
+
+
+def write(text: str, output: str | None) -> None:
+    """Print a text, or write it to the file `output` whole or not at all."""
+    if output is None:
+        click.echo(text, nl=not text.endswith("\n"))
+        return
+    from mlpkernels.files import write_atomic
+
+    write_atomic(output, (text if text.endswith("\n") else text + "\n").encode())
+    click.echo(f"written to {output}", err=True)

@@ -1,0 +1,40 @@
+"""Small neural networks on compiled kernels. The public names, each imported when first used."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Dense": "layers",
+    "Network": "network",
+    "SGD": "optimizers",
+    "Adam": "optimizers",
+    "AdamW": "optimizers",
+    "Scaling": "scaling",
+    "TrainingState": "training",
+    "EpochResult": "training",
+    "fit": "training",
+    "load_checkpoint": "checkpoint",
+    "save_checkpoint": "checkpoint",
+}
+
+__all__ = [*_HOME, "__version__"]  # noqa: PLE0604
+
+if TYPE_CHECKING:
+    from .checkpoint import load_checkpoint, save_checkpoint
+    from .layers import Dense
+    from .network import Network
+    from .optimizers import SGD, Adam, AdamW
+    from .scaling import Scaling
+    from .training import EpochResult, TrainingState, fit
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

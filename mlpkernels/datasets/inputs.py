@@ -1,0 +1,143 @@
+"""Files to predict from, read as the model's training data was: pictures, CSV with or without labels, NPZ."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError
+from . import csvfile
+from .archive import Archive, as_rows
+from .conform import check_shape, described, rescaled
+from .images import is_image, read_images
+from .labels import listed
+from .part import check_finite, stored_rows
+from .table import is_pixels, pixel_values
+
+
+def read_inputs(
+    paths: Sequence[str | os.PathLike[str]],
+    shape: tuple[int, ...],
+    full_scale: float | None = None,
+    feature_names: Sequence[str] | None = None,
+    *,
+    invert: bool = False,
+    label_column: str | None = None,
+) -> tuple[NDArray[Any], list[str]]:
+    """(rows (N, D) on the training data's scale, a name for each row) of the files, in their order.
+
+    shape: the model's (C, H, W) or (D,); full_scale and feature_names: the training data's. Pictures must
+    have the model's size, become grey or RGB as shape says, and have names of files; rows of CSV and NPZ are
+    called file:1, file:2, ... A CSV may have a column of labels, which is left out: label_column, or the
+    first where there is one column more than the model takes. invert: full_scale - x, for dark on light.
+    uint8 where everything is, else floats. Raises DataError for unreadable files, other sizes or columns.
+    """
+    if invert and full_scale is None:
+        raise DataError("--invert needs a known full scale, such as pictures have; this model has none")
+    if not paths:
+        raise DataError("no files to predict from: give pictures, .csv or .npz files")
+    blocks: list[NDArray[Any]] = []
+    names: list[str] = []
+    pictures: list[Path] = []
+
+    def flush() -> None:  # pictures next to one another are read together
+        if pictures:
+            blocks.append(_read_pictures(pictures, shape, full_scale))
+            names.extend(str(path) for path in pictures)
+            pictures.clear()
+
+    for path in map(Path, paths):
+        if is_image(path):
+            pictures.append(path)
+            continue
+        flush()
+        lower = path.name.lower()
+        if lower.endswith((".csv", ".csv.gz", ".tsv")):
+            rows = _read_csv(path, shape, full_scale, feature_names, label_column)
+        elif lower.endswith(".npz"):
+            rows = _read_npz(path, shape, full_scale)
+        else:
+            raise DataError(f"{path}: cannot be read; wanted a picture (.png, .jpg, ...), .csv or .npz")
+        blocks.append(rows)
+        names.extend(f"{path}:{row}" for row in range(1, len(rows) + 1))
+    flush()
+    x = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+    if invert and full_scale is not None:
+        if x.dtype == np.uint8 and full_scale != 255:
+            x = x.astype(np.float32)  # bytes above their full scale would wrap around
+        x = 255 - x if x.dtype == np.uint8 else full_scale - x
+    return x, names
+
+
+def _read_pictures(files: Sequence[Path], shape: tuple[int, ...], full_scale: float | None) -> NDArray[Any]:
+    if len(shape) != 3 or shape[0] not in (1, 3):
+        raise DataError(f"{files[0]}: a picture, the model takes {described(shape)}; give a .csv or .npz")
+    if full_scale is None:
+        raise DataError(f"{files[0]}: the full scale of the model's images is not known; give a .npz")
+    x, _ = read_images(files, shape)
+    return _on_scale(x, 255.0, full_scale)
+
+
+def _read_csv(
+    path: Path,
+    shape: tuple[int, ...],
+    full_scale: float | None,
+    feature_names: Sequence[str] | None,
+    label_column: str | None,
+) -> NDArray[Any]:
+    header = csvfile.read_header(path)
+    width = math.prod(shape)
+    count = len(header.names)
+    order = list(range(count))
+    if label_column is not None:
+        order.remove(header.place(label_column))
+    if feature_names is not None:
+        missing = [name for name in feature_names if name not in header.names]
+        if missing:
+            raise DataError(f"{path}: no column {listed(missing, 6)}; the model takes {listed(feature_names, 6)}")
+        order = [header.place(name) for name in feature_names]
+    elif len(order) == width + 1 and label_column is None:
+        order.pop(0)
+    if len(order) != width:
+        raise DataError(f"{path}: {count:,} columns, wanted are {described(shape)} (a label may come first)")
+    wanted = set(order)
+    roles = [csvfile.NUMBER if index in wanted else csvfile.SKIP for index in range(count)]
+    names = tuple(header.names[index] for index in order)
+    pixels = feature_names is None and is_pixels(names)
+    values = csvfile.read_columns(header, roles, as_bytes=pixels).values
+    if order != sorted(order):
+        values = values[:, np.argsort(np.argsort(order))]
+    if pixels:
+        values, found = pixel_values(values)
+        # whole numbers up to 16 may be dark bytes or digits on their own scale: they are taken as they are
+        if found == 1.0:
+            values = _on_scale(values, found, full_scale)
+    return np.ascontiguousarray(values)
+
+
+def _read_npz(path: Path, shape: tuple[int, ...], full_scale: float | None) -> NDArray[Any]:
+    with Archive(path) as archive:
+        key = next((key for key in ("x", "x_test") if archive.has(key)), "x")
+        archive.require(key)
+        x = archive.read(key)
+    name = f"{path}: {key}"
+    if x.ndim == len(shape) and x.shape == tuple(shape):
+        x = x[np.newaxis]  # one sample without the axis of rows
+    if x.ndim == 2:
+        rows, found = stored_rows(x, name), None
+        check_shape((x.shape[1],), shape, name)
+    else:
+        rows, found_shape, found = as_rows(x, name)
+        check_shape(found_shape, shape, name)
+    check_finite(rows, name)
+    return rows if found != 1.0 else _on_scale(rows, found, full_scale)
+
+
+def _on_scale(x: NDArray[Any], found: float, wanted: float | None) -> NDArray[Any]:
+    return x if wanted is None or found == wanted else rescaled(x, wanted / found)

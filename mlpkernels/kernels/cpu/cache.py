@@ -1,0 +1,73 @@
+"""The compile cache: on where a writable place exists, off without failing where none does.
+
+MLPK_CACHE=0 turns it off; NUMBA_CACHE_DIR moves it. Numba's key knows the function's own bytecode and closure but
+no other file, so each cached entry point carries `digest()` of all kernel files in a closure cell.
+"""
+
+import contextlib
+import hashlib
+import os
+import pickle
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from numba import njit
+
+from .jit import OPTIONS
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+
+def digest() -> str:
+    """A digest of every source file the kernels are compiled from."""
+    total = hashlib.sha256()
+    here = Path(__file__).parent
+    for path in (*sorted(here.glob("*.py")), here.parent / "plan.py"):
+        total.update(path.name.encode() + b"\0" + path.read_bytes())
+    return total.hexdigest()[:16]
+
+
+def wanted() -> bool:
+    """Whether the environment leaves the compile cache on."""
+    return os.environ.get("MLPK_CACHE", "1") != "0"
+
+
+def compiled(function: Callable[..., Any], signature: Any, parallel: bool = False) -> Any:
+    """The function compiled for one signature, from the cache where it is there."""
+    if wanted():
+        try:
+            return _cached(function, signature, parallel)
+        except (EOFError, pickle.UnpicklingError, OSError, RuntimeError):
+            # No writable place, a full disk, or a damaged file that could not be replaced: compile without.
+            pass
+    dispatcher = njit(parallel=parallel, **OPTIONS)(function)
+    dispatcher.compile(signature)
+    return dispatcher
+
+
+def _cached(function: Callable[..., Any], signature: Any, parallel: bool) -> Any:
+    dispatcher = njit(parallel=parallel, cache=True, **OPTIONS)(function)
+    path = Path(dispatcher.stats.cache_path)
+    path.mkdir(parents=True, exist_ok=True)
+    with _locked(path / "mlpkernels.lock"):
+        try:
+            dispatcher.compile(signature)
+        except (EOFError, pickle.UnpicklingError):  # a truncated file: forget what the index lists, once
+            dispatcher._cache.flush()
+            dispatcher.compile(signature)
+    return dispatcher
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """One process at a time: two that compile at once may store one's code under the other's name."""
+    if fcntl is None:
+        yield
+        return
+    with open(path, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,122 @@
+"""Matrix product over the micro-kernels: blocking, packing and the edges.
+
+One function serves all three products of a dense layer; which one it is, the strides say.
+"""
+
+from .jit import jit
+from .simd import (
+    ADD_BIAS, ADD_BIAS_RELU, RELU_SLOPE, STORE, TILE_ROWS, VECTOR_BYTES, VECTORS, advance, lanes, load,
+    load_vector_store, pointer_to, stack, store, tile, transpose_block,
+)  # fmt: skip
+
+# A packed panel of b, DEPTH rows of VECTORS vectors, is half of a 48 KB level-1 cache.
+DEPTH = 24576 // (VECTORS * VECTOR_BYTES)
+panel_room = stack(DEPTH * VECTORS * VECTOR_BYTES)
+edge_room = stack(TILE_ROWS[0] * VECTORS * VECTOR_BYTES)
+
+
+@jit
+def _pack(b, b_k, b_j, k, n, panel, width):
+    """panel[k, width] = b's block of k rows and n columns, the columns from n to width zero."""
+    vector = lanes(b)
+    if b_j == 1:
+        whole = n // vector * vector
+        for r in range(k):
+            source, target = advance(b, r * b_k), advance(panel, r * width)
+            for j in range(0, whole, vector):
+                load_vector_store(advance(source, j), advance(target, j))
+            for j in range(whole, n):
+                store(target, j, load(source, j))
+    else:  # b_k == 1: a transposed matrix
+        rows, whole = n // vector * vector, k // vector * vector
+        for j in range(0, rows, vector):
+            for r in range(0, whole, vector):
+                transpose_block(advance(b, j * b_j + r), b_j, advance(panel, r * width + j), width)
+            for r in range(whole, k):
+                for q in range(j, j + vector):
+                    store(panel, r * width + q, load(b, q * b_j + r))
+        for j in range(rows, n):
+            for r in range(k):
+                store(panel, r * width + j, load(b, j * b_j + r))
+    for r in range(k):
+        for j in range(n, width):
+            store(panel, r * width + j, 0.0)
+
+
+@jit
+def _fill_edge(room, width, c, c_row, rows, n):
+    """The edge tile's starting sums: n columns of c, zeros up to width."""
+    for i in range(rows):
+        for j in range(n):
+            store(room, i * width + j, load(c, i * c_row + j))
+        for j in range(n, width):
+            store(room, i * width + j, 0.0)
+
+
+@jit
+def _store_edge(room, width, c, c_row, rows, n, epilogue, aux, aux_row):
+    """n columns of the edge tile into c, the epilogue element by element."""
+    for i in range(rows):
+        for j in range(n):
+            value = load(room, i * width + j)
+            if epilogue in (ADD_BIAS, ADD_BIAS_RELU):
+                value += load(aux, j)
+            if epilogue == ADD_BIAS_RELU and value < 0:
+                value *= 0
+            if epilogue == RELU_SLOPE and not load(aux, i * aux_row + j) > 0:
+                value *= 0
+            store(c, i * c_row + j, value)
+
+
+@jit
+def gemm(a, a_at, a_row, a_k, b, b_at, b_k, b_j, c, c_at, c_row, m, n, k, padded, epilogue, aux, aux_at, aux_row):
+    """c[m, n] = epilogue(a[m, k] @ b[k, n]), flat arrays with an offset and strides each, in elements.
+
+    b_j == 1 (rows of b contiguous) or b_k == 1 (b is a transposed matrix). padded: rows of b (b_j == 1), c and aux
+    may be read and written up to the next full vector. m, n, k may be 0: an empty sum is 0.
+    epilogue and aux: see simd.tile.
+    """
+    vector = lanes(a)
+    room, corner = panel_room(a), edge_room(a)
+    a_ptr, b_ptr = pointer_to(a, a_at), pointer_to(b, b_at)
+    c_ptr, aux_ptr = pointer_to(c, c_at), pointer_to(aux, aux_at)
+    for j in range(0, n, VECTORS * vector):
+        columns = min(n - j, VECTORS * vector)
+        vectors = (columns + vector - 1) // vector
+        width = vectors * vector
+        edge = columns < width and not padded
+        # Rows a power of two apart share few cache sets; a packed copy pays from about four row blocks on.
+        packs = b_j != 1 or edge or (m >= 24 and b_k > width and b_k * b.itemsize % 256 == 0)
+        aux_j = advance(aux_ptr, j)
+        first = 0
+        while True:  # once for k == 0, too
+            depth = min(DEPTH, k - first)
+            panel, stride = advance(b_ptr, first * b_k + j * b_j), b_k
+            if packs:
+                _pack(panel, b_k, b_j, depth, columns, room, width)
+                panel, stride = room, width
+            ends = first + depth >= k
+            i = 0
+            while i < m:
+                left = m - i
+                rows = 6 if left >= 6 and left != 8 else 4 if left >= 4 else 2 if left >= 2 else 1
+                a_i = advance(a_ptr, i * a_row + first * a_k)
+                c_ij = advance(c_ptr, i * c_row + j)
+                aux_i = advance(aux_j, i * aux_row)
+                code = epilogue if ends else STORE
+                if edge:  # through a full tile on the stack
+                    if first > 0:
+                        _fill_edge(corner, width, c_ij, c_row, rows, columns)
+                    c_tile, c_stride, code_tile = corner, width, STORE
+                else:
+                    c_tile, c_stride, code_tile = c_ij, c_row, code
+                tile(
+                    rows, vectors, a_i, a_row, a_k, panel, stride, c_tile, c_stride, depth, first > 0, code_tile,
+                    aux_i, aux_row,
+                )  # fmt: skip
+                if edge:
+                    _store_edge(corner, width, c_ij, c_row, rows, columns, code, aux_i, aux_row)
+                i += rows
+            first += depth
+            if ends:
+                break

@@ -1,0 +1,181 @@
+"""The executor: compiled functions that run any plan, forward, backward and update.
+
+A step is two phases with a barrier between them. `rows_phase` takes a share of the batch's rows from the data to
+the loss and back to every layer's delta; `params_phase` takes a share of every layer's weights, sums their gradient
+over the whole batch and updates them. Shares come from the number of slots; no sum is ever cut by it, so the
+bits are the same for any number. The loops that run steps are in steps.py.
+"""
+
+from ..plan import (
+    ACTIVATION, BIAS, DECAY_BIAS, INPUTS, OUT, OUT_STRIDE, OUTPUTS, RELU, WEIGHT, WEIGHT_STRIDE,
+)  # fmt: skip
+from .jit import jit
+from .loss import row_losses
+from .optim import scale, sum_of_squares, update
+from .simd import ADD_BIAS, ADD_BIAS_RELU, RELU_SLOPE, STORE
+
+LOGITS, LOSSES, DELTAS = range(3)  # how far rows_phase goes
+GRADIENT, NORM, UPDATE, FUSED_UPDATE = range(4)  # what params_phase does
+
+# Weight rows updated while their gradient is still in the level-2 cache: 96 rows of 256 floats are 98 KB.
+BLOCK = 96
+
+
+@jit
+def share(n, slot, slots):
+    """The rows start, stop of n that a slot takes: even counts, so that the tiles of two rows fit."""
+    each = ((n + slots - 1) // slots + 1) // 2 * 2
+    return min(slot * each, n), min((slot + 1) * each, n)
+
+
+@jit
+def _scale_bytes(source, target, factor, offset):
+    T = target.dtype.type
+    for j in range(source.shape[0]):
+        target[j] = T(source[j]) * factor + offset
+
+
+@jit
+def _copy(source, target):
+    for j in range(source.shape[0]):
+        target[j] = source[j]
+
+
+@jit
+def _add(source, target):
+    for j in range(source.shape[0]):
+        target[j] += source[j]
+
+
+@jit
+def _clear(target):
+    for j in range(target.shape[0]):
+        target[j] = 0
+
+
+@jit
+def _gather(source, order, at, start, stop, x, stride):
+    """Rows start … stop - 1 of the batch into x, bytes scaled on the way."""
+    for i in range(start, stop):
+        sample = order[at + i]
+        if source.bytes.shape[0] > 0:
+            row = source.bytes[sample]
+            _scale_bytes(row, x[i * stride : i * stride + row.shape[0]], source.factor, source.offset)
+        else:
+            values = source.rows[sample]
+            _copy(values, x[i * stride : i * stride + values.shape[0]])
+
+
+@jit
+def _forward(gemm, plan, params, work, x_stride, start, stop):
+    batch = work.losses.shape[0]
+    for layer in range(plan.shape[0]):
+        inputs, width, stride = plan[layer, INPUTS], plan[layer, WEIGHT_STRIDE], plan[layer, OUT_STRIDE]
+        source, source_at, source_stride = work.x, start * x_stride, x_stride
+        if layer > 0:
+            source_stride = plan[layer - 1, OUT_STRIDE]
+            source, source_at = work.outputs, plan[layer - 1, OUT] * batch + start * source_stride
+        epilogue = ADD_BIAS_RELU if plan[layer, ACTIVATION] == RELU else ADD_BIAS
+        gemm(
+            source, source_at, source_stride, 1, params, plan[layer, WEIGHT], width, 1, work.outputs,
+            plan[layer, OUT] * batch + start * stride, stride, stop - start, width, inputs, True, epilogue,
+            params, plan[layer, BIAS], 0,
+        )  # fmt: skip
+
+
+@jit
+def _backward(gemm, plan, params, work, start, stop):
+    """The deltas of all layers but the last, from it down. The first layer's inputs need no gradient."""
+    batch = work.losses.shape[0]
+    for layer in range(plan.shape[0] - 1, 0, -1):
+        stride, below = plan[layer, OUT_STRIDE], plan[layer - 1, OUT_STRIDE]
+        at, at_below = plan[layer, OUT] * batch + start * stride, plan[layer - 1, OUT] * batch + start * below
+        epilogue = RELU_SLOPE if plan[layer - 1, ACTIVATION] == RELU else STORE
+        gemm(
+            work.deltas, at, stride, 1, params, plan[layer, WEIGHT], 1, plan[layer, WEIGHT_STRIDE], work.deltas,
+            at_below, below, stop - start, plan[layer, INPUTS], plan[layer, OUTPUTS], True, epilogue, work.outputs,
+            at_below, below,
+        )  # fmt: skip
+
+
+@jit
+def rows_phase(gemm, goal, slot, slots, model, source, order, at, rows, divisor, x_stride, work):
+    """A slot's share of the batch order[at : at + rows], as far as `goal` says."""
+    plan, params = model
+    start, stop = share(rows, slot, slots)
+    if start >= stop:
+        return
+    _gather(source, order, at, start, stop, work.x, x_stride)
+    _forward(gemm, plan, params, work, x_stride, start, stop)
+    if goal == LOGITS:
+        return
+    last = plan.shape[0] - 1
+    stride = plan[last, OUT_STRIDE]
+    row_losses(
+        work.outputs, work.deltas, plan[last, OUT] * work.losses.shape[0] + start * stride, stride, stop - start,
+        plan[last, OUTPUTS], source.labels, source.weights, order[at : at + rows], start, divisor, work.losses,
+        work.corrects,
+    )  # fmt: skip
+    if goal == DELTAS:
+        _backward(gemm, plan, params, work, start, stop)
+
+
+@jit
+def column_sums(deltas, at, stride, rows, out):
+    _clear(out)
+    for i in range(rows):
+        _add(deltas[at + i * stride : at + i * stride + out.shape[0]], out)
+
+
+@jit
+def _finish(what, model, optimizer, work, start, stop, norm_at, rows, learning_rate, factor, decays):
+    """What follows a block of gradients start … stop - 1, `rows` rows of weights or one of biases."""
+    if what == NORM:
+        stride = (stop - start) // rows
+        for i in range(rows):
+            work.norms[norm_at + i] = sum_of_squares(work.grad[start + i * stride : start + (i + 1) * stride])
+    elif what == UPDATE:
+        scale(work.grad[start:stop], factor)
+    if what in (UPDATE, FUSED_UPDATE):
+        update(optimizer, model.params, work.grad, start, stop, learning_rate, decays)
+
+
+@jit
+def params_phase(gemm, what, slot, slots, model, optimizer, rows, x_stride, work, learning_rate, factor):
+    """A slot's share of every layer's weights: their gradient over the batch's rows, then what `what` says.
+
+    GRADIENT stops there, NORM adds the gradient's squares to work.norms, FUSED_UPDATE updates at once.
+    UPDATE takes the gradient that NORM left, scales it by factor and updates.
+    """
+    plan = model.plan
+    batch = work.losses.shape[0]
+    norm_at = 0
+    for layer in range(plan.shape[0]):
+        inputs, width, weight = plan[layer, INPUTS], plan[layer, WEIGHT_STRIDE], plan[layer, WEIGHT]
+        stride = plan[layer, OUT_STRIDE]
+        delta_at = plan[layer, OUT] * batch
+        source, source_at, source_stride = work.x, 0, x_stride
+        if layer > 0:
+            source_stride = plan[layer - 1, OUT_STRIDE]
+            source, source_at = work.outputs, plan[layer - 1, OUT] * batch
+        first, last = share(inputs, slot, slots)
+        for start in range(first, last, BLOCK):
+            stop = min(start + BLOCK, last)
+            if what != UPDATE:
+                gemm(
+                    source, source_at + start, 1, source_stride, work.deltas, delta_at, stride, 1, work.grad,
+                    weight + start * width, width, stop - start, width, rows, True, STORE, work.grad, 0, 0,
+                )  # fmt: skip
+            _finish(
+                what, model, optimizer, work, weight + start * width, weight + stop * width, norm_at + start,
+                stop - start, learning_rate, factor, True,
+            )  # fmt: skip
+        if layer % slots == slots - 1 - slot:  # one slot has the layer's biases
+            bias = plan[layer, BIAS]
+            if what != UPDATE:
+                column_sums(work.deltas, delta_at, stride, rows, work.grad[bias : bias + width])
+            _finish(
+                what, model, optimizer, work, bias, bias + width, norm_at + inputs, 1, learning_rate, factor,
+                optimizer.settings[DECAY_BIAS] != 0,
+            )  # fmt: skip
+        norm_at += inputs + 1

@@ -1,0 +1,140 @@
+"""Optimiser steps over a slice of the flat parameters.
+
+Loops run over slices from 0: over `range(a, b)` of a whole array they would not vectorise (31-57 µs against 6-10 for
+50,000 parameters). No contraction is allowed, so a thread's slice may start anywhere and give the same bits.
+"""
+
+from math import sqrt
+
+from ..plan import (
+    ADAMW, BETA1, BETA2, EPSILON, MOMENTUM, NESTEROV, RULE, SGD, WEIGHT_DECAY,
+)  # fmt: skip
+from .jit import jit
+
+
+@jit
+def _descend(params, grad, rate, decay):
+    for i in range(params.shape[0]):
+        params[i] -= rate * (grad[i] + decay * params[i])
+
+
+@jit
+def _descend_plain(params, grad, rate):
+    for i in range(params.shape[0]):
+        params[i] -= rate * grad[i]
+
+
+@jit
+def _descend_momentum(params, grad, velocity, rate, momentum, decay):
+    for i in range(params.shape[0]):
+        v = momentum * velocity[i] + (grad[i] + decay * params[i])
+        velocity[i] = v
+        params[i] -= rate * v
+
+
+@jit
+def _descend_nesterov(params, grad, velocity, rate, momentum, decay):
+    for i in range(params.shape[0]):
+        g = grad[i] + decay * params[i]
+        v = momentum * velocity[i] + g
+        velocity[i] = v
+        params[i] -= rate * (g + momentum * v)
+
+
+@jit
+def sgd_update(params, grad, velocity, learning_rate, momentum, nesterov, weight_decay):
+    """See reference.sgd_step; weight decay and momentum of 0 cost nothing."""
+    T = params.dtype.type
+    rate, decay = T(learning_rate), T(weight_decay)
+    if momentum == 0:
+        if weight_decay == 0:
+            _descend_plain(params, grad, rate)
+        else:
+            _descend(params, grad, rate, decay)
+    elif nesterov:
+        _descend_nesterov(params, grad, velocity, rate, T(momentum), decay)
+    else:
+        _descend_momentum(params, grad, velocity, rate, T(momentum), decay)
+
+
+@jit
+def _adam(params, grad, m, v, keep, decay, beta1, rest1, beta2, rest2, rate, scale, epsilon):
+    T = params.dtype.type
+    for i in range(params.shape[0]):
+        w = keep * params[i]
+        g = grad[i] + decay * w
+        mean = beta1 * m[i] + rest1 * g
+        square = beta2 * v[i] + rest2 * (g * g)
+        m[i] = mean
+        v[i] = square
+        params[i] = w - rate * (mean / (T(sqrt(square)) * scale + epsilon))
+
+
+@jit
+def adam_update(params, grad, m, v, learning_rate, beta1, beta2, epsilon, weight_decay, decoupled, step):
+    """See reference.adam_step."""
+    T = params.dtype.type
+    keep, decay = T(1), T(weight_decay)
+    if decoupled:
+        keep, decay = T(1 - learning_rate * weight_decay), T(0)
+    rate = T(learning_rate / (1 - beta1**step))
+    scale = T(1 / sqrt(1 - beta2**step))
+    _adam(
+        params,
+        grad,
+        m,
+        v,
+        keep,
+        decay,
+        T(beta1),
+        T(1 - beta1),
+        T(beta2),
+        T(1 - beta2),
+        rate,
+        scale,
+        T(epsilon),
+    )
+
+
+@jit
+def update(optimizer, params, grad, start, stop, learning_rate, decays):
+    """One optimiser step over the parameters start … stop - 1; optimizer.step counts the updates before it."""
+    settings = optimizer.settings
+    decay = settings[WEIGHT_DECAY] if decays else 0.0
+    if settings[RULE] == SGD:
+        velocity = optimizer.first
+        if settings[MOMENTUM] != 0:
+            velocity = velocity[start:stop]
+        sgd_update(
+            params[start:stop], grad[start:stop], velocity, learning_rate, settings[MOMENTUM],
+            settings[NESTEROV] != 0, decay,
+        )  # fmt: skip
+    else:
+        adam_update(
+            params[start:stop], grad[start:stop], optimizer.first[start:stop], optimizer.second[start:stop],
+            learning_rate, settings[BETA1], settings[BETA2], settings[EPSILON], decay, settings[RULE] == ADAMW,
+            optimizer.step[0] + 1,
+        )  # fmt: skip
+
+
+@jit
+def scale(grad, factor):
+    """grad *= factor"""
+    for i in range(grad.shape[0]):
+        grad[i] *= factor
+
+
+@jit
+def sum_of_squares(grad):
+    """Σ grad² in float64, four sums side by side: a single chain would wait four cycles for each addition."""
+    a = b = c = d = 0.0
+    whole = grad.shape[0] // 4 * 4
+    for i in range(0, whole, 4):
+        w, x, y, z = float(grad[i]), float(grad[i + 1]), float(grad[i + 2]), float(grad[i + 3])
+        a += w * w
+        b += x * x
+        c += y * y
+        d += z * z
+    for i in range(whole, grad.shape[0]):
+        a += float(grad[i]) ** 2
+    return (a + b) + (c + d)

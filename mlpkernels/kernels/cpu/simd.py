@@ -1,0 +1,329 @@
+"""Vector micro-kernels as LLVM IR: what Numba's own loops do not reach (0.28 of OpenBLAS at best).
+
+`tile` multiplies a block of a few rows by a few vectors of columns, with all
+sums in registers and the whole k-loop inside. Every sum is one chain of fused multiply-adds in increasing k
+that may go on from what `c` holds, so neither the blocking nor the number of threads changes a bit.
+
+The vector width comes from the processor: 64 bytes with AVX-512, 32 with AVX2, 16 elsewhere (SSE, NEON).
+"""
+
+from typing import Any
+
+import llvmlite.binding as llvm
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+# What happens to the sums when they are stored; the numbers are compiled into every kernel.
+STORE, ADD_BIAS, ADD_BIAS_RELU, RELU_SLOPE = range(4)
+
+_I32, _I64 = ir.IntType(32), ir.IntType(64)
+_FLOATS = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}
+_NAMES = {types.float32: "f32", types.float64: "f64"}
+
+
+def _host() -> tuple[int, int, bool]:
+    """(bytes of a vector register, how many there are, whether multiply-add is fused) of this processor."""
+    features = llvm.get_host_cpu_features()
+    if features.get("avx512f") and features.get("avx512vl"):
+        return 64, 32, True
+    if features.get("avx2") and features.get("fma"):
+        return 32, 16, True
+    arm = llvm.get_default_triple().startswith(("aarch64", "arm64"))
+    return 16, 32 if arm else 16, arm or bool(features.get("fma"))
+
+
+VECTOR_BYTES, REGISTERS, FUSED = _host()
+# Sums, the vectors of b and one broadcast must fit the registers: 6·4 + 4 + 1 of 32 or 6·2 + 2 + 1 of 16.
+TILE_ROWS = (6, 4, 2, 1)
+VECTORS = 4 if REGISTERS == 32 else 2
+
+
+def _vector(dtype: Any) -> ir.VectorType:
+    return ir.VectorType(_FLOATS[dtype], VECTOR_BYTES * 8 // dtype.bitwidth)
+
+
+def _multiply_add(builder: Any, dtype: Any) -> Any:
+    """A function that emits x · y + z on vectors, fused where the processor has the instruction.
+
+    Without one, llvm.fma would become a call of the C library for each element.
+    """
+    vector = _vector(dtype)
+    if not FUSED:
+        return lambda x, y, z: builder.fadd(builder.fmul(x, y), z)
+    name = f"llvm.fma.v{vector.count}{_NAMES[dtype]}"  # declare_intrinsic knows no vector types
+    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(vector, [vector] * 3), name)
+    return lambda x, y, z: builder.call(function, [x, y, z])
+
+
+def _load(builder: Any, vector: ir.VectorType, pointer: Any, offset: Any = None) -> Any:
+    """A vector loaded from pointer + offset elements, aligned to an element only."""
+    at = pointer if offset is None else builder.gep(pointer, [offset])
+    load = builder.load(builder.bitcast(at, vector.as_pointer()))
+    load.align = vector.element.get_abi_size(_target_data())
+    return load
+
+
+def _store(builder: Any, value: Any, pointer: Any, offset: Any = None) -> None:
+    at = pointer if offset is None else builder.gep(pointer, [offset])
+    store = builder.store(value, builder.bitcast(at, value.type.as_pointer()))
+    store.align = value.type.element.get_abi_size(_target_data())
+
+
+def _target_data() -> Any:
+    global _DATA
+    if _DATA is None:
+        _DATA = llvm.create_target_data("")
+    return _DATA
+
+
+_DATA: Any = None
+
+
+def _splat(builder: Any, scalar: Any, vector: ir.VectorType) -> Any:
+    undefined = ir.Constant(vector, ir.Undefined)
+    first = builder.insert_element(undefined, scalar, ir.Constant(_I32, 0))
+    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(_I32, vector.count), [0] * vector.count))
+
+
+@intrinsic
+def tile(typingctx, rows, vectors, a, a_row, a_k, b, b_k, c, c_row, k, accumulate, epilogue, aux, aux_row):
+    """c[rows, vectors · lanes] = epilogue(c or 0 + a @ b), rows one of 6, 4, 2, 1 and vectors 1 … VECTORS.
+
+    Pointers, and strides in elements: a's element (i, k) is at a + i·a_row + k·a_k, b's row k at b + k·b_k,
+    contiguous. epilogue: STORE; ADD_BIAS and ADD_BIAS_RELU add aux[j]; RELU_SLOPE keeps what
+    aux[i·aux_row + j] > 0 keeps.
+
+    One kernel a size, chosen by a switch in here: a function a size would be optimised once more in each caller.
+    """
+    dtype = a.dtype
+    pointer, size = types.CPointer(dtype), types.intp
+    signature = types.void(
+        size, size, pointer, size, size, pointer, size, pointer, size, size, types.boolean, size, pointer, size,
+    )  # fmt: skip
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        end = builder.append_basic_block("tile.end")
+        cases = [(r, v, builder.append_basic_block(f"tile{r}x{v}")) for r in TILE_ROWS for v in range(1, VECTORS + 1)]
+        which = builder.add(builder.mul(args[0], ir.Constant(_I64, 8)), args[1])
+        switch = builder.switch(which, cases[0][2])
+        for r, v, block in cases:
+            if block is not cases[0][2]:
+                switch.add_case(ir.Constant(_I64, r * 8 + v), block)
+            builder.position_at_end(block)
+            _emit_tile(builder, dtype, r, v, args[2:])
+            builder.branch(end)
+        builder.position_at_end(end)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+def _emit_tile(builder: Any, dtype: Any, rows: int, vectors: int, args: Any) -> None:
+    a, a_row, a_k, b, b_k, c, c_row, k, accumulate, epilogue, aux, aux_row = args
+    vector = _vector(dtype)
+    multiply_add = _multiply_add(builder, dtype)
+    zero = ir.Constant(vector, None)
+    columns = [ir.Constant(_I64, j * vector.count) for j in range(vectors)]
+    cells = [(i, j) for i in range(rows) for j in range(vectors)]
+    c_rows = [builder.gep(c, [builder.mul(c_row, ir.Constant(_I64, i))]) for i in range(rows)]
+    a_rows = [builder.gep(a, [builder.mul(a_row, ir.Constant(_I64, i))]) for i in range(rows)]
+
+    # The sums start from zero or from what c holds.
+    entry = builder.block
+    resume, head, loop, done = (builder.append_basic_block(name) for name in ("resume", "head", "loop", "done"))
+    builder.cbranch(accumulate, resume, head)
+    builder.position_at_end(resume)
+    held = [_load(builder, vector, c_rows[i], columns[j]) for i, j in cells]
+    builder.branch(head)
+
+    builder.position_at_end(head)
+    step, b_at, *a_at = (builder.phi(type_) for type_ in (_I64, b.type, *[a.type] * rows))
+    for phi, value in zip((step, b_at, *a_at), (ir.Constant(_I64, 0), b, *a_rows), strict=True):
+        phi.add_incoming(value, entry)
+        phi.add_incoming(value, resume)
+    sums = [builder.phi(vector) for _ in cells]
+    for phi, value in zip(sums, held, strict=True):
+        phi.add_incoming(zero, entry)
+        phi.add_incoming(value, resume)
+    builder.cbranch(builder.icmp_signed("<", step, k), loop, done)
+
+    # One k a turn: load b's vectors, broadcast each row's element of a, multiply-add.
+    builder.position_at_end(loop)
+    b_vectors = [_load(builder, vector, b_at, column) for column in columns]
+    for i in range(rows):
+        element = _splat(builder, builder.load(a_at[i]), vector)
+        for j in range(vectors):
+            sum_ = sums[i * vectors + j]
+            sum_.add_incoming(multiply_add(element, b_vectors[j], sum_), loop)
+        a_at[i].add_incoming(builder.gep(a_at[i], [a_k]), loop)
+    b_at.add_incoming(builder.gep(b_at, [b_k]), loop)
+    step.add_incoming(builder.add(step, ir.Constant(_I64, 1)), loop)
+    builder.branch(head)
+
+    builder.position_at_end(done)
+    results = sums
+    _emit_epilogue(builder, vector, cells, results, c_rows, columns, epilogue, aux, aux_row)
+
+
+def _emit_epilogue(
+    builder: Any, vector: Any, cells: Any, results: Any, c_rows: Any, columns: Any, epilogue: Any, aux: Any,
+    aux_row: Any,
+) -> None:  # fmt: skip
+    """Store the sums: through a bias (or zero) and a floor (zero or none), or through ReLU's slope."""
+    zero = ir.Constant(vector, None)
+    names = ("plain", "biased", "floored", "slope", "stored")
+    plain, biased, floored, slope, end = (builder.append_basic_block(name) for name in names)
+    switch = builder.switch(epilogue, plain)
+    switch.add_case(ir.Constant(_I64, ADD_BIAS), biased)
+    switch.add_case(ir.Constant(_I64, ADD_BIAS_RELU), biased)
+    switch.add_case(ir.Constant(_I64, RELU_SLOPE), slope)
+
+    builder.position_at_end(plain)
+    builder.branch(floored)
+    builder.position_at_end(biased)
+    loaded = [_load(builder, vector, aux, column) for column in columns]
+    none = ir.Constant(vector, [float("-inf")] * vector.count)
+    relu = builder.icmp_signed("==", epilogue, ir.Constant(_I64, ADD_BIAS_RELU))
+    low = builder.select(relu, zero, none)
+    builder.branch(floored)
+
+    builder.position_at_end(floored)
+    floor = builder.phi(vector)
+    floor.add_incoming(none, plain)
+    floor.add_incoming(low, biased)
+    biases = []
+    for bias in loaded:
+        phi = builder.phi(vector)
+        phi.add_incoming(zero, plain)
+        phi.add_incoming(bias, biased)
+        biases.append(phi)
+    for (i, j), value in zip(cells, results, strict=True):
+        value = builder.fadd(value, biases[j])
+        value = builder.select(builder.fcmp_ordered("<", value, floor), floor, value)  # NaN is not below and stays
+        _store(builder, value, c_rows[i], columns[j])
+    builder.branch(end)
+
+    builder.position_at_end(slope)
+    for (i, j), value in zip(cells, results, strict=True):
+        row = builder.gep(aux, [builder.mul(aux_row, ir.Constant(_I64, i))])
+        output = _load(builder, vector, row, columns[j])
+        _store(
+            builder,
+            builder.select(builder.fcmp_ordered(">", output, zero), value, zero),
+            c_rows[i],
+            columns[j],
+        )
+    builder.branch(end)
+    builder.position_at_end(end)
+
+
+@intrinsic
+def transpose_block(typingctx, source, source_row, target, target_row):
+    """target[i, j] = source[j, i] for a square of `lanes` elements, in registers.
+
+    Interleaving rows r and r + lanes/2, log2(lanes) times, is a transposition.
+    """
+    dtype = source.dtype
+    pointer, size = types.CPointer(dtype), types.intp
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        source, source_row, target, target_row = args
+        vector = _vector(dtype)
+        n, half = vector.count, vector.count // 2
+        at = [builder.mul(source_row, ir.Constant(_I64, i)) for i in range(n)]
+        rows = [_load(builder, vector, source, offset) for offset in at]
+        masks = [
+            ir.Constant(ir.VectorType(_I32, n), [q for r in range(half) for q in (first + r, first + r + n)])
+            for first in (0, half)
+        ]
+        for _ in range(n.bit_length() - 1):
+            pairs = [(rows[i], rows[i + half]) for i in range(half)]
+            rows = [builder.shuffle_vector(x, y, mask) for x, y in pairs for mask in masks]
+        for i, row in enumerate(rows):
+            _store(builder, row, target, builder.mul(target_row, ir.Constant(_I64, i)))
+        return context.get_dummy_value()
+
+    return types.void(pointer, size, pointer, size), codegen
+
+
+@intrinsic
+def pointer_to(typingctx, array, offset):
+    """The address of a contiguous array's element `offset`."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        return builder.gep(data, [args[1]])
+
+    return types.CPointer(array.dtype)(array, types.intp), codegen
+
+
+@intrinsic
+def advance(typingctx, pointer, offset):
+    """pointer + offset elements."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.gep(args[0], [args[1]])
+
+    return pointer(pointer, types.intp), codegen
+
+
+@intrinsic
+def load(typingctx, pointer, offset):
+    """pointer[offset]"""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.load(builder.gep(args[0], [args[1]]))
+
+    return pointer.dtype(pointer, types.intp), codegen
+
+
+@intrinsic
+def store(typingctx, pointer, offset, value):
+    """pointer[offset] = value"""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.store(args[2], builder.gep(args[0], [args[1]]))
+        return context.get_dummy_value()
+
+    return types.void(pointer, types.intp, pointer.dtype), codegen
+
+
+@intrinsic
+def load_vector_store(typingctx, source, target):
+    """Copy one vector from source to target."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        _store(builder, _load(builder, _vector(source.dtype), args[0]), args[1])
+        return context.get_dummy_value()
+
+    return types.void(source, source), codegen
+
+
+def stack(size_bytes: int) -> Any:
+    """An intrinsic stack(like) -> pointer to size_bytes of aligned room on the stack, of like's element type."""
+
+    @intrinsic
+    def stack_room(typingctx, like):
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            # Not cgutils.alloca_once: it clears what it makes, 24 KB a call here and 16 s of compiling.
+            with builder.goto_entry_block():
+                room = builder.alloca(ir.ArrayType(ir.IntType(8), size_bytes))
+            room.align = 64
+            return builder.bitcast(room, _FLOATS[like.dtype].as_pointer())
+
+        return types.CPointer(like.dtype)(like), codegen
+
+    return stack_room
+
+
+@intrinsic
+def lanes(typingctx, like):
+    """How many of like's elements a vector holds: a constant to the compiler."""
+    count = _vector(like.dtype).count
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return ir.Constant(_I64, count)
+
+    return types.intp(like), codegen

@@ -1,0 +1,289 @@
+"""The entry points that are compiled and cached: the phases, and the loops over mini-batch steps.
+
+The serial and the parallel loop are thin: both call the phases through function pointers and so share their machine
+code, hence its bits and its compile time (a phase compiled into a parallel loop takes three times as long again).
+"""
+
+import threading
+from functools import cache as once
+from math import isfinite, sqrt
+from typing import Any
+
+import numpy as np
+from numba import prange, types
+
+from ..plan import CLIP_NORM, Model, OptimizerState, Source, Workspace
+from . import network
+from .cache import compiled, digest
+from .gemm import gemm as _gemm
+from .jit import jit
+from .loss import cross_entropy as _cross_entropy
+from .loss import softmax_rows as _softmax_rows
+from .network import DELTAS, FUSED_UPDATE, GRADIENT, NORM, UPDATE, column_sums, share
+from .optim import adam_update, sgd_update
+from .simd import TILE_ROWS, VECTORS, lanes, pointer_to, tile
+
+
+@jit
+def _check(work, rows):
+    """Σ of the rows' losses, in order, and the correct count."""
+    loss, correct = 0.0, 0
+    for i in range(rows):
+        loss += work.losses[i]
+        correct += work.corrects[i]
+    return loss, correct
+
+
+@jit
+def _clip_factor(work, limit):
+    """What scales the gradient's norm down to the limit, as torch.nn.utils.clip_grad_norm_."""
+    total = 0.0
+    for i in range(work.norms.shape[0]):
+        total += work.norms[i]
+    return min(1.0, limit / (sqrt(total) + 1e-6))
+
+
+def entry_points(sources: str) -> dict[str, Any]:
+    """The functions to compile. `sources`, the kernel files' digest, is in each one's closure: the cache's key."""
+
+    def gemm(
+        a, a_at, a_row, a_k, b, b_at, b_k, b_j, c, c_at, c_row, m, n, k, padded, epilogue, aux, aux_at, aux_row,
+    ):  # fmt: skip
+        sources  # noqa: B018
+        _gemm(
+            a, a_at, a_row, a_k, b, b_at, b_k, b_j, c, c_at, c_row, m, n, k, padded, epilogue, aux, aux_at, aux_row,
+        )  # fmt: skip
+
+    def rows_phase(gemm, goal, slot, slots, model, source, order, at, rows, divisor, x_stride, work):
+        sources  # noqa: B018
+        network.rows_phase(gemm, goal, slot, slots, model, source, order, at, rows, divisor, x_stride, work)
+
+    def params_phase(gemm, what, slot, slots, model, optimizer, rows, x_stride, work, learning_rate, factor):
+        sources  # noqa: B018
+        network.params_phase(gemm, what, slot, slots, model, optimizer, rows, x_stride, work, learning_rate, factor)
+
+    def train(
+        rows_phase, params_phase, gemm, slots, model, optimizer, source, order, batch_size, first, last,
+        learning_rates, x_stride, work, losses, corrects,
+    ):  # fmt: skip
+        sources  # noqa: B018
+        T = model.params.dtype.type
+        limit = optimizer.settings[CLIP_NORM]
+        for s in range(first, last):
+            at = s * batch_size
+            rows = min(batch_size, order.shape[0] - at)
+            rate = learning_rates[s]
+            rows_phase(gemm, DELTAS, 0, 1, model, source, order, at, rows, T(rows), x_stride, work)
+            losses[s], corrects[s] = _check(work, rows)
+            if not isfinite(losses[s]):
+                return s
+            if limit > 0:
+                params_phase(gemm, NORM, 0, 1, model, optimizer, rows, x_stride, work, rate, T(1))
+                factor = T(_clip_factor(work, limit))
+                params_phase(gemm, UPDATE, 0, 1, model, optimizer, rows, x_stride, work, rate, factor)
+            else:
+                params_phase(gemm, FUSED_UPDATE, 0, 1, model, optimizer, rows, x_stride, work, rate, T(1))
+            optimizer.step[0] += 1
+        return last
+
+    def train_parallel(
+        rows_phase, params_phase, gemm, slots, model, optimizer, source, order, batch_size, first, last,
+        learning_rates, x_stride, work, losses, corrects,
+    ):  # fmt: skip
+        sources  # noqa: B018
+        T = model.params.dtype.type
+        limit = optimizer.settings[CLIP_NORM]
+        for s in range(first, last):
+            at = s * batch_size
+            rows = min(batch_size, order.shape[0] - at)
+            rate = learning_rates[s]
+            for slot in prange(slots):
+                rows_phase(
+                    gemm,
+                    DELTAS,
+                    np.int64(slot),
+                    slots,
+                    model,
+                    source,
+                    order,
+                    at,
+                    rows,
+                    T(rows),
+                    x_stride,
+                    work,
+                )
+            losses[s], corrects[s] = _check(work, rows)
+            if not isfinite(losses[s]):
+                return s
+            factor = T(1)
+            what = NORM if limit > 0 else FUSED_UPDATE
+            for slot in prange(slots):
+                params_phase(gemm, what, np.int64(slot), slots, model, optimizer, rows, x_stride, work, rate, factor)
+            if limit > 0:
+                factor = T(_clip_factor(work, limit))
+                for slot in prange(slots):
+                    params_phase(
+                        gemm,
+                        UPDATE,
+                        np.int64(slot),
+                        slots,
+                        model,
+                        optimizer,
+                        rows,
+                        x_stride,
+                        work,
+                        rate,
+                        factor,
+                    )
+            optimizer.step[0] += 1
+        return last
+
+    def run(rows_phase, params_phase, gemm, slots, goal, model, optimizer, source, order, divisor, x_stride, work):
+        sources  # noqa: B018
+        rows = order.shape[0]
+        rows_phase(gemm, goal, 0, 1, model, source, order, 0, rows, divisor, x_stride, work)
+        if goal == DELTAS:
+            params_phase(gemm, GRADIENT, 0, 1, model, optimizer, rows, x_stride, work, 0.0, divisor)
+
+    def run_parallel(
+        rows_phase, params_phase, gemm, slots, goal, model, optimizer, source, order, divisor, x_stride, work
+    ):
+        sources  # noqa: B018
+        rows = order.shape[0]
+        for slot in prange(slots):
+            rows_phase(gemm, goal, np.int64(slot), slots, model, source, order, 0, rows, divisor, x_stride, work)
+        if goal == DELTAS:
+            for slot in prange(slots):
+                params_phase(
+                    gemm,
+                    GRADIENT,
+                    np.int64(slot),
+                    slots,
+                    model,
+                    optimizer,
+                    rows,
+                    x_stride,
+                    work,
+                    0.0,
+                    divisor,
+                )
+
+    def product_parallel(gemm, slots, a, a_row, a_k, b, b_k, b_j, c, m, n, k, epilogue, aux, aux_row):
+        sources  # noqa: B018
+        for slot in prange(slots):
+            start, stop = share(m, np.int64(slot), slots)
+            if start < stop:
+                gemm(
+                    a, start * a_row, a_row, a_k, b, 0, b_k, b_j, c, start * n, n, stop - start, n, k, False, epilogue,
+                    aux, start * aux_row, aux_row,
+                )  # fmt: skip
+
+    def column_sum(delta, out):
+        sources  # noqa: B018
+        column_sums(delta, 0, out.shape[0], delta.shape[0] // max(1, out.shape[0]), out)
+
+    def cross_entropy(logits, labels, weights, divisor, dlogits):
+        sources  # noqa: B018
+        return _cross_entropy(logits, labels, weights, divisor, dlogits)
+
+    def softmax_rows(logits, out, logarithm):
+        sources  # noqa: B018
+        _softmax_rows(logits, out, logarithm)
+
+    def sgd_step(params, grad, velocity, learning_rate, momentum, nesterov, weight_decay):
+        sources  # noqa: B018
+        sgd_update(params, grad, velocity, learning_rate, momentum, nesterov, weight_decay)
+
+    def adam_step(params, grad, m, v, learning_rate, beta1, beta2, epsilon, weight_decay, decoupled, step):
+        sources  # noqa: B018
+        adam_update(params, grad, m, v, learning_rate, beta1, beta2, epsilon, weight_decay, decoupled, step)
+
+    def fma_peak(a, b, c, k):
+        sources  # noqa: B018
+        tile(
+            TILE_ROWS[0], VECTORS, pointer_to(a, 0), 1, 0, pointer_to(b, 0), 0, pointer_to(c, 0),
+            VECTORS * lanes(c), k, False, 0, pointer_to(c, 0), 0,
+        )  # fmt: skip
+
+    executor = (gemm, rows_phase, params_phase, train, train_parallel, run, run_parallel)
+    ops = (product_parallel, column_sum, cross_entropy, softmax_rows, sgd_step, adam_step, fma_peak)
+    return {function.__name__: function for function in (*executor, *ops)}
+
+
+def _named_tuples(T: Any) -> dict[str, Any]:
+    """Numba's types of the executor's tuples for a floating type."""
+
+    def array(dtype: Any, dimensions: int = 1) -> Any:
+        return types.Array(dtype, dimensions, "C")
+
+    members = {
+        Model: [array(types.int64, 2), array(T)],
+        OptimizerState: [array(types.float64), array(types.int64), array(T), array(T)],
+        Source: [array(types.uint8, 2), array(T, 2), T, T, array(types.int32), array(T)],
+        Workspace: [*[array(T)] * 4, array(types.float64), array(types.int64), array(types.float64)],
+    }
+    return {made.__name__: types.NamedTuple(kinds, made) for made, kinds in members.items()}
+
+
+def signatures(T: Any) -> dict[str, Any]:
+    """The one signature each entry point is compiled for, given a floating type."""
+    i, flat, order = types.int64, types.Array(T, 1, "C"), types.Array(types.int64, 1, "C")
+    matrix, labels, d, flag = (
+        types.Array(T, 2, "C"),
+        types.Array(types.int32, 1, "C"),
+        types.float64,
+        types.boolean,
+    )
+    double, count = types.Array(types.float64, 1, "C"), types.Array(types.int64, 1, "C")
+    made = _named_tuples(T)
+    model, optimizer, source, work = (made[name] for name in ("Model", "OptimizerState", "Source", "Workspace"))
+    gemm = types.void(flat, i, i, i, flat, i, i, i, flat, i, i, i, i, i, types.boolean, i, flat, i, i)
+    gemm_pointer = types.FunctionType(gemm)
+    rows = types.void(gemm_pointer, i, i, i, model, source, order, i, i, T, i, work)
+    params = types.void(gemm_pointer, i, i, i, model, optimizer, i, i, work, types.float64, T)
+    pointers = (types.FunctionType(rows), types.FunctionType(params), gemm_pointer)
+    train = i(*pointers, i, model, optimizer, source, order, i, i, i, double, i, work, double, count)
+    run = types.void(*pointers, i, i, model, optimizer, source, order, T, i, work)
+    product = types.void(gemm_pointer, i, flat, i, i, flat, i, i, flat, i, i, i, i, flat, i)
+    return {
+        "gemm": gemm,
+        "rows_phase": rows,
+        "params_phase": params,
+        "train": train,
+        "train_parallel": train,
+        "run": run,
+        "run_parallel": run,
+        "product_parallel": product,
+        "column_sum": types.void(flat, flat),
+        "cross_entropy": types.Tuple((d, i))(matrix, labels, flat, T, matrix),
+        "softmax_rows": types.void(matrix, matrix, flag),
+        "sgd_step": types.void(flat, flat, flat, d, d, flag, d),
+        "adam_step": types.void(flat, flat, flat, flat, d, d, d, d, d, flag, i),
+        "fma_peak": types.void(flat, flat, flat, i),
+    }
+
+
+_entries = once(lambda: entry_points(digest()))
+_made: dict[tuple[str, str], Any] = {}
+_lock = threading.RLock()
+
+
+def get(name: str, dtype: Any) -> Any:
+    """An entry point compiled for float32 or float64, on first use; from several threads at once, too."""
+    key = (name, np.dtype(dtype).name)
+    if key not in _made:
+        with _lock:
+            if key not in _made:
+                signature = signatures(getattr(types, key[1]))[name]
+                _made[key] = compiled(_entries()[name], signature, parallel=name.endswith("_parallel"))
+    return _made[key]
+
+
+def names() -> list[str]:
+    """The entry points that there are."""
+    return list(_entries())
+
+
+def phases(dtype: Any) -> tuple[Any, Any, Any]:
+    """(rows_phase, params_phase, gemm), the pointers that the loops take first."""
+    return get("rows_phase", dtype), get("params_phase", dtype), get("gemm", dtype)

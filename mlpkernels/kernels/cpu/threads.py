@@ -1,0 +1,70 @@
+"""How many slots a call is cut into, and what keeps a parallel launch safe on every threading layer.
+
+omp and tbb take launches from several Python threads at once; workqueue aborts the process, so a lock is held.
+GNU's omp kills a child forked after its first launch, so such a child gets one slot: the serial loop.
+"""
+
+import contextlib
+import os
+import sys
+import threading
+from collections.abc import Iterator
+
+import numba
+from numba.np.ufunc import parallel as numba_parallel
+
+# Below this work a parallel region costs more than it saves: floating-point operations of the whole call, for
+# regions of 2 µs (omp) or 150 µs (workqueue) on cores of 50-200 GFLOP/s.
+_WORTH = {"omp": 2e6, "tbb": 3e6, "workqueue": 1e8}
+
+_lock = threading.RLock()
+_forked_from_threads = False
+
+
+def _after_fork() -> None:
+    global _forked_from_threads, _lock
+    _lock = threading.RLock()
+    _forked_from_threads = bool(numba_parallel._is_initialized) and numba_parallel._threading_layer == "omp"
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def layer() -> str:
+    """The name of Numba's threading layer, started if it was not."""
+    with _lock:
+        numba_parallel._launch_threads()
+    return str(numba.threading_layer())
+
+
+def available() -> int:
+    """The threads that Numba was configured for: the processor's cores, or NUMBA_NUM_THREADS."""
+    return int(getattr(numba.config, "NUMBA_NUM_THREADS"))  # noqa: B009
+
+
+def slots(threads: int, work: float) -> int:
+    """The number of slots for a call of `work` floating-point operations a region: 1 means the serial loop."""
+    if threads <= 1 or _forked_from_threads or available() == 1:
+        return 1
+    return threads if work >= _WORTH.get(layer(), 2e6) else 1
+
+
+@contextlib.contextmanager
+def launch(threads: int) -> Iterator[None]:
+    """Around a parallel call: that many threads, at most the available ones, and no other launch on workqueue."""
+    before = numba.get_num_threads()
+    held = _lock if layer() == "workqueue" else contextlib.nullcontext()
+    with held:
+        numba.set_num_threads(min(threads, available()))
+        try:
+            yield
+        finally:
+            numba.set_num_threads(before)
+
+
+def cpu_count() -> int:
+    """The processor's cores that this process may use."""
+    if sys.platform.startswith("linux"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

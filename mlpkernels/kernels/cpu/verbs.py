@@ -1,0 +1,107 @@
+"""The verbs of the compiled backend: see reference.py for what each means."""
+
+from functools import cache as once
+from typing import Any
+
+import numpy as np
+
+from .. import plan as p
+from ..plan import Model, OptimizerState, Source, Workspace
+from . import steps, threads
+from .network import DELTAS, LOGITS, LOSSES
+
+
+def _x_stride(model: Model) -> int:
+    return p.odd_stride(int(model.plan[0, p.INPUTS]))
+
+
+def _work(model: Model, rows: int, passes: int) -> float:
+    """Floating-point operations of a region over that many rows: 2 a weight and pass."""
+    return 2.0 * rows * passes * float(model.plan[:, p.INPUTS] @ model.plan[:, p.OUTPUTS])
+
+
+@once
+def _no_optimizer(dtype: Any) -> OptimizerState:
+    empty = np.zeros(0, dtype)
+    return OptimizerState(np.zeros(p.SETTINGS), np.zeros(1, np.int64), empty, empty)
+
+
+def _source(source: Source, dtype: np.dtype) -> Source:
+    return source._replace(factor=dtype.type(source.factor), offset=dtype.type(source.offset))
+
+
+def train_steps(
+    model: Model, optimizer: OptimizerState, source: Source, order: np.ndarray, batch_size: int, first: int, last: int,
+    learning_rates: np.ndarray, work: Workspace, losses: np.ndarray, corrects: np.ndarray, threads: int = 1,
+) -> int:  # fmt: skip
+    """Mini-batch steps first … last - 1 in one compiled call, without the GIL: see reference.train_steps."""
+    dtype = model.params.dtype
+    arguments = (
+        model, optimizer, _source(source, dtype), order, batch_size, first, last, learning_rates, _x_stride(model),
+        work, losses, corrects,
+    )  # fmt: skip
+    slots = _slots(threads, _work(model, min(batch_size, len(order)), 3) / 2)
+    if slots == 1:
+        return int(steps.get("train", dtype)(*steps.phases(dtype), 1, *arguments))
+    with _launch(slots):
+        return int(steps.get("train_parallel", dtype)(*steps.phases(dtype), slots, *arguments))
+
+
+def _run(
+    goal: int, model: Model, source: Source, order: np.ndarray, divisor: float, work: Workspace, threads: int
+) -> None:
+    """One batch as far as `goal` says; what it leaves is in the workspace."""
+    dtype = model.params.dtype
+    arguments = (
+        goal, model, _no_optimizer(dtype), _source(source, dtype), order, dtype.type(divisor), _x_stride(model), work,
+    )  # fmt: skip
+    slots = _slots(threads, _work(model, len(order), 1))
+    if slots == 1:
+        steps.get("run", dtype)(*steps.phases(dtype), 1, *arguments)
+    else:
+        with _launch(slots):
+            steps.get("run_parallel", dtype)(*steps.phases(dtype), slots, *arguments)
+
+
+def loss_and_gradient(
+    model: Model,
+    source: Source,
+    order: np.ndarray,
+    divisor: float,
+    work: Workspace,
+    grad: np.ndarray,
+    threads: int = 1,
+) -> float:
+    """Σ weight · loss / divisor over the rows of `order` and its gradient: see reference.loss_and_gradient."""
+    _run(DELTAS, model, source, order, divisor, work._replace(grad=grad), threads)
+    return float(np.add.accumulate(work.losses[: len(order)])[-1] / divisor) if len(order) else 0.0
+
+
+def evaluate(
+    model: Model, source: Source, start: int, stop: int, work: Workspace, threads: int = 1
+) -> tuple[float, int]:
+    """(Σ weight · loss, correct count) over rows start … stop - 1: see reference.evaluate."""
+    loss, correct = 0.0, 0
+    for first in range(start, stop, len(work.losses)):
+        rows = np.arange(first, min(first + len(work.losses), stop))
+        _run(LOSSES, model, source, rows, 1.0, work, threads)
+        loss += float(work.losses[: len(rows)].sum())
+        correct += int(work.corrects[: len(rows)].sum())
+    return loss, correct
+
+
+def predict(
+    model: Model, source: Source, start: int, stop: int, work: Workspace, out: np.ndarray, threads: int = 1
+) -> None:
+    """Logits of rows start … stop - 1: see reference.predict."""
+    batch = len(work.losses)
+    row = model.plan[-1]
+    stride, at = int(row[p.OUT_STRIDE]), int(row[p.OUT]) * batch
+    for first in range(start, stop, batch):
+        rows = np.arange(first, min(first + batch, stop))
+        _run(LOGITS, model, source, rows, 1.0, work, threads)
+        logits = work.outputs[at : at + len(rows) * stride].reshape(len(rows), stride)
+        out[first - start : first - start + len(rows)] = logits[:, : row[p.OUTPUTS]]
+
+
+_slots, _launch = threads.slots, threads.launch

@@ -1,0 +1,234 @@
+"""A training run made ready: its settings and data checked and converted, and told apart from another's."""
+
+import math
+import operator
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from . import kernels, seeds
+from .arrays import as_rows, check_indices, class_indices, combined_weights, thread_count
+from .datasets import Part
+from .errors import DataError, ResumeError
+from .kernels.plan import Source, Workspace
+from .network import Network
+from .optimizers import Optimizer
+from .schedules import Schedule
+from .state import Mark, Progress, TrainingState
+
+Data = Part | tuple[Any, Any]
+
+
+@dataclass
+class Settings:
+    """The settings of `fit` that are plain values; see there. TypeError or ValueError names a wrong one."""
+
+    epochs: int
+    batch_size: int | str
+    optimizer: Optimizer
+    schedule: Schedule
+    seed: int
+    class_weight: str | Mapping[Any, float] | None
+    early_stopping: int | None
+    clip_norm: float | None
+    eval_train: bool
+    threads: int | None
+    backend: str
+
+    def __post_init__(self) -> None:
+        self.epochs = _count("epochs", self.epochs)
+        if self.batch_size != "full":
+            self.batch_size = _count("batch_size", self.batch_size, " or 'full'")
+        self.seed = seeds.check_seed(self.seed)
+        if self.early_stopping is not None:
+            self.early_stopping = _count("early_stopping", self.early_stopping, " or None")
+        if self.clip_norm is not None:
+            clip = self.clip_norm
+            if not (isinstance(clip, (int, float)) and math.isfinite(clip) and clip > 0):
+                raise ValueError(f"clip_norm={clip!r}: a finite number above 0, or None, was wanted")
+            self.clip_norm = float(clip)
+        self.eval_train = bool(self.eval_train)
+        self.threads = thread_count(self.threads)
+
+
+def _count(name: str, value: Any, alternative: str = "") -> int:
+    text = f"{name}={value!r}: an integer from 1{alternative} was wanted"
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(text) from None
+    if number < 1 or isinstance(value, bool):
+        raise ValueError(text)
+    return number
+
+
+@dataclass
+class Run:
+    """All that an epoch needs, checked and converted. The state is filled."""
+
+    network: Network
+    compiled: ModuleType
+    settings: Settings
+    train: Source
+    validation: Source | None
+    test: Source | None
+    batch_size: int
+    state: TrainingState
+    work: Workspace
+    on_progress: Callable[[Progress], None] | None
+    call_steps: int = 1  # steps a call, adapted to the time they take
+
+    @property
+    def rows(self) -> int:
+        """Rows of the training part."""
+        return len(self.train.labels)
+
+    @property
+    def mark(self) -> Mark:
+        """The state's mark."""
+        assert self.state.mark is not None
+        return self.state.mark
+
+    def train_steps(self, order: np.ndarray, rates: np.ndarray, first: int, last: int) -> int:
+        """Run the epoch's steps first … last - 1; returns last, or the step whose loss is not finite."""
+        state = self.state
+        return self.compiled.train_steps(
+            self.network.model, state.optimizer, self.train, order, self.batch_size, first, last,
+            rates, self.work, state.losses, state.corrects, self.settings.threads,
+        )  # fmt: skip
+
+    def evaluate(self, source: Source | None) -> tuple[float, float] | tuple[None, None]:
+        """(mean loss, accuracy) on a source."""
+        if source is None:
+            return None, None
+        assert self.settings.threads is not None
+        loss, correct = self.network.evaluate_sources([source], self.compiled, self.settings.threads)
+        return loss / len(source.labels), correct / len(source.labels)
+
+
+def prepare(
+    network: Network,
+    train: Data,
+    validation: Data | None,
+    test: Data | None,
+    sample_weight: Any,
+    settings: Settings,
+    state: TrainingState,
+    on_progress: Callable[[Progress], None] | None,
+) -> Run:
+    """Check and convert everything; fill an empty state, or refuse by ResumeError one of another run."""
+    compiled = kernels.load(settings.backend)
+    if settings.early_stopping is not None and validation is None:
+        raise ValueError("early_stopping: it watches validation data, and there is none; give validation=…")
+    rows, indices = _part(network, train, "train")
+    batch_size = len(rows) if isinstance(settings.batch_size, str) else settings.batch_size
+    if batch_size > len(rows):
+        raise ValueError(f"batch_size={batch_size}: at most {len(rows)}, the training rows, or 'full' was wanted")
+    steps = -(-len(rows) // batch_size)
+    settings.schedule.rates(settings.optimizer.learning_rate, 0, steps, settings.epochs)  # it may refuse them
+    weights = combined_weights(indices, network.classes, sample_weight, settings.class_weight, network.dtype)
+    sources = {"training data": network.rows_source(rows, indices, weights, "train")}
+    for name, data in (("validation", validation), ("test", test)):
+        if data is not None:
+            held, labels = _part(network, data, name)
+            sources[f"{name} data"] = network.rows_source(held, labels, None, name)
+    facts = _facts(network, settings, sources, sample_weight is not None)
+    if state.started:
+        _check_resume(state, facts, settings, steps)
+        state.settings = facts
+    else:
+        _start(state, facts, settings, network, steps)
+    return Run(
+        network, compiled, settings, sources["training data"], sources.get("validation data"),
+        sources.get("test data"), batch_size, state,
+        compiled.make_workspace(network.plan, batch_size, network.dtype), on_progress,
+    )  # fmt: skip
+
+
+def _part(network: Network, data: Data, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Raw rows (N, D) and class indices (N,) int32 of a Part or of (x, y)."""
+    if isinstance(data, Part):
+        rows = as_rows(data.x, network.shape, name)
+        indices = check_indices(data.y, network.classes, len(rows), f"{name}: y")
+    elif isinstance(data, tuple) and len(data) == 2:
+        rows = as_rows(data[0], network.shape, f"{name}: x")
+        indices = class_indices(data[1], network.classes, len(rows), f"{name}: y")
+    else:
+        raise TypeError(f"{name}: a Part or a tuple (x, y) was wanted, not {type(data).__name__}")
+    if len(rows) == 0:
+        raise DataError(f"{name}: no rows; at least one was wanted")
+    return rows, indices
+
+
+def _start(state: TrainingState, facts: dict[str, Any], settings: Settings, network: Network, steps: int) -> None:
+    generator = seeds.generator(settings.seed, seeds.ORDER)
+    state.settings = facts
+    state.optimizer = settings.optimizer.state(network.params, settings.clip_norm)
+    state.losses, state.corrects = np.zeros(steps), np.zeros(steps, np.int64)
+    state.mark = Mark(0, 0, dict(generator.bit_generator.state), np.zeros(1))
+
+
+# ---- what must not change on resume
+
+
+def _facts(network: Network, settings: Settings, sources: Mapping[str, Source], weighted: bool) -> dict[str, Any]:
+    """What must not change on resume, as plain values for people to read and a file to hold."""
+    description = network.describe()
+    scaling = "none" if network.scaling is None else network.scaling.kind
+    facts: dict[str, Any] = {
+        "dtype": network.dtype.name,
+        "layers": f"{network.inputs} inputs, {list(network.layers)}",
+        "classes": f"{len(network.classes)} ({_checksum(description['classes'].encode())})",
+        "scaling": f"{scaling} ({_checksum(description['scaling'].encode())})",
+    }
+    for name in ("epochs", "batch_size", "optimizer", "schedule", "seed", "early_stopping"):
+        value = getattr(settings, name)
+        facts[name] = value if value is None or isinstance(value, (int, str)) else repr(value)
+    facts |= {
+        "clip_norm": settings.clip_norm,
+        "eval_train": settings.eval_train,
+        "class_weight": repr(settings.class_weight),
+        "sample_weight": f"given ({_checksum(sources['training data'].weights)})" if weighted else None,
+        "backend": settings.backend,
+    }
+    for name in ("training data", "validation data", "test data"):
+        facts[name] = _fingerprint(sources[name]) if name in sources else None
+    return facts
+
+
+def _fingerprint(source: Source) -> str:
+    """Tells two data sets apart, from all labels and some rows: reading 60,000 images would take 50 ms."""
+    rows = source.bytes if len(source.bytes) else source.rows
+    some = np.ascontiguousarray(rows[:: max(1, len(rows) // 64)])
+    return f"{len(rows)} rows ({_checksum(source.labels, some)})"
+
+
+def _checksum(*buffers: Any) -> str:
+    crc = 0
+    for buffer in buffers:
+        crc = zlib.crc32(buffer, crc)
+    return f"checksum {crc:08x}"
+
+
+def _check_resume(state: TrainingState, facts: dict[str, Any], settings: Settings, steps: int) -> None:
+    for name, new in facts.items():
+        old = state.settings.get(name)
+        if new == old:
+            continue
+        if name != "epochs":
+            hint = f"resume with {name} as it was, or start a new run"
+        elif settings.schedule.depends_on_epochs:
+            hint = f"{settings.schedule!r} depends on it: resume with epochs={old}, or start a new run"
+        elif new > state.settings["epochs"]:
+            continue
+        else:
+            hint = f"it may grow, not shrink: resume with epochs={old} or more"
+        raise ResumeError(f"resume: {name} was {old} and is now {new}; {hint}")
+    assert state.optimizer is not None
+    kept = state.optimizer.settings
+    if not np.array_equal(settings.optimizer.settings(settings.clip_norm), kept) or state.steps != steps:
+        raise ResumeError("resume: the state's optimizer is another than its settings say; start a new run")

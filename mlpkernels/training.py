@@ -1,0 +1,195 @@
+"""fit: trains a network as a generator of epoch results that resumes exactly and never prints."""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from .errors import DivergenceError
+from .network import Network
+from .optimizers import Adam, Optimizer
+from .run import Data, Run, Settings, prepare
+from .schedules import Constant, Schedule
+from .state import EpochResult, Mark, Progress, TrainingState
+
+__all__ = ["EpochResult", "Progress", "TrainingState", "fit"]
+
+_CALL_SECONDS = 0.06  # aimed at for one call into a kernel: progress and Ctrl-C wait no longer
+_ADAM, _CONSTANT = Adam(), Constant()
+
+
+def fit(
+    network: Network,
+    train: Data,
+    *,
+    validation: Data | None = None,
+    test: Data | None = None,
+    epochs: int = 10,
+    batch_size: int | str = 128,
+    optimizer: Optimizer = _ADAM,
+    schedule: Schedule = _CONSTANT,
+    seed: int = 0,
+    sample_weight: Any = None,
+    class_weight: str | Mapping[Any, float] | None = None,
+    early_stopping: int | None = None,
+    clip_norm: float | None = None,
+    eval_train: bool = False,
+    threads: int | None = None,
+    backend: str = "cpu",
+    state: TrainingState | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Iterator[EpochResult]:
+    """Train `network` in place and yield each epoch's result.
+
+    train, validation, test: `datasets.Part` or (x, y), raw x (N, D) or (N, *shape) and labels y (N,) from
+    network.classes; network.scaling is applied. uint8 rows are not copied. batch_size is a number of rows
+    or "full"; the last, smaller mini-batch is used. Class weights (None, "balanced", {class: weight}) times
+    sample_weight (N,) are scaled once to mean 1; a mini-batch's loss is Σ weight · loss / rows.
+
+    Validation alone is watched: early_stopping is the number of epochs without a lower validation loss
+    after which training ends; the best weights are put back when it ends, by that or by `epochs`. clip_norm
+    limits the gradient's norm. eval_train replaces the training figures by a pass over the training part
+    after the epoch. threads None takes all cores; their number never changes a bit of the result.
+
+    on_progress is called several times a second; what it raises ends training with `state` consistent.
+    `state` is filled as training goes; one that is filled already goes on exactly where it stood, bit for
+    bit: epochs may grow unless the schedule depends on it, threads may change, all else must be as it was.
+
+    Everything is checked before this returns. ValueError, TypeError: a setting out of its range. DataError:
+    NaN or infinite values, labels that are no class, no rows. ResumeError: a setting that changed. While it
+    runs, DivergenceError: a loss is not finite (that step is not applied), or a weight at an epoch's end.
+    """
+    settings = Settings(
+        epochs=epochs,
+        batch_size=batch_size,
+        optimizer=optimizer,
+        schedule=schedule,
+        seed=seed,
+        class_weight=class_weight,
+        early_stopping=early_stopping,
+        clip_norm=clip_norm,
+        eval_train=eval_train,
+        threads=threads,
+        backend=backend,
+    )
+    state = TrainingState() if state is None else state
+    return _epochs(prepare(network, train, validation, test, sample_weight, settings, state, on_progress))
+
+
+def _epochs(run: Run) -> Iterator[EpochResult]:
+    network, state = run.network, run.state
+    if state.last_params is not None and not _finished(run):  # it had ended, and epochs have grown
+        network.params[...] = state.last_params
+        state.last_params = None
+    if not _finished(run):
+        run.train_steps(np.arange(run.rows), np.zeros(state.steps), 0, 0)  # compiles before time is taken
+    while not _finished(run):
+        yield _epoch(run)
+    best = run.mark.best_params
+    if best is not None:
+        if state.last_params is None:
+            state.last_params = network.params.copy()  # from these a longer training goes on
+        network.params[...] = best
+
+
+def _finished(run: Run) -> bool:
+    patience = run.settings.early_stopping
+    waited = patience is not None and run.state.epochs_since_best >= patience
+    return run.mark.epoch >= run.settings.epochs or waited
+
+
+def _epoch(run: Run) -> EpochResult:
+    """The epoch under way, from the step that the state has reached, with its evaluation."""
+    state, mark, settings = run.state, run.mark, run.settings
+    order, after = _order(run, mark.generator)
+    base = settings.optimizer.learning_rate
+    rates = settings.schedule.rates(base, mark.epoch, state.steps, settings.epochs)
+    rates = np.ascontiguousarray(rates, np.float64)
+    while (first := state.step) < state.steps:
+        last = min(first + run.call_steps, state.steps)
+        began = time.perf_counter()
+        reached = run.train_steps(order, rates, first, last)
+        seconds = time.perf_counter() - began
+        mark.clock[0] += seconds
+        if reached < last:
+            raise _divergence("the loss", mark.epoch + 1, reached + 1)
+        affordable = int((last - first) * _CALL_SECONDS / max(seconds, 1e-9))
+        run.call_steps = max(1, min(affordable, 8 * run.call_steps))
+        if run.on_progress is not None:
+            run.on_progress(_progress(run, rates))
+    return _finish(run, after, float(rates[-1]))
+
+
+def _order(run: Run, generator_state: Mapping[str, Any]) -> tuple[np.ndarray, dict[str, Any]]:
+    """The epoch's order of the rows (N,) int64, and the generator's state after it was drawn."""
+    if run.batch_size == run.rows:
+        return np.arange(run.rows), dict(generator_state)  # one batch: its order would change rounding alone
+    generator = np.random.Generator(np.random.PCG64())
+    generator.bit_generator.state = generator_state
+    order = generator.permutation(run.rows).astype(np.int64, copy=False)
+    return order, dict(generator.bit_generator.state)
+
+
+def _divergence(what: str, epoch: int, step: int) -> DivergenceError:
+    advice = "try a smaller learning rate, or limit the gradient with clip_norm"
+    return DivergenceError(f"{what} is not finite in epoch {epoch}, step {step}: {advice}", epoch, step)
+
+
+def _progress(run: Run, rates: np.ndarray) -> Progress:
+    state, mark = run.state, run.mark
+    step = state.step
+    samples = min(step * run.batch_size, run.rows)
+    return Progress(
+        epoch=mark.epoch + 1,
+        epochs=run.settings.epochs,
+        step=step,
+        steps=state.steps,
+        samples=samples,
+        loss=float(state.losses[:step].sum()) / samples,
+        accuracy=int(state.corrects[:step].sum()) / samples,
+        learning_rate=float(rates[step - 1]),
+        seconds=float(mark.clock[0]),
+    )
+
+
+def _finish(run: Run, generator_state: dict[str, Any], learning_rate: float) -> EpochResult:
+    """Evaluate after an epoch and move the state's mark to the next one."""
+    state, mark = run.state, run.mark
+    assert state.optimizer is not None
+    epoch, seconds = mark.epoch + 1, float(mark.clock[0])
+    if not np.isfinite(run.network.params).all():
+        raise _divergence("a weight", epoch, state.steps)
+    figures: Any = (float(state.losses.sum()) / run.rows, int(state.corrects.sum()) / run.rows)
+    if run.settings.eval_train:
+        figures = run.evaluate(run.train)
+    val_loss, val_accuracy = run.evaluate(run.validation)
+    test_loss, test_accuracy = run.evaluate(run.test)
+    watched = math.inf if val_loss is None or math.isnan(val_loss) else val_loss
+    best = val_loss is not None and (mark.best_loss is None or watched < mark.best_loss)
+    result = EpochResult(
+        epoch=epoch,
+        train_loss=figures[0],
+        train_accuracy=figures[1],
+        val_loss=val_loss,
+        val_accuracy=val_accuracy,
+        test_loss=test_loss,
+        test_accuracy=test_accuracy,
+        learning_rate=learning_rate,
+        seconds=seconds,
+        samples_per_second=run.rows / seconds if seconds > 0 else 0.0,
+        best=best,
+    )
+    keep = best and run.settings.early_stopping is not None
+    state.mark = Mark(
+        epoch=epoch,
+        updates=int(state.optimizer.step[0]),
+        generator=generator_state,
+        clock=np.zeros(1),
+        history=(*mark.history, result),
+        best_loss=watched if best else mark.best_loss,
+        best_epoch=epoch if best else mark.best_epoch,
+        best_params=run.network.params.copy() if keep else mark.best_params,
+    )
+    return result

@@ -1,0 +1,167 @@
+"""Running error analysis: float64 values beside a bound of what rounding in a dtype may have done to them.
+
+Every operation adds its own rounding, unit · |result|, to what it inherits; a sum of n terms in any order adds
+γₙ = n·unit / (1 - n·unit) times the sum of the terms' sizes (Higham, Accuracy and Stability, 3.1 and 4.2). So a test
+asks for what floating-point arithmetic owes it and no tolerance is set by hand.
+"""
+
+import numpy as np
+
+# What the compiled exp owes, relative, and below which exponent it may return 0: tests/test_loss.py holds it to them.
+EXP_ERROR = {"float32": 1.2e-7, "float64": 4e-16}
+EXP_LOWEST = {"float32": -87.0, "float64": -708.0}
+
+
+def unit(dtype):
+    """The unit roundoff of dtype, and beside it float64's: the reference rounds, too."""
+    return np.finfo(dtype).eps / 2 + np.finfo(np.float64).eps / 2
+
+
+def gamma(n, dtype):
+    """The relative error of a sum of n products in any order, by the sum of their sizes."""
+    return n * unit(dtype) / (1 - n * unit(dtype))
+
+
+class Rounded:
+    """A float64 array and how far the same computed in `dtype` may be from it."""
+
+    def __init__(self, value, dtype, error=0.0):
+        self.value = np.asarray(value, np.float64)
+        self.dtype = np.dtype(dtype).name
+        self.error = np.broadcast_to(np.asarray(error, np.float64), self.value.shape)
+
+    def _rounded(self, value, inherited):
+        """A result: what it inherits and one rounding, or half the smallest number where that is more."""
+        own = unit(self.dtype) * (np.abs(value) + inherited) + np.finfo(self.dtype).smallest_subnormal
+        return Rounded(value, self.dtype, inherited + own)
+
+    def _other(self, other):
+        return other if isinstance(other, Rounded) else constant(other, self.dtype)
+
+    @property
+    def size(self):
+        """The largest size that the computed values may have."""
+        return np.abs(self.value) + self.error
+
+    def __getitem__(self, key):
+        return Rounded(self.value[key], self.dtype, self.error[key])
+
+    def __neg__(self):
+        return Rounded(-self.value, self.dtype, self.error)
+
+    def __add__(self, other):
+        other = self._other(other)
+        return self._rounded(self.value + other.value, self.error + other.error)
+
+    def __sub__(self, other):
+        return self + -self._other(other)
+
+    def __mul__(self, other):
+        other = self._other(other)
+        inherited = self.error * np.abs(other.value) + self.size * other.error
+        return self._rounded(self.value * other.value, inherited)
+
+    def __truediv__(self, other):
+        other = self._other(other)
+        least = np.abs(other.value) - other.error
+        assert (least > 0).all(), "a divisor may be 0 within its bound"
+        inherited = (self.error + np.abs(self.value / other.value) * other.error) / least
+        return self._rounded(self.value / other.value, inherited)
+
+    def __matmul__(self, other):
+        n = self.value.shape[-1]
+        inherited = self.error @ np.abs(other.value) + self.size @ other.error
+        own = gamma(n, self.dtype) * (self.size @ other.size) + n * np.finfo(self.dtype).smallest_subnormal
+        return Rounded(self.value @ other.value, self.dtype, inherited + own)
+
+    @property
+    def T(self):
+        return Rounded(self.value.T, self.dtype, self.error.T)
+
+    def sum(self, axis=None, keepdims=False):
+        n = self.value.size if axis is None else self.value.shape[axis]
+        own = gamma(n, self.dtype) * self.size.sum(axis=axis, keepdims=keepdims)
+        value = self.value.sum(axis=axis, keepdims=keepdims)
+        return Rounded(value, self.dtype, self.error.sum(axis=axis, keepdims=keepdims) + own)
+
+    def sqrt(self):
+        value = np.sqrt(self.value)
+        least = np.sqrt(np.maximum(self.value - self.error, 0))
+        return self._rounded(value, np.maximum(value - least, np.sqrt(self.value + self.error) - value))
+
+    def exp(self):
+        value = np.exp(self.value)
+        inherited = value * np.expm1(self.error)
+        own = (EXP_ERROR[self.dtype] + 2 * unit(self.dtype)) * (value + inherited) + np.exp(EXP_LOWEST[self.dtype])
+        return Rounded(value, self.dtype, inherited + own)
+
+    def log(self):
+        least = self.value - self.error
+        assert (least > 0).all(), "a logarithm's argument may be 0 within its bound"
+        return self._rounded(np.log(self.value), self.error / least + unit(self.dtype) * np.abs(np.log(self.value)))
+
+    def relu(self):
+        error = np.where(self.value >= 0, self.error, np.maximum(self.value + self.error, 0))
+        return Rounded(np.maximum(self.value, 0), self.dtype, error)
+
+    def where_positive(self, other):
+        """self where other > 0, else 0; where the sign of other is within its error, either of them."""
+        doubtful = (np.abs(other.value) <= other.error) & (other.error > 0)
+        kept = other.value > 0
+        error = np.where(doubtful, self.size, np.where(kept, self.error, 0))
+        return Rounded(np.where(kept, self.value, 0), self.dtype, error)
+
+    def at_most(self, limit):
+        return Rounded(np.minimum(self.value, limit), self.dtype, self.error)
+
+    def to(self, dtype):
+        """The same, to be computed with in another dtype from here on; rounded where that is coarser."""
+        same = Rounded(self.value, dtype, self.error)
+        return same if np.finfo(dtype).eps <= np.finfo(self.dtype).eps else same._rounded(self.value, self.error)
+
+    def check(self, actual, wanted=None, note=""):
+        """Fail unless actual is within the bound of wanted: the reference's result, here by default."""
+        actual = np.asarray(actual, np.float64)
+        wanted = np.asarray(self.value if wanted is None else wanted, np.float64)
+        assert actual.shape == wanted.shape == self.value.shape, (note, actual.shape, wanted.shape, self.value.shape)
+        wrong = ~(np.abs(actual - wanted) <= self.error)
+        if wrong.any():
+            at = tuple(int(i) for i in np.argwhere(wrong)[0])
+            raise AssertionError(
+                f"{note}: {wrong.sum()} of {wrong.size} beyond the bound, first at {at}: got {actual[at]!r}, wanted "
+                f"{wanted[at]!r}, bound {self.error[at]:.3g}, off by {abs(actual[at] - wanted[at]):.3g}"
+            )
+
+
+def constant(value, dtype):
+    """A number that the computation rounds to dtype."""
+    value = np.asarray(value, np.float64)
+    return Rounded(value, dtype, unit(dtype) * np.abs(value))
+
+
+def softmax_parts(logits):
+    """(z - max z, its exp, the sums of those) of rows of logits."""
+    largest = logits.value.max(axis=1, keepdims=True)
+    shifted = logits - Rounded(largest, logits.dtype)
+    exps = shifted.exp()
+    return shifted, exps, exps.sum(axis=1, keepdims=True)
+
+
+def softmax(logits):
+    _, exps, total = softmax_parts(logits)
+    return exps * (Rounded(1.0, logits.dtype) / total)
+
+
+def log_softmax(logits):
+    shifted, _, total = softmax_parts(logits)
+    return shifted - total.log()
+
+
+def cross_entropy(logits, labels, weights, divisor):
+    """(weight · loss of each row, gradient by the logits)."""
+    rows, columns = np.arange(len(labels)), np.arange(logits.value.shape[1])
+    shifted, exps, total = softmax_parts(logits)
+    losses = weights * (total.log()[:, 0] - shifted[rows, labels])
+    scale = (weights / divisor)[:, None]
+    onehot = Rounded(columns == np.asarray(labels)[:, None], logits.dtype)
+    return losses, exps * (scale / total) - onehot * scale

@@ -1,0 +1,97 @@
+"""The group and its --help: complete, quick, with examples; versions and unknown words."""
+
+import os
+import subprocess
+import sys
+
+import click
+import pytest
+from cli_running import good, mlpk, refusal
+from click.testing import CliRunner
+from mlpkernels_cli.main import COMMANDS, group
+
+from mlpkernels import __version__
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_closes_with_an_example_that_the_options_allow(command):
+    text = good(command, "--help", backend=False).stdout
+    assert text.endswith("\n")
+    examples = text.partition("\nExample")[2].splitlines()[1:]
+    assert examples and all(line.startswith(f"  mlpk {command}") for line in examples)
+    options = text.partition("\nExample")[0]
+    for line in examples:
+        for word in line.split("  ")[1].split():
+            assert not word.startswith("--") or word in options
+
+
+def test_every_option_of_every_command_has_a_help_text():
+    context = click.Context(group)
+    for name in COMMANDS:
+        for param in group.get_command(context, name).params:
+            if isinstance(param, click.Option):
+                assert param.help, f"mlpk {name} {param.opts}"
+
+
+def test_the_group_alone_shows_its_help():
+    result = good("--help")
+    assert CliRunner().invoke(group, []).stdout == result.stdout
+    for name in COMMANDS:
+        assert f"\n  {name} " in result.stdout
+    assert "Examples:\n  mlpk train " in result.stdout
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_imports_neither_numba_nor_matplotlib_nor_numpy(command):
+    code = (
+        "import sys\n"
+        "from mlpkernels_cli.main import group\n"
+        f"group.main({[*command.split(), '--help']!r}, standalone_mode=False)\n"
+        "heavy = ('numba', 'matplotlib', 'numpy', 'rich', 'PIL')\n"
+        "print(*(name for name in heavy if name in sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "80"}
+    )
+    assert "Usage: mlpk" in done.stdout
+    assert done.stderr.strip() == ""
+
+
+def test_version():
+    assert good("--version").stdout == f"mlpk {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "words, line",
+    [
+        (["tran"], "mlpk: tran: no such command, did you mean train? see mlpk --help"),
+        (["x"], "mlpk: x: no such command; see mlpk --help"),
+        (["--verzion"], "mlpk: --verzion: no such option, did you mean --version? see mlpk --help"),
+        (
+            ["train", "--epoch-s", "3"],
+            "mlpk train: --epoch-s: no such option, did you mean --epochs? see mlpk train --help",
+        ),
+        (["train", "--epochs"], "mlpk train: option '--epochs' requires an argument; see mlpk train --help"),
+        (["train", "digits", "mnist"], "mlpk train: got unexpected extra argument (mnist); see mlpk train --help"),
+        (["eval", "--format", "xml"], "mlpk eval: --format xml: one of table, json was wanted; see mlpk eval --help"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_code_2(words, line):
+    result = mlpk(*words, backend=False)
+    assert result.exit_code == 2
+    assert refusal(result) == line
+
+
+def test_a_reader_that_has_enough_ends_the_command_quietly(tmp_path):
+    code = (
+        "import os, sys\n"
+        "read, write = os.pipe()\n"
+        "os.close(read)\n"
+        "os.dup2(write, 1)\n"
+        "from mlpkernels_cli.main import main\n"
+        "sys.argv = ['mlpk', '--help']\n"
+        "main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 141
+    assert done.stderr == ""
