@@ -68,7 +68,8 @@ def explain(error: BaseException) -> tuple[str, int]:
     if isinstance(error, OSError):
         return f"error: {os_error_text(error)}", NAMED_ERROR
     if isinstance(error, MemoryError):
-        return f"error: not enough memory: {error or 'use a smaller network, batch or data set'}", NAMED_ERROR
+        text = str(error) or "use a smaller network, batch or data set"
+        return f"error: not enough memory: {text}", NAMED_ERROR
     raise error
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mlpkernels.errors import MlpkError
+from mlpkernels.errors import DivergenceError, MlpkError
 
 from . import config, report, runs, tables
 from .data import Data
@@ -126,6 +126,7 @@ class Session:
         columns = [field.name for field in dataclasses.fields(_result_type()) if field.name != "best"]
         lines = [",".join(columns) + "\n", *(self._line(result) for result in self.state.history)]
         write_atomic(self.folder / runs.HISTORY, "".join(lines).encode())
+        (self.folder / runs.METRICS).unlink(missing_ok=True)  # of fewer epochs, where a finished run goes on
 
     def _ready(self) -> None:
         """Load or compile the kernels by a small training of a copy, so that no epoch waits for them."""
@@ -193,8 +194,17 @@ class Session:
                     raise  # the second signal: at once
                 self._save()
                 raise
+            except DivergenceError as error:
+                raise self._diverged(error) from error
             self._save()
             stop.check()
+
+    def _diverged(self, error: DivergenceError) -> DivergenceError:
+        """The error in this command's words: which options help, and what is kept."""
+        reason = str(error).partition(":")[0]
+        advice = f"try a --learning-rate below {self.settings.learning_rate:g}, or --clip-norm 1"
+        kept = f"; its last checkpoint is in {self.path}" if self.saved or not self.folder.fresh else ""
+        return DivergenceError(f"{reason}: {advice}{kept}", error.epoch, error.step)
 
     def _stopped(self) -> str:
         """What to say to someone who stopped this training."""

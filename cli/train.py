@@ -2,7 +2,7 @@
 
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,6 +10,10 @@ from . import config
 from .command import Command, SectionOption, setting_option, setting_type
 from .errors import OptionError
 from .settings import FIELDS, Settings, build, resolve
+
+if TYPE_CHECKING:
+    from .runs import RunFolder
+    from .session import Session
 
 CHANGEABLE = ("epochs", "threads", "quiet", "out")  # what a resumed run may be given anew
 
@@ -88,41 +92,50 @@ def _start(settings: Settings) -> None:
 
 
 def _resume(name: str, given: dict[str, Any]) -> None:
-    from mlpkernels import load_checkpoint
-    from mlpkernels.errors import ResumeError
-
     from . import runs
-    from .data import load
-    from .session import Session
 
     path = runs.find(name)
     if path is None or not path.is_dir():
         raise OptionError("--resume", name, "no run folder; the folder of an earlier mlpk train was wanted")
     stored = build(config.read(path / runs.CONFIG))
     _refuse_changes(path, stored, given)
-    settings = config.merged(stored, {"quiet": False} | given)
+    settings = config.merged(stored, given)
     folder = runs.RunFolder.create(settings.out, "") if settings.out else runs.RunFolder.reopen(path)
     try:
-        if not (path / runs.CHECKPOINT).is_file():
-            raise ResumeError(
-                f"{path}: no {runs.CHECKPOINT} in it; start anew: mlpk train --config {path / runs.CONFIG}"
-            )
-        network, state, _ = load_checkpoint(path / runs.CHECKPOINT)
-        if settings.epochs < stored.epochs:
-            raise ResumeError(
-                f"--epochs {settings.epochs}: the run was started with {stored.epochs}; epochs may grow only"
-            )
-        patience = settings.early_stopping
-        early = bool(patience) and state.epochs_since_best >= patience
-        if (early or state.epoch >= settings.epochs) and (path / runs.METRICS).is_file():
-            click.echo(_finished(path, settings, state, early))
-            folder.close(keep=False)
-            return
-        session = Session(folder, settings, load(settings), network, state)
+        session = _session_to_resume(path, folder, settings)
     except BaseException:
         folder.close(keep=False)
         raise
-    session.run()
+    if session is None:
+        folder.close(keep=False)
+    else:
+        session.run()
+
+
+def _session_to_resume(path: Path, folder: "RunFolder", settings: Settings) -> "Session | None":
+    """The session that goes on from the checkpoint in `path`; None, and a line for the user, if it is finished."""
+    from mlpkernels import load_checkpoint
+    from mlpkernels.errors import ModelFileError, ResumeError
+
+    from . import runs
+    from .data import load
+    from .session import Session, make_network
+
+    checkpoint = path / runs.CHECKPOINT
+    if not checkpoint.is_file():
+        raise ResumeError(f"{path}: no {checkpoint.name} in it; start anew: mlpk train --config {path / runs.CONFIG}")
+    network, state, _ = load_checkpoint(checkpoint)
+    patience = settings.early_stopping
+    early = bool(patience) and state.epochs_since_best >= patience
+    if (early or state.epoch >= settings.epochs) and (path / runs.METRICS).is_file():
+        click.echo(_finished(path, settings, state, early))
+        return None
+    data = load(settings)
+    wanted, found = make_network(settings, data).describe(), network.describe()
+    for fact in ("architecture", "dtype"):
+        if wanted[fact] != found[fact]:
+            raise ModelFileError(f"{checkpoint} is of another {fact} than {path / runs.CONFIG}: {found[fact]}")
+    return Session(folder, settings, data, network, state)
 
 
 def _refuse_changes(path: Path, stored: Settings, given: dict[str, Any]) -> None:
@@ -132,6 +145,8 @@ def _refuse_changes(path: Path, stored: Settings, given: dict[str, Any]) -> None
 
     fixed = {"epochs"} if schedule(stored.schedule).depends_on_epochs else set()
     allowed = [name for name in CHANGEABLE if name not in fixed]
+    if given.get("epochs", stored.epochs) < stored.epochs and not fixed:
+        raise ResumeError(f"--epochs {given['epochs']}: the run was started with {stored.epochs}; epochs may grow only")
     for name, (before, now) in config.differences(stored, given).items():
         if name not in allowed:
             label = "DATA" if name == "data" else f"--{name}"

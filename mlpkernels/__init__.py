@@ -5,6 +5,21 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
+__all__ = [
+    "SGD",
+    "Adam",
+    "AdamW",
+    "Dense",
+    "EpochResult",
+    "Network",
+    "Scaling",
+    "TrainingState",
+    "__version__",
+    "fit",
+    "load_checkpoint",
+    "save_checkpoint",
+]
+
 _HOME = {
     "Dense": "layers",
     "Network": "network",
@@ -12,14 +27,12 @@ _HOME = {
     "Adam": "optimizers",
     "AdamW": "optimizers",
     "Scaling": "scaling",
-    "TrainingState": "training",
     "EpochResult": "training",
+    "TrainingState": "training",
     "fit": "training",
     "load_checkpoint": "checkpoint",
     "save_checkpoint": "checkpoint",
 }
-
-__all__ = [*_HOME, "__version__"]  # noqa: PLE0604
 
 if TYPE_CHECKING:
     from .checkpoint import load_checkpoint, save_checkpoint
@@ -37,4 +50,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return [*globals(), *_HOME]

@@ -2,6 +2,7 @@
 
 import math
 import operator
+import time
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from .errors import DataError, ResumeError
 from .kernels.plan import Source, Workspace
 from .network import Network
 from .optimizers import Optimizer
+from .pace import Pace
 from .schedules import Schedule
 from .state import Mark, Progress, TrainingState
 
@@ -52,7 +54,7 @@ class Settings:
                 raise ValueError(f"clip_norm={clip!r}: a finite number above 0, or None, was wanted")
             self.clip_norm = float(clip)
         self.eval_train = bool(self.eval_train)
-        self.threads = thread_count(self.threads)
+        self.pace = Pace(thread_count(self.threads), self.threads is not None)
 
 
 def _count(name: str, value: Any, alternative: str = "") -> int:
@@ -80,7 +82,6 @@ class Run:
     state: TrainingState
     work: Workspace
     on_progress: Callable[[Progress], None] | None
-    call_steps: int = 1  # steps a call, adapted to the time they take
 
     @property
     def rows(self) -> int:
@@ -94,19 +95,33 @@ class Run:
         return self.state.mark
 
     def train_steps(self, order: np.ndarray, rates: np.ndarray, first: int, last: int) -> int:
-        """Run the epoch's steps first … last - 1; returns last, or the step whose loss is not finite."""
-        state = self.state
-        return self.compiled.train_steps(
+        """Run some of the epoch's steps first … last - 1; returns the one reached, or whose loss is not finite."""
+        state, pace = self.state, self.settings.pace
+        threads, seconds = pace.choose()
+        began = time.perf_counter()
+        reached = self.compiled.train_steps(
             self.network.model, state.optimizer, self.train, order, self.batch_size, first, last,
-            rates, self.work, state.losses, state.corrects, self.settings.threads,
+            rates, self.work, state.losses, state.corrects, threads, seconds,
         )  # fmt: skip
+        took = time.perf_counter() - began
+        pace.record(threads, reached - first, took)
+        self.mark.clock[0] += took
+        return int(reached)
+
+    def prepare_kernels(self) -> None:
+        """Compile what training will call, or load it, before time is taken: a call of no steps does."""
+        state, nothing = self.state, np.zeros(self.state.steps)
+        for threads in self.settings.pace.ways:
+            self.compiled.train_steps(
+                self.network.model, state.optimizer, self.train, np.arange(self.rows), self.batch_size, 0, 0,
+                nothing, self.work, state.losses, state.corrects, threads,
+            )  # fmt: skip
 
     def evaluate(self, source: Source | None) -> tuple[float, float] | tuple[None, None]:
         """(mean loss, accuracy) on a source."""
         if source is None:
             return None, None
-        assert self.settings.threads is not None
-        loss, correct = self.network.evaluate_sources([source], self.compiled, self.settings.threads)
+        loss, correct = self.network.evaluate_sources([source], self.compiled, self.settings.pace.best)
         return loss / len(source.labels), correct / len(source.labels)
 
 

@@ -1,7 +1,6 @@
 """fit: trains a network as a generator of epoch results that resumes exactly and never prints."""
 
 import math
-import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -16,7 +15,6 @@ from .state import EpochResult, Mark, Progress, TrainingState
 
 __all__ = ["EpochResult", "Progress", "TrainingState", "fit"]
 
-_CALL_SECONDS = 0.06  # aimed at for one call into a kernel: progress and Ctrl-C wait no longer
 _ADAM, _CONSTANT = Adam(), Constant()
 
 
@@ -51,7 +49,8 @@ def fit(
     Validation alone is watched: early_stopping is the number of epochs without a lower validation loss
     after which training ends; the best weights are put back when it ends, by that or by `epochs`. clip_norm
     limits the gradient's norm. eval_train replaces the training figures by a pass over the training part
-    after the epoch. threads None takes all cores; their number never changes a bit of the result.
+    after the epoch. threads None takes one or all cores, whichever
+    is measured to be faster as training goes; their number never changes a bit of the result.
 
     on_progress is called several times a second; what it raises ends training with `state` consistent.
     `state` is filled as training goes; one that is filled already goes on exactly where it stood, bit for
@@ -84,7 +83,7 @@ def _epochs(run: Run) -> Iterator[EpochResult]:
         network.params[...] = state.last_params
         state.last_params = None
     if not _finished(run):
-        run.train_steps(np.arange(run.rows), np.zeros(state.steps), 0, 0)  # compiles before time is taken
+        run.prepare_kernels()
     while not _finished(run):
         yield _epoch(run)
     best = run.mark.best_params
@@ -108,15 +107,9 @@ def _epoch(run: Run) -> EpochResult:
     rates = settings.schedule.rates(base, mark.epoch, state.steps, settings.epochs)
     rates = np.ascontiguousarray(rates, np.float64)
     while (first := state.step) < state.steps:
-        last = min(first + run.call_steps, state.steps)
-        began = time.perf_counter()
-        reached = run.train_steps(order, rates, first, last)
-        seconds = time.perf_counter() - began
-        mark.clock[0] += seconds
-        if reached < last:
+        reached = run.train_steps(order, rates, first, state.steps)
+        if reached < state.steps and not math.isfinite(state.losses[reached]):
             raise _divergence("the loss", mark.epoch + 1, reached + 1)
-        affordable = int((last - first) * _CALL_SECONDS / max(seconds, 1e-9))
-        run.call_steps = max(1, min(affordable, 8 * run.call_steps))
         if run.on_progress is not None:
             run.on_progress(_progress(run, rates))
     return _finish(run, after, float(rates[-1]))

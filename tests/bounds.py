@@ -56,6 +56,12 @@ class Rounded:
     def __sub__(self, other):
         return self + -self._other(other)
 
+    def __rsub__(self, other):
+        return self._other(other) - self
+
+    def __rtruediv__(self, other):
+        return self._other(other) / self
+
     def __mul__(self, other):
         other = self._other(other)
         inherited = self.error * np.abs(other.value) + self.size * other.error
@@ -70,7 +76,9 @@ class Rounded:
 
     def __matmul__(self, other):
         n = self.value.shape[-1]
-        inherited = self.error @ np.abs(other.value) + self.size @ other.error
+        inherited = 0.0  # most products are of what is exact
+        if self.error.any() or other.error.any():
+            inherited = self.error @ np.abs(other.value) + self.size @ other.error
         own = gamma(n, self.dtype) * (self.size @ other.size) + n * np.finfo(self.dtype).smallest_subnormal
         return Rounded(self.value @ other.value, self.dtype, inherited + own)
 
@@ -91,7 +99,8 @@ class Rounded:
 
     def exp(self):
         value = np.exp(self.value)
-        inherited = value * np.expm1(self.error)
+        close = value * np.expm1(np.minimum(self.error, 1))
+        inherited = np.where(self.error < 1, close, np.exp(self.value + self.error))
         own = (EXP_ERROR[self.dtype] + 2 * unit(self.dtype)) * (value + inherited) + np.exp(EXP_LOWEST[self.dtype])
         return Rounded(value, self.dtype, inherited + own)
 

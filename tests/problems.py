@@ -1,7 +1,7 @@
 """Networks, data and optimisers for the tests of the kernels, and the same computed with error bounds."""
 
 import numpy as np
-from bounds import Rounded, constant, cross_entropy
+from bounds import Rounded, constant, cross_entropy, gamma
 
 from mlpkernels.kernels import plan as p
 from mlpkernels.kernels import reference
@@ -67,6 +67,7 @@ def optimizer(rule, params, clip_norm=0.0):
 
 def as_double(tuple_):
     """A copy of a named tuple of arrays with float64 in the place of every float32."""
+
     def convert(value):
         kind = np.asarray(value).dtype
         return np.array(value, np.float64 if kind == np.float32 else kind)[()]
@@ -127,6 +128,7 @@ def bounded_inputs(source, rows, dtype):
 
 def bounded_gradient(plan, params, source, rows, divisor):
     """(weight · loss of each row, flat gradient, logits) of some rows, given Rounded flat parameters."""
+
     def view(get, layer):
         return Rounded(get(plan, layer, params.value), params.dtype, get(plan, layer, params.error))
 
@@ -164,18 +166,24 @@ def bounded_sgd(params, grad, velocity, learning_rate, momentum, nesterov, weigh
     return params - g * learning_rate, velocity
 
 
-def bounded_adam(
-    params, grad, m, v, learning_rate, beta1, beta2, epsilon, weight_decay, decoupled, step
-):
+def bounded_adam(params, grad, m, v, learning_rate, beta1, beta2, epsilon, weight_decay, decoupled, step):
     """(params, m, v) after adam_step; weight_decay may be an array."""
+    rest1, rest2 = (1 - _power(beta, step) for beta in (beta1, beta2))
+    rate = (constant(learning_rate, np.float64) / rest1).to(params.dtype)
+    scale = (1 / rest2.sqrt()).to(params.dtype)
     if decoupled:
         params, g = params * (1 - learning_rate * weight_decay), grad
     else:
         g = grad + params * weight_decay
     m = m * beta1 + g * (1 - beta1)
     v = v * beta2 + g * g * (1 - beta2)
-    slope = m / (v.sqrt() * (1 / np.sqrt(1 - beta2**step)) + epsilon)
-    return params - slope * (learning_rate / (1 - beta1**step)), m, v
+    return params - m / (v.sqrt() * scale + epsilon) * rate, m, v
+
+
+def _power(base, exponent):
+    """base ** exponent in float64: by squaring, two products a bit."""
+    value = float(base) ** exponent
+    return Rounded(value, np.float64, gamma(2 * exponent.bit_length(), np.float64) * value)
 
 
 class BoundedStep:

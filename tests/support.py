@@ -8,7 +8,7 @@ from mlpkernels import Adam, Dense, Network, fit
 from mlpkernels.datasets import Part
 from mlpkernels.scaling import Scaling
 
-BACKENDS = ["reference"]
+BACKENDS = ["cpu", "reference"]
 ROWS, WIDTH, CLASSES = 90, 12, 3
 
 

@@ -202,11 +202,16 @@ def test_divergence_later_leaves_the_last_good_checkpoint(tmp_path, monkeypatch)
     assert "not finished; go on with: mlpk train --resume" in good("info", out).stdout
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_an_unwritable_folder(tmp_path):
-    (tmp_path / "locked").mkdir(mode=0o500)
-    line = refusal(mlpk("train", "--out", tmp_path / "locked" / "run"))
-    assert line == f"error: {tmp_path / 'locked' / 'run'}: permission denied"
+@pytest.mark.parametrize("words", [(), ("--out", "mine/run")])
+def test_an_unwritable_folder(here, monkeypatch, words):
+    def refused(path, *arguments):  # root, as tests in containers are, may write everywhere
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "mkdir", refused)
+    result = mlpk("train", *words)
+    assert result.exit_code == 1
+    assert re.fullmatch(r"error: \S*(runs|mine): permission denied", refusal(result))
+    assert list(here.iterdir()) == []
 
 
 def test_a_file_where_the_folder_should_be(tmp_path):

@@ -12,8 +12,8 @@ from mlpkernels import (
     TrainingState,
     fit,
     load_checkpoint,
+    pace,
     save_checkpoint,
-    training,
 )
 from mlpkernels.errors import ResumeError
 from mlpkernels.schedules import OneCycle, Step
@@ -27,7 +27,7 @@ def backend(request):
 @pytest.fixture
 def step_by_step(monkeypatch):
     """Calls into the kernel run one step each."""
-    monkeypatch.setattr(training, "_CALL_SECONDS", 0)
+    monkeypatch.setattr(pace, "CALL_SECONDS", 0)
 
 
 RESUMED = [

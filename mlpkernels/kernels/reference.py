@@ -3,6 +3,7 @@
 The compiled backends are tested against this file. B batch, I inputs, O outputs, K classes.
 """
 
+import time
 from typing import Any
 
 import numpy as np
@@ -210,15 +211,20 @@ def _update(model: Model, optimizer: OptimizerState, grad: Array, learning_rate:
 def train_steps(
     model: Model, optimizer: OptimizerState, source: Source, order: Array, batch_size: int, first: int, last: int,
     learning_rates: Array, work: Workspace, losses: Array, corrects: Array, threads: int = 1,
+    seconds: float = float("inf"),
 ) -> int:  # fmt: skip
     """Mini-batch steps first … last - 1: forward, backward and update; parameters change in place.
 
     Step s takes the rows order[s · batch_size : (s + 1) · batch_size], the last one fewer; its gradient is
     divided by their number. learning_rates[s] is its rate; losses[s] (float64) = Σ weight · loss and corrects[s]
-    are written. optimizer.step[0] grows by one with each update. Returns last, or the step whose loss is
-    not finite: that step was not applied. threads changes the time, never a bit of the result.
+    are written. optimizer.step[0] grows by one with each update. Returns the step reached: last; or, after
+    `seconds` and at least one step, an earlier one; or the one whose loss is not finite, which was not applied and
+    whose losses[s] says so. threads and seconds never change a bit of the result.
     """
+    began = time.perf_counter()
     for s in range(first, last):
+        if s > first and time.perf_counter() - began > seconds:
+            return s
         rows = order[s * batch_size : (s + 1) * batch_size]
         losses[s], corrects[s] = _gradient(model, source, rows, len(rows), work.grad)
         if not np.isfinite(losses[s]):

@@ -37,28 +37,29 @@ def wanted() -> bool:
 
 
 def compiled(function: Callable[..., Any], signature: Any, parallel: bool = False) -> Any:
-    """The function compiled for one signature, from the cache where it is there."""
-    if wanted():
-        try:
-            return _cached(function, signature, parallel)
-        except (EOFError, pickle.UnpicklingError, OSError, RuntimeError):
-            # No writable place, a full disk, or a damaged file that could not be replaced: compile without.
-            pass
-    dispatcher = njit(parallel=parallel, **OPTIONS)(function)
-    dispatcher.compile(signature)
+    """The function compiled for one signature and no other, from the cache where it is there."""
+    dispatcher = _cached(function, signature, parallel) if wanted() else None
+    if dispatcher is None:
+        dispatcher = njit(parallel=parallel, **OPTIONS)(function)
+        dispatcher.compile(signature)
+    dispatcher.disable_compile()  # other types are an error here, not a minute of compiling
     return dispatcher
 
 
 def _cached(function: Callable[..., Any], signature: Any, parallel: bool) -> Any:
-    dispatcher = njit(parallel=parallel, cache=True, **OPTIONS)(function)
-    path = Path(dispatcher.stats.cache_path)
-    path.mkdir(parents=True, exist_ok=True)
-    with _locked(path / "mlpkernels.lock"):
-        try:
-            dispatcher.compile(signature)
-        except (EOFError, pickle.UnpicklingError):  # a truncated file: forget what the index lists, once
-            dispatcher._cache.flush()
-            dispatcher.compile(signature)
+    """The function compiled with the cache; None where there is no writable place or a full disk."""
+    try:
+        dispatcher = njit(parallel=parallel, cache=True, **OPTIONS)(function)
+        path = Path(dispatcher.stats.cache_path)
+        path.mkdir(parents=True, exist_ok=True)
+        with _locked(path / "mlpkernels.lock"):
+            try:
+                dispatcher.compile(signature)
+            except (EOFError, pickle.UnpicklingError):  # a truncated file: forget what the index lists, once
+                dispatcher._cache.flush()
+                dispatcher.compile(signature)
+    except (EOFError, pickle.UnpicklingError, OSError, RuntimeError):
+        return None
     return dispatcher
 
 

@@ -5,8 +5,22 @@ One function serves all three products of a dense layer; which one it is, the st
 
 from .jit import jit
 from .simd import (
-    ADD_BIAS, ADD_BIAS_RELU, RELU_SLOPE, STORE, TILE_ROWS, VECTOR_BYTES, VECTORS, advance, lanes, load,
-    load_vector_store, pointer_to, stack, store, tile, transpose_block,
+    ADD_BIAS,
+    ADD_BIAS_RELU,
+    RELU_SLOPE,
+    STORE,
+    TILE_ROWS,
+    VECTOR_BYTES,
+    VECTORS,
+    advance,
+    lanes,
+    load,
+    load_vector_store,
+    pointer_to,
+    stack,
+    store,
+    tile,
+    transpose_block,
 )  # fmt: skip
 
 # A packed panel of b, DEPTH rows of VECTORS vectors, is half of a 48 KB level-1 cache.

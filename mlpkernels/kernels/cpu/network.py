@@ -7,7 +7,16 @@ bits are the same for any number. The loops that run steps are in steps.py.
 """
 
 from ..plan import (
-    ACTIVATION, BIAS, DECAY_BIAS, INPUTS, OUT, OUT_STRIDE, OUTPUTS, RELU, WEIGHT, WEIGHT_STRIDE,
+    ACTIVATION,
+    BIAS,
+    DECAY_BIAS,
+    INPUTS,
+    OUT,
+    OUT_STRIDE,
+    OUTPUTS,
+    RELU,
+    WEIGHT,
+    WEIGHT_STRIDE,
 )  # fmt: skip
 from .jit import jit
 from .loss import row_losses

@@ -7,7 +7,15 @@ Loops run over slices from 0: over `range(a, b)` of a whole array they would not
 from math import sqrt
 
 from ..plan import (
-    ADAMW, BETA1, BETA2, EPSILON, MOMENTUM, NESTEROV, RULE, SGD, WEIGHT_DECAY,
+    ADAMW,
+    BETA1,
+    BETA2,
+    EPSILON,
+    MOMENTUM,
+    NESTEROV,
+    RULE,
+    SGD,
+    WEIGHT_DECAY,
 )  # fmt: skip
 from .jit import jit
 

@@ -15,6 +15,7 @@ from numba import prange, types
 from ..plan import CLIP_NORM, Model, OptimizerState, Source, Workspace
 from . import network
 from .cache import compiled, digest
+from .clock import clock
 from .gemm import gemm as _gemm
 from .jit import jit
 from .loss import cross_entropy as _cross_entropy
@@ -64,12 +65,15 @@ def entry_points(sources: str) -> dict[str, Any]:
 
     def train(
         rows_phase, params_phase, gemm, slots, model, optimizer, source, order, batch_size, first, last,
-        learning_rates, x_stride, work, losses, corrects,
+        learning_rates, x_stride, work, losses, corrects, seconds,
     ):  # fmt: skip
         sources  # noqa: B018
         T = model.params.dtype.type
         limit = optimizer.settings[CLIP_NORM]
+        until = clock() + seconds
         for s in range(first, last):
+            if s > first and clock() > until:
+                return s
             at = s * batch_size
             rows = min(batch_size, order.shape[0] - at)
             rate = learning_rates[s]
@@ -88,12 +92,15 @@ def entry_points(sources: str) -> dict[str, Any]:
 
     def train_parallel(
         rows_phase, params_phase, gemm, slots, model, optimizer, source, order, batch_size, first, last,
-        learning_rates, x_stride, work, losses, corrects,
+        learning_rates, x_stride, work, losses, corrects, seconds,
     ):  # fmt: skip
         sources  # noqa: B018
         T = model.params.dtype.type
         limit = optimizer.settings[CLIP_NORM]
+        until = clock() + seconds
         for s in range(first, last):
+            if s > first and clock() > until:
+                return s
             at = s * batch_size
             rows = min(batch_size, order.shape[0] - at)
             rate = learning_rates[s]
@@ -242,7 +249,7 @@ def signatures(T: Any) -> dict[str, Any]:
     rows = types.void(gemm_pointer, i, i, i, model, source, order, i, i, T, i, work)
     params = types.void(gemm_pointer, i, i, i, model, optimizer, i, i, work, types.float64, T)
     pointers = (types.FunctionType(rows), types.FunctionType(params), gemm_pointer)
-    train = i(*pointers, i, model, optimizer, source, order, i, i, i, double, i, work, double, count)
+    train = i(*pointers, i, model, optimizer, source, order, i, i, i, double, i, work, double, count, d)
     run = types.void(*pointers, i, i, model, optimizer, source, order, T, i, work)
     product = types.void(gemm_pointer, i, flat, i, i, flat, i, i, flat, i, i, i, i, flat, i)
     return {

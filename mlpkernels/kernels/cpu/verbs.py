@@ -33,12 +33,13 @@ def _source(source: Source, dtype: np.dtype) -> Source:
 def train_steps(
     model: Model, optimizer: OptimizerState, source: Source, order: np.ndarray, batch_size: int, first: int, last: int,
     learning_rates: np.ndarray, work: Workspace, losses: np.ndarray, corrects: np.ndarray, threads: int = 1,
+    seconds: float = float("inf"),
 ) -> int:  # fmt: skip
     """Mini-batch steps first … last - 1 in one compiled call, without the GIL: see reference.train_steps."""
     dtype = model.params.dtype
     arguments = (
         model, optimizer, _source(source, dtype), order, batch_size, first, last, learning_rates, _x_stride(model),
-        work, losses, corrects,
+        work, losses, corrects, float(seconds),
     )  # fmt: skip
     slots = _slots(threads, _work(model, min(batch_size, len(order)), 3) / 2)
     if slots == 1:

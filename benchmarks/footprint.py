@@ -1,0 +1,137 @@
+"""What training costs beside its steps: seconds from a process's start to its first step, and peak memory.
+
+`python benchmarks/footprint.py` prints both. Each figure comes from processes of their own.
+"""
+
+import contextlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+WARM_STARTS = 5
+
+
+def measure() -> dict[str, Any]:
+    """Seconds to the first step, cold (empty compile cache) and warm, beside bare imports; memory of an epoch on MNIST."""
+    with tempfile.TemporaryDirectory() as folder:
+        cold = _child("first-step", folder)["seconds"]
+        warm, bare = [], []
+        _child("imports", folder)  # fills the cache with its one function
+        for _ in range(WARM_STARTS):
+            bare.append(_child("imports", folder)["seconds"])
+            warm.append(_child("first-step", folder)["seconds"])
+        trained = _child("epoch", folder)
+        imports = _child("imports", folder)
+    return {
+        "cold_seconds": cold,
+        "warm_seconds": warm,
+        "imports_seconds": bare,
+        "imports_megabytes": imports["megabytes"],
+        "epoch_megabytes": trained["megabytes"],
+        "fit_seconds": trained["fit_seconds"],
+        "data": trained["data"],
+    }
+
+
+def table(found: dict[str, Any]) -> str:
+    """The figures as a Markdown table."""
+    warm, bare = statistics.median(found["warm_seconds"]), statistics.median(found["imports_seconds"])
+    fit = ", ".join(f"{seconds:.3f}" for seconds in found["fit_seconds"])
+    rows = [
+        ("start of the process to the first step (digits, 2 threads at most), empty compile cache", f"{found['cold_seconds']:.1f} s"),
+        (f"the same, cache filled, median of {WARM_STARTS}", f"{warm:.2f} s"),
+        ("importing click, rich and Numba and one cached call", f"{bare:.2f} s; the warm start is {warm - bare:.2f} s above"),
+        (f"peak memory of fit(), {found['data']}, with evaluation", f"{found['epoch_megabytes']:.0f} MB"),
+        ("of that, the same imports alone", f"{found['imports_megabytes']:.0f} MB"),
+        ("seconds of its epochs, 784-128-128-10 Adam 128, by fit()", fit),
+    ]
+    return "\n".join(["| start and memory | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
+
+
+def _child(task: str, folder: str) -> dict[str, Any]:
+    """Run a task in a new process with that compile cache; its report, and the seconds until it came."""
+    environment = os.environ | {"NUMBA_CACHE_DIR": folder, "MLPK_CACHE": "1"}
+    began = time.perf_counter()
+    with subprocess.Popen(
+        [sys.executable, __file__, task], stdout=subprocess.PIPE, env=environment, text=True
+    ) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        seconds = time.perf_counter() - began
+    if process.returncode != 0 or not line:
+        raise RuntimeError(f"{task}: its process ended with exit code {process.returncode}")
+    return {"seconds": seconds, **json.loads(line)}
+
+
+# ---- the children
+
+
+def _imports() -> dict[str, Any]:
+    """What every command of the kind has to pay: its imports and one compiled function from the cache."""
+    for name in ("click", "rich.progress"):
+        with contextlib.suppress(ImportError):
+            __import__(name)
+    from numba import njit
+
+    @njit(cache=True)
+    def double(x):
+        return x + x
+
+    double(1.0)
+    return {}
+
+
+def _first_step() -> dict[str, Any]:
+    """Load the digits and train until the first step is done."""
+    from mlpkernels import Adam, Dense, Network, Scaling, fit
+    from mlpkernels.datasets import load
+
+    class Done(Exception):
+        pass
+
+    def stop(progress: Any) -> None:
+        raise Done
+
+    digits = load("digits")
+    network = Network([Dense(64, "relu"), Dense(len(digits.classes))], digits.shape)
+    network.scaling = Scaling.fit("unit", digits.train.x, digits.full_scale, digits.images)
+    with contextlib.suppress(Done):
+        list(fit(network, digits.train, optimizer=Adam(), on_progress=stop))
+    return {}
+
+
+def _epoch() -> dict[str, Any]:
+    """Two epochs on MNIST, or images of its shape, with an evaluation after each."""
+    import data
+    from mlpkernels import Adam, Dense, Network, Scaling, fit
+    from mlpkernels.datasets import Part
+
+    images = data.load()
+    part = Part(images.x, images.y)
+    layers = [Dense(128, "relu"), Dense(128, "relu"), Dense(data.CLASSES)]
+    network = Network(layers, data.WIDTH, scaling=Scaling("unit", 1 / 255, 0.0))
+    test = Part(images.x[:10_000], images.y[:10_000])
+    results = fit(network, part, test=test, epochs=2, batch_size=128, optimizer=Adam())
+    return {"fit_seconds": [result.seconds for result in results], "data": images.source}
+
+
+def _megabytes() -> float:
+    """The most memory this process has had."""
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+if __name__ == "__main__":
+    tasks = {"imports": _imports, "first-step": _first_step, "epoch": _epoch}
+    if len(sys.argv) > 1:
+        report = tasks[sys.argv[1]]()
+        print(json.dumps({**report, "megabytes": _megabytes()}), flush=True)
+    else:
+        print(table(measure()))

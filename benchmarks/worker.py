@@ -1,0 +1,178 @@
+"""A process of its own for one system at one thread count: settings, caches and thread pools do not mix.
+
+`Worker` is the parent's end; run as a script, this file is the child's. Requests and replies are pickles over pipes.
+"""
+
+import contextlib
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from typing import Any
+
+# These would choose code paths for a library that it would not choose itself on this processor.
+_FORCED = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "MKL_ENABLE_INSTRUCTIONS", "ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")
+_COUNTS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+PAUSE = 0.02  # seconds before a request: pools of the system before may still spin
+
+
+def cpus() -> list[int]:
+    """The processor's cores that this process may use; empty where the system does not tell."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+
+
+def forced() -> list[str]:
+    """Settings found in the environment that workers run without, NAME=value each."""
+    return [f"{name}={os.environ[name]}" for name in _FORCED if name in os.environ]
+
+
+class Worker:
+    """A system in its process, bound to as many cores as it has threads. Close it, or use it in a `with`."""
+
+    def __init__(self, system: str, threads: int) -> None:
+        self.system, self.threads = system, threads
+        environment = {name: value for name, value in os.environ.items() if name not in _FORCED}
+        environment |= dict.fromkeys(_COUNTS, str(threads)) | {"JAX_PLATFORMS": "cpu"}
+        command = [sys.executable, __file__, system, str(threads)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+
+    def call(self, method: str, *arguments: Any) -> Any:
+        """What the session's method returns. RuntimeError with the child's traceback where it raised, or died."""
+        assert self.process.stdin is not None and self.process.stdout is not None
+        time.sleep(PAUSE)
+        try:
+            pickle.dump((method, arguments), self.process.stdin)
+            self.process.stdin.flush()
+            fine, reply = pickle.load(self.process.stdout)
+        except (EOFError, BrokenPipeError):
+            raise RuntimeError(f"{self}: its process ended with exit code {self.process.wait()}") from None
+        if not fine:
+            raise RuntimeError(f"{self}: {method} failed\n{reply}")
+        return reply
+
+    def close(self) -> None:
+        """End the process."""
+        self.process.terminate()
+        for pipe in (self.process.stdin, self.process.stdout):
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()  # type: ignore[union-attr]
+        self.process.wait()
+
+    def __str__(self) -> str:
+        return f"{self.system} on {self.threads} thread{'s' if self.threads > 1 else ''}"
+
+
+@contextlib.contextmanager
+def crew(systems: list[str], threads: list[int]) -> Iterator[list[Worker]]:
+    """A worker for every system and thread count, all closed at the end."""
+    workers: list[Worker] = []
+    try:
+        for system in systems:
+            for count in threads:
+                workers.append(Worker(system, count))
+        yield workers
+    finally:
+        for worker in workers:
+            worker.close()
+
+
+# ---- the child
+
+
+class Session:
+    """What a worker does when asked. Everything is kept: compiled code, trainers and their progress."""
+
+    def __init__(self, system: str, threads: int) -> None:
+        self.system, self.threads = system, threads
+        self.trainers: dict[Any, Any] = {}
+        self.products: dict[Any, Any] = {}
+        self.images: Any = None
+        self.loops: Any = None
+
+    def facts(self) -> dict[str, Any]:
+        """Cores, BLAS and OpenMP libraries in use with their kernels' architecture and their threads."""
+        import numpy  # noqa: F401 - so that its BLAS is loaded
+        from threadpoolctl import threadpool_info
+
+        wanted = ("internal_api", "version", "architecture", "num_threads")
+        pools = [{key: pool.get(key) for key in wanted} for pool in threadpool_info()]
+        return {"system": self.system, "threads": self.threads, "cpus": cpus(), "pools": pools}
+
+    def machine(self) -> dict[str, Any]:
+        """The processor, and its measured peak and bandwidth on one core."""
+        from mlpkernels.kernels.cpu import machine
+
+        return machine.measure()
+
+    def prepare(self, case: Any, rows: int) -> str:
+        """Make the case's trainer on so many images; returns where these came from."""
+        import data
+        from peers import TRAINERS
+
+        if self.images is None or len(self.images.y) != rows:
+            self.images = data.load(rows)
+        self.trainers[case] = TRAINERS[self.system](case, self.images, self.threads)
+        return self.images.source
+
+    def trial(self, case: Any, order: Any) -> tuple[Any, Any]:
+        """(the losses, the parameters) of training from the start over the rows of `order`."""
+        trainer = self.trainers[case]
+        trainer.reset()
+        return trainer.run(trainer.place(order)), trainer.parameters()
+
+    def epoch(self, case: Any, order: Any) -> dict[str, float]:
+        """Train on over the rows of `order`: seconds by the clock and of processor time, and the mean loss."""
+        trainer = self.trainers[case]
+        placed = trainer.place(order)
+        began, busy = time.perf_counter(), time.process_time()
+        losses = trainer.run(placed)
+        seconds, processor = time.perf_counter() - began, time.process_time() - busy
+        return {"seconds": seconds, "processor_seconds": processor, "loss": float(losses.mean())}
+
+    def prepare_product(self, product: Any) -> None:
+        """Make a product ready and check it."""
+        import products
+
+        if self.loops is None:
+            self.loops = products.Loops(self.system, self.threads)
+        call, result = self.loops.make(product)
+        call(1)
+        product.check(result)
+        self.products[product] = call
+
+    def time_product(self, product: Any, seconds: float, count: int) -> list[float]:
+        """Seconds a call in each of `count` passes of about so many seconds, after a call not counted."""
+        import products
+
+        call = self.products[product]
+        call(1)
+        return products.passes(call, products.calls(product, seconds), count)
+
+
+def _serve(system: str, threads: int) -> None:
+    """Answer requests until there are no more."""
+    if cpus():
+        os.sched_setaffinity(0, cpus()[-threads:])  # before any library counts the cores
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's: it ends this process
+    replies = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a library prints must not get among the replies
+    session = Session(system, threads)
+    while True:
+        try:
+            method, arguments = pickle.load(sys.stdin.buffer)
+        except EOFError:
+            return
+        try:
+            reply = True, getattr(session, method)(*arguments)
+        except Exception:
+            reply = False, traceback.format_exc()
+        pickle.dump(reply, replies)
+        replies.flush()
+
+
+if __name__ == "__main__":
+    _serve(sys.argv[1], int(sys.argv[2]))

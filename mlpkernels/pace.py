@@ -1,0 +1,45 @@
+"""How many threads the next call into a kernel takes: measured as training goes, since no bit depends on it.
+
+Two threads that meet twice a step wait for each other whenever another program has one of the cores: a step of 30 µs
+was seen to take 20 ms. So both ways are timed again and again, the slower one briefly and ever more rarely.
+"""
+
+import time
+
+CALL_SECONDS = 0.05  # of one call: progress and Ctrl-C wait no longer
+_TRIAL_SECONDS = 0.004  # of a call that tries the slower way
+_SOONEST, _LATEST = 0.25, 4.0  # seconds between trials
+
+
+class Pace:
+    """Chooses between one thread and `threads`, or keeps to `threads` where they were asked for."""
+
+    def __init__(self, threads: int, asked: bool) -> None:
+        self.ways = (threads,) if asked or threads == 1 else (1, threads)
+        self._step_seconds: dict[int, float] = {}
+        self._wait, self._next_trial = _SOONEST, 0.0
+
+    @property
+    def best(self) -> int:
+        """The number of threads that has been faster of late."""
+        return min(self.ways, key=lambda way: self._step_seconds.get(way, 0.0))
+
+    def choose(self) -> tuple[int, float]:
+        """(threads, seconds) for the next call."""
+        untried = [way for way in self.ways if way not in self._step_seconds]
+        if untried and len(self.ways) > 1:
+            return untried[0], _TRIAL_SECONDS
+        if len(self.ways) > 1 and time.perf_counter() >= self._next_trial:
+            return next(way for way in self.ways if way != self.best), _TRIAL_SECONDS
+        return self.best, CALL_SECONDS
+
+    def record(self, threads: int, steps: int, seconds: float) -> None:
+        """What a call took. A trial that wins brings the next one forward, one that loses puts it off."""
+        if steps == 0:
+            return
+        before = self.best
+        known = len(self._step_seconds) == len(self.ways)
+        self._step_seconds[threads] = seconds / steps
+        if known and threads != before:
+            self._wait = _SOONEST if self.best == threads else min(2 * self._wait, _LATEST)
+            self._next_trial = time.perf_counter() + self._wait

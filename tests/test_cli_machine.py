@@ -1,0 +1,73 @@
+"""`mlpk doctor` and `mlpk warmup`: the machine and its compile cache."""
+
+import json
+import re
+
+import numba
+import pytest
+from cli_running import good
+from mlpkernels_cli import doctor, parsing
+
+from mlpkernels.kernels import cpu
+
+
+def test_doctor_as_a_table():
+    text = good("doctor", "--no-measure").stdout
+    assert re.search(rf"^numba +{re.escape(numba.__version__)}$", text, re.MULTILINE)
+    assert re.search(rf"^cores +{parsing.cores()}$", text, re.MULTILINE)
+    assert re.search(r"^threading layer +(omp|tbb|workqueue)$", text, re.MULTILINE)
+    assert re.search(r"^cuda +\S", text, re.MULTILINE)
+    assert "peak" not in text
+
+
+def test_doctor_measures_the_machine(tmp_path):
+    good("doctor", "--format", "json", "--output", tmp_path / "facts.json")
+    facts = json.loads((tmp_path / "facts.json").read_text())
+    assert 1 < facts["float32 multiply-add peak, GFLOP/s a core"] < 2000
+    assert 0.5 < facts["memory bandwidth, GB/s of one core"] < 2000
+    assert facts["compile cache"]
+
+
+def test_doctor_says_that_the_cache_is_off(monkeypatch):
+    monkeypatch.setenv("MLPK_CACHE", "0")
+    assert "compile cache    off, by MLPK_CACHE=0" in re.sub(r"  +", "    ", good("doctor", "--no-measure").stdout)
+
+
+def test_doctor_without_a_cuda_driver(monkeypatch):
+    import ctypes
+
+    def missing(name):
+        raise OSError(name)
+
+    monkeypatch.setattr(ctypes, "CDLL", missing)
+    assert doctor._cuda() == {"cuda": "no"}
+
+
+@pytest.fixture
+def three_kernels(monkeypatch):
+    """A warm-up that has little to do: the true one is the cpu backend's own test."""
+    from mlpkernels.kernels.cpu import warmup
+
+    def quick(on_step=None):
+        for name in ("gemm float32", "train float32", "run float32"):
+            on_step(name, 0.25)
+        return 0.75
+
+    monkeypatch.setattr(warmup, "warmup", quick)
+
+
+def test_warmup_tells_how_long_it_took(three_kernels):
+    assert good("warmup").stdout.splitlines() == [
+        "     0.25 s  gemm float32", "     0.25 s  train float32", "     0.25 s  run float32",
+        "all kernels ready in 0.75 s",
+    ]  # fmt: skip
+    assert good("warmup", "--quiet").stdout == "all kernels ready in 0.75 s\n"
+
+
+def test_the_backend_s_warmup_is_what_the_command_calls():
+    import inspect
+
+    from mlpkernels.kernels.cpu import warmup
+
+    assert "on_step" in inspect.signature(warmup.warmup).parameters
+    assert cpu.__name__ == "mlpkernels.kernels.cpu"

@@ -1,0 +1,153 @@
+"""`mlpk predict`: pictures and rows to classes and probabilities, as table, CSV and JSON."""
+
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+from cli_running import good, mlpk, refusal, train
+from PIL import Image
+
+from mlpkernels import Network, datasets
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run on digits."""
+    return train(tmp_path_factory.mktemp("runs") / "run", "--epochs", 10)
+
+
+@pytest.fixture(scope="module")
+def expected(run):
+    """(raw test rows, the run's probabilities for them)."""
+    rows = datasets.load("digits").test.x[:12]
+    return rows, Network.load(run / "model.safetensors").predict_proba(rows, backend="reference")
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory, expected):
+    """The test rows as PNG files of full scale 255."""
+    folder = tmp_path_factory.mktemp("pictures")
+    paths = []
+    for k, row in enumerate(expected[0]):
+        paths.append(folder / f"{k}.png")
+        Image.fromarray(np.round(row.reshape(8, 8) * (255 / 16)).astype(np.uint8)).save(paths[-1])
+    return paths
+
+
+def parsed(text):
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_pictures_as_csv(run, pictures, expected):
+    rows = parsed(good("predict", run, *pictures, "--format", "csv").stdout)
+    proba = expected[1]
+    assert [row["input"] for row in rows] == [str(path) for path in pictures]
+    assert [int(row["class"]) for row in rows] == proba.argmax(axis=1).tolist()
+    assert [float(row["probability"]) for row in rows] == pytest.approx(proba.max(axis=1), abs=0.02)
+
+
+def test_rows_of_an_npz_as_json(run, tmp_path, expected):
+    rows, proba = expected
+    np.savez(tmp_path / "rows.npz", x=rows)
+    found = json.loads(good("predict", run, tmp_path / "rows.npz", "--format", "json", "--top", 3).stdout)
+    assert [entry["input"] for entry in found] == [f"{tmp_path / 'rows.npz'}:{k}" for k in range(1, 13)]
+    order = np.argsort(-proba, axis=1, kind="stable")
+    for entry, ranks, row in zip(found, order, proba, strict=True):
+        assert [guess["class"] for guess in entry["top"]] == ranks[:3].tolist()
+        assert [guess["probability"] for guess in entry["top"]] == pytest.approx(row[ranks[:3]], rel=1e-4, abs=1e-7)
+        assert (entry["class"], entry["probability"]) == tuple(entry["top"][0].values())
+
+
+def test_a_table_for_people(run, pictures, expected):
+    text = good("predict", run, *pictures[:2], "--top", 2).stdout
+    header, first, second = text.splitlines()
+    assert header.split("  ")[0] == "input" and "class 2" in header and "probability 2" in header
+    assert first.startswith(str(pictures[0])) and f" {expected[1][0].argmax()} " in first
+    assert second.startswith(str(pictures[1])) and second.endswith(" %")
+
+
+def test_dark_on_light(run, pictures, tmp_path):
+    with Image.open(pictures[3]) as picture:
+        Image.fromarray(255 - np.array(picture)).save(tmp_path / "inverted.png")
+    plain = parsed(good("predict", run, pictures[3], "--format", "csv").stdout)[0]
+    inverted = parsed(good("predict", run, tmp_path / "inverted.png", "--invert", "--format", "csv").stdout)[0]
+    assert (plain["class"], plain["probability"]) == (inverted["class"], inverted["probability"])
+
+
+def test_more_ranks_than_classes_give_all(run, pictures):
+    (row,) = parsed(good("predict", run, pictures[0], "--top", 99, "--format", "csv").stdout)
+    assert len(row) == 21
+    assert sum(float(row[name]) for name in row if name.startswith("probability")) == pytest.approx(1, abs=1e-4)
+
+
+def test_a_table_s_columns_are_found_by_name(tmp_path):
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(40, 2)) + 4 * (np.arange(40)[:, None] % 2)
+    table = tmp_path / "table.csv"
+    table.write_text("kind,a,b\n" + "".join(f"{['no', 'yes'][k % 2]},{a},{b}\n" for k, (a, b) in enumerate(points)))
+    run = train(tmp_path / "run", table, "--epochs", 60)
+    (tmp_path / "new.csv").write_text("b,a,kind\n0,0,no\n4,4,yes\n")
+    rows = parsed(good("predict", run, tmp_path / "new.csv", "--format", "csv").stdout)
+    assert [row["class"] for row in rows] == ["no", "yes"]
+    (tmp_path / "less.csv").write_text("b\n0\n")
+    assert "no column a" in refusal(mlpk("predict", run, tmp_path / "less.csv"))
+
+
+def test_a_model_file_alone_predicts_pictures_too(run, pictures, tmp_path):
+    copy = tmp_path / "mine.safetensors"
+    copy.write_bytes((run / "model.safetensors").read_bytes())
+    with_run = good("predict", run, *pictures, "--format", "csv").stdout
+    assert good("predict", copy, *pictures, "--format", "csv").stdout == with_run
+
+
+def test_the_newest_run_is_meant_where_the_first_word_is_a_file(tmp_path, monkeypatch, pictures):
+    monkeypatch.chdir(tmp_path)
+    train(tmp_path / "runs" / "mine")
+    assert good("predict", pictures[0]).stdout == good("predict", "mine", pictures[0]).stdout
+
+
+def test_output_is_whole_or_not_there(run, pictures, tmp_path):
+    good("predict", run, *pictures, "--format", "csv", "--output", tmp_path / "classes.csv")
+    assert len(parsed((tmp_path / "classes.csv").read_text())) == 12
+    line = refusal(mlpk("predict", run, *pictures, "--output", tmp_path / "no" / "classes.csv"))
+    assert line.startswith("error: ") and str(tmp_path / "no" / "classes.csv") in line
+
+
+def test_mnist_pictures(mnist_dir, tmp_path):
+    run = train(tmp_path / "run", "mnist", "--data-dir", mnist_dir, "--epochs", 1, "--hidden", 64)
+    test = datasets.load("mnist", data_dir=mnist_dir, offline=True).test
+    for k in range(5):
+        Image.fromarray(test.x[k].reshape(28, 28)).save(tmp_path / f"{k}.png")
+    rows = parsed(good("predict", run, *sorted(tmp_path.glob("*.png")), "--format", "csv").stdout)
+    network = Network.load(run / "model.safetensors")
+    assert [int(row["class"]) for row in rows] == network.predict(test.x[:5], backend="reference").tolist()
+
+
+@pytest.mark.parametrize(
+    "make, told",
+    [
+        (None, "no such file"),
+        (lambda path: Image.new("L", (9, 8)).save(path), "9 x 8"),
+        (lambda path: path.write_bytes(b"not a picture"), "picture"),
+        (lambda path: path.write_bytes(b""), "empty"),
+    ],
+    ids=["missing", "of another size", "not a picture", "empty"],
+)
+def test_wrong_pictures_are_one_line(run, tmp_path, make, told):
+    path = tmp_path / "picture.png"
+    if make is not None:
+        make(path)
+    line = refusal(mlpk("predict", run, path))
+    assert line.startswith("error: ") and str(path) in line and told in line
+
+
+def test_wrong_words_are_one_line(run, tmp_path, pictures):
+    assert refusal(mlpk("predict", run)).startswith("mlpk predict: FILE: at least one")
+    assert refusal(mlpk("predict", run, pictures[0], "--top", 0)).startswith("mlpk predict: --top 0: a whole number")
+    assert refusal(mlpk("predict", tmp_path / "nothing", pictures[0])).startswith(
+        f"mlpk predict: {tmp_path / 'nothing'}: neither a run folder nor a file"
+    )
+    np.savez(tmp_path / "nan.npz", x=np.full((2, 64), np.nan))
+    assert "nan" in refusal(mlpk("predict", run, tmp_path / "nan.npz"))

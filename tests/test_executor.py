@@ -1,0 +1,487 @@
+"""The verbs of the compiled backend: any network, batch and cut, against the reference, differences and PyTorch."""
+
+import itertools
+import threading
+import time
+
+import numpy as np
+import pytest
+from bounds import Rounded
+from numba.core import event
+from numba.core.runtime import _nrt_python, rtsys
+from problems import (
+    DTYPES,
+    RULES,
+    BoundedStep,
+    Run,
+    as_double,
+    bounded_gradient,
+    model,
+    optimizer,
+    rate,
+    source,
+)
+
+from mlpkernels import kernels
+from mlpkernels.kernels import cpu, plan, reference
+from mlpkernels.kernels.cpu import steps, verbs
+from mlpkernels.kernels.plan import bias_view, make_workspace, weight_view
+
+SIZES = [
+    (1, 1), (5, 1), (3, 2), (7, 10), (64, 10), (2, 1, 2), (9, 17, 3), (33, 16, 16, 4), (20, 31, 1, 33, 5),
+    (16, 16, 16, 16), (3, 2, 3, 2, 3, 2), (130, 96, 97, 10),
+]  # fmt: skip
+
+
+@pytest.fixture(params=DTYPES)
+def dtype(request):
+    return request.param
+
+
+@pytest.fixture(params=["bytes", "rows"])
+def kind(request):
+    return request.param
+
+
+@pytest.fixture
+def slots(monkeypatch):
+    """slots(n): every call is cut into n, whatever its size; 1 is the serial loop."""
+    return lambda n: monkeypatch.setattr(verbs, "_slots", lambda threads, work: n)
+
+
+def unpadded(network, flat):
+    """The numbers of a flat array that belong to weights and biases, in the order of the layers."""
+    parts = [get(network.plan, i, flat) for i in range(len(network.plan)) for get in (weight_view, bias_view)]
+    return np.concatenate([part.ravel() for part in parts])
+
+
+def padding(network, flat):
+    """The numbers between them."""
+    used = np.zeros(len(flat), bool)
+    for i, get in itertools.product(range(len(network.plan)), (weight_view, bias_view)):
+        get(network.plan, i, used)[...] = True
+    return flat[~used]
+
+
+# ---- loss and gradient
+
+
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+def test_loss_and_gradient_are_the_references(dtype, kind, sizes):
+    network = model(sizes, dtype)
+    for rows in (1, 2, 7, 33):
+        data, order = source(40, sizes[0], sizes[-1], dtype, kind=kind), np.random.default_rng(0).permutation(40)[:rows]
+        work, grad = make_workspace(network.plan, 40, dtype), np.full_like(network.params, np.nan)
+        loss = cpu.loss_and_gradient(network, data, order, rows + 0.5, work, grad)
+        wanted = np.empty(len(grad))
+        double, double_data = as_double(network), as_double(data)
+        exact = reference.loss_and_gradient(double, double_data, order, rows + 0.5, None, wanted)
+        losses, bound, _ = bounded_gradient(network.plan, Rounded(network.params, dtype), data, order, rows + 0.5)
+        (losses.to("float64").sum() / (rows + 0.5)).check(loss, exact, f"{rows} rows: loss")
+        bound.check(grad, wanted, f"{rows} rows: gradient")
+        assert type(loss) is float and not padding(network, grad).any()
+
+
+@pytest.mark.parametrize("backend", kernels.BACKENDS)
+@pytest.mark.parametrize("sizes", [(6, 3), (5, 4, 3), (4, 6, 5, 3), (5, 4, 6, 4, 3, 2), (20, 33, 17, 10)], ids=str)
+def test_gradients_are_central_differences(backend, sizes):
+    """To 1e-7 of the gradient's length, in float64; the problem keeps clear of ReLU's corners."""
+    backend = kernels.load(backend)
+    rows, h = 5, 1e-5
+    for seed in range(100):
+        network, data = model(sizes, "float64", seed), source(rows, sizes[0], sizes[-1], "float64", seed)
+        before = data.rows
+        for layer in range(len(network.plan) - 1):
+            before = before @ weight_view(network.plan, layer, network.params) + bias_view(
+                network.plan, layer, network.params
+            )
+            if np.abs(before).min() < 1e-3:
+                break
+            before = np.maximum(before, 0)
+        else:
+            break
+    work, order, grad = make_workspace(network.plan, rows, "float64"), np.arange(rows), np.zeros_like(network.params)
+    backend.loss_and_gradient(network, data, order, float(rows), work, grad)
+    differences, unused = np.zeros_like(grad), np.empty_like(grad)
+    for i in range(len(grad)):
+        kept, ends = network.params[i], []
+        for value in (kept + h, kept - h):
+            network.params[i] = value
+            ends.append(backend.loss_and_gradient(network, data, order, float(rows), work, unused))
+        network.params[i] = kept
+        differences[i] = (ends[0] - ends[1]) / (2 * h)
+    exact, got = unpadded(network, differences), unpadded(network, grad)
+    assert np.linalg.norm(got) > 1e-3
+    assert np.linalg.norm(exact - got) <= 1e-7 * np.linalg.norm(got)
+
+
+def test_no_rows_have_no_loss_and_no_gradient(dtype):
+    network, data = model((5, 4, 3), dtype), source(6, 5, 3, dtype)
+    work, grad = make_workspace(network.plan, 4, dtype), np.full_like(network.params, np.nan)
+    assert cpu.loss_and_gradient(network, data, np.empty(0, np.int64), 1.0, work, grad) == 0.0
+    assert not grad.any()
+
+
+# ---- training
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("clip", [0.0, 0.5])
+def test_each_training_step_is_the_references(dtype, kind, rule, clip):
+    """From the same point: what one step may round is bounded, a chain of steps is not."""
+    for sizes, rows, batch in (((13, 20, 17, 5), 150, 32), ((7, 3), 20, 1), ((33, 16, 10), 60, 59)):
+        run = Run(sizes, dtype, rule, rows=rows, batch=batch, steps=min(6, -(-rows // batch)), kind=kind, clip=clip)
+        for s in range(run.steps):
+            bound, wanted = BoundedStep(run, s), run.in_double()
+            assert wanted.train(reference, s, s + 1) == run.train(cpu, s, s + 1) == s + 1
+            bound.check(run, wanted, f"{sizes}")
+            logits = bounded_gradient(run.model.plan, Rounded(run.model.params, dtype), run.source, [0], 1)[2]
+            assert np.isfinite(logits.error).all()
+        assert run.optimizer.step[0] == run.steps
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_short_training_run_follows_the_references(rule):
+    """In float64 over 30 steps: to 1e-9, six orders above what it takes a step to round."""
+    run = Run((13, 20, 17, 5), "float64", rule, rows=300, batch=10, clip=1.0)
+    wanted = run.in_double()
+    assert run.train(cpu) == wanted.train(reference) == 30
+    np.testing.assert_allclose(run.model.params, wanted.model.params, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(run.losses, wanted.losses, rtol=1e-9)
+    assert np.array_equal(run.corrects, wanted.corrects) and run.losses[-1] < run.losses[0]
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("clip", [0.0, 0.3])
+def test_the_bits_are_the_same_for_any_number_of_slots(dtype, kind, slots, rule, clip):
+    for sizes, rows, batch in (((13, 20, 17, 5), 95, 17), ((300, 210, 3), 64, 30), ((4, 1, 2), 5, 1)):
+        results = {}
+        for n in (1, 2, 3, 5, 8):
+            slots(n)
+            run = Run(sizes, dtype, rule, rows=rows, batch=batch, kind=kind, clip=clip)
+            assert run.train(cpu, threads=n) == run.steps
+            results[n] = run.state()
+        assert len(set(results.values())) == 1, (sizes, [n for n in results if results[n] != results[1]])
+
+
+def test_the_bits_are_the_same_for_any_number_of_threads(dtype):
+    """Without forcing anything: a network that is worth two threads."""
+    results = []
+    for threads in (1, 2, 3, 64):
+        run = Run((784, 128, 10), dtype, "adam", rows=500, batch=128, kind="bytes")
+        assert run.train(cpu, threads=threads) == 4
+        results.append(run.state())
+    assert len(set(results)) == 1
+
+
+@pytest.mark.parametrize("rule", ["momentum-decay", "adamw"])
+def test_cutting_the_steps_anywhere_changes_no_bit(dtype, slots, rule):
+    whole = Run((9, 14, 4), dtype, rule, rows=65, batch=8, clip=1.0)
+    whole.train(cpu)
+    random = np.random.default_rng(0)
+    for n in (1, 3):
+        slots(n)
+        for _ in range(6):
+            run = Run((9, 14, 4), dtype, rule, rows=65, batch=8, clip=1.0)
+            edges = [0, *np.sort(random.integers(0, run.steps + 1, 3)).tolist(), run.steps]
+            for first, last in itertools.pairwise(edges):
+                assert run.train(cpu, first, last) == last
+                assert run.optimizer.step[0] == last
+            assert run.state() == whole.state(), edges
+
+
+def test_what_lay_in_the_workspace_means_nothing(dtype):
+    """A workspace for more rows, or one that another call has used, gives the same bits."""
+    fresh = Run((9, 14, 4), dtype, "adam", rows=65, batch=8)
+    fresh.train(cpu)
+    for room in (8, 9, 64):
+        used = Run((9, 14, 4), dtype, "adam", rows=65, batch=8)
+        used.work = make_workspace(used.model.plan, room, dtype)
+        other = source(room, 9, 4, dtype, seed=5)
+        cpu.loss_and_gradient(used.model, other, np.arange(room), 1.0, used.work, np.zeros_like(used.model.params))
+        used.train(cpu)
+        assert used.state() == fresh.state(), room
+
+
+@pytest.mark.parametrize("backend", kernels.BACKENDS)
+@pytest.mark.parametrize("clip", [0.0, 1.0])
+def test_a_step_whose_loss_is_not_finite_changes_nothing(backend, dtype, slots, clip):
+    for n, value in itertools.product((1, 3), (np.nan, np.inf)):
+        slots(n)
+        good = Run((9, 14, 4), dtype, "adam", rows=60, batch=8, clip=clip)
+        bad = Run((9, 14, 4), dtype, "adam", rows=60, batch=8, clip=clip)
+        bad.source.rows[bad.order[5 * 8 + 3], 2] = value
+        np.seterr(invalid="ignore")
+        assert good.train(kernels.load(backend), 0, 5) == 5
+        assert bad.train(kernels.load(backend), 0, 8) == 5
+        assert bad.optimizer.step[0] == 5 and not np.isfinite(bad.losses[5])
+        assert np.isnan(bad.losses[6:]).all() and (bad.corrects[6:] == -1).all()
+        bad.losses[5:], bad.corrects[5:] = good.losses[5:], good.corrects[5:]
+        assert bad.state() == good.state()
+
+
+def test_training_reads_its_data_and_never_writes_it(dtype, kind):
+    run = Run((9, 14, 4), dtype, "adam", rows=65, batch=8, kind=kind)
+    read = [*run.source, run.order, run.rates, run.model.plan, run.optimizer.settings]
+    before = [np.asarray(array).tobytes() for array in read]
+    run.train(cpu)
+    assert [np.asarray(array).tobytes() for array in read] == before
+
+
+def test_the_padding_of_the_parameters_stays_zero(dtype):
+    for rule in RULES:
+        run = Run((9, 14, 3, 4), dtype, rule, rows=65, batch=8, clip=0.5)
+        run.train(cpu)
+        for flat in (run.model.params, run.optimizer.first, run.optimizer.second):
+            if flat.size:
+                assert not padding(run.model, flat).any(), rule
+
+
+def test_bytes_are_scaled_as_floats_would_be(dtype):
+    """One product and one sum an element, rounded as NumPy does: the same bits as data scaled beforehand."""
+    scaled = Run((12, 8, 3), dtype, rows=50, batch=16, kind="bytes")
+    ready = Run((12, 8, 3), dtype, rows=50, batch=16, kind="bytes")
+    data = ready.source
+    rows = data.bytes.astype(dtype) * data.factor + data.offset
+    ready.source = data._replace(bytes=np.zeros((0, 12), np.uint8), rows=rows)
+    assert scaled.train(cpu) == ready.train(cpu) == 4
+    assert scaled.state() == ready.state()
+
+
+def test_biases_decay_only_where_they_are_asked_to(dtype):
+    for decays in (0.0, 1.0):
+        run = Run((6, 5, 3), dtype, "sgd-decay", rows=8, batch=8)
+        run.source.weights[:] = 0  # no gradient: decay alone
+        run.optimizer.settings[plan.DECAY_BIAS] = decays
+        before = run.model.params.copy()
+        run.train(cpu)
+        for layer in range(2):
+            get = bias_view(run.model.plan, layer, run.model.params), bias_view(run.model.plan, layer, before)
+            assert np.array_equal(*get) == (not decays)
+            assert (
+                np.abs(weight_view(run.model.plan, layer, run.model.params))
+                < np.abs(weight_view(run.model.plan, layer, before))
+            ).all()
+
+
+# ---- evaluating and predicting
+
+
+def test_evaluate_and_predict_any_rows_with_any_room(dtype, kind, slots):
+    network, data = model((9, 14, 4), dtype), source(70, 9, 4, dtype, kind=kind)
+    double, double_data = as_double(network), as_double(data)
+    losses, _, logits = bounded_gradient(network.plan, Rounded(network.params, dtype), data, np.arange(70), 1.0)
+    whole = np.empty((70, 4), dtype)
+    cpu.predict(network, data, 0, 70, make_workspace(network.plan, 70, dtype), whole)
+    wanted = np.empty((70, 4))
+    reference.predict(double, double_data, 0, 70, make_workspace(network.plan, 70, "float64"), wanted)
+    logits.check(whole, wanted)
+    for n, room, (start, stop) in itertools.product((1, 3), (1, 7, 64), ((0, 70), (0, 0), (3, 4), (5, 69), (70, 70))):
+        slots(n)
+        work = make_workspace(network.plan, room, dtype)
+        out = np.full((stop - start, 4), np.nan, dtype)
+        assert cpu.predict(network, data, start, stop, work, out, threads=n) is None
+        assert out.tobytes() == whole[start:stop].tobytes(), (n, room, start, stop)
+        loss, correct = cpu.evaluate(network, data, start, stop, work, threads=n)
+        exact = reference.evaluate(double, double_data, start, stop, make_workspace(network.plan, room, "float64"))
+        losses[start:stop].to("float64").sum().check(loss, exact[0], f"{n, room, start, stop}")
+        assert type(loss) is float and correct == exact[1] == (out.argmax(axis=1) == data.labels[start:stop]).sum()
+
+
+def test_a_row_that_is_not_a_number_is_predicted_so_and_alone(dtype):
+    network, data = model((9, 14, 4), dtype), source(20, 9, 4, dtype)
+    data.rows[7, 3] = np.nan
+    out = np.zeros((20, 4), dtype)
+    cpu.predict(network, data, 0, 20, make_workspace(network.plan, 8, dtype), out)
+    assert np.array_equal(np.isnan(out).all(axis=1), np.arange(20) == 7) and np.isnan(out).sum() == 4
+    loss, correct = cpu.evaluate(network, data, 0, 20, make_workspace(network.plan, 8, dtype))
+    assert np.isnan(loss) and correct <= 19
+
+
+# ---- against PyTorch
+
+TORCH_RULES = {
+    "sgd": ("SGD", {}),
+    "sgd-decay": ("SGD", {"weight_decay": 0.01}),
+    "momentum": ("SGD", {"momentum": 0.9}),
+    "nesterov": ("SGD", {"momentum": 0.9, "nesterov": True, "weight_decay": 0.01}),
+    "adam": ("Adam", {}),
+    "adam-decay": ("Adam", {"weight_decay": 0.01}),
+    "adamw-all": ("AdamW", {"weight_decay": 0.01}),
+}
+
+
+class Torch:
+    """A Run's network, data and optimiser in PyTorch, started where the run is."""
+
+    def __init__(self, torch, run, rule):
+        self.torch, self.run = torch, run
+        network, layers = run.model, []
+        self.tensors = []
+        for layer, row in enumerate(network.plan):
+            linear = torch.nn.Linear(
+                int(row[plan.INPUTS]), int(row[plan.OUTPUTS]), dtype=getattr(torch, run.dtype.name)
+            )
+            with torch.no_grad():
+                linear.weight.copy_(torch.tensor(weight_view(network.plan, layer, network.params).T.copy()))
+                linear.bias.copy_(torch.tensor(bias_view(network.plan, layer, network.params).copy()))
+            layers += [linear, torch.nn.ReLU()]
+            self.tensors += [linear.weight, linear.bias]
+        self.network = torch.nn.Sequential(*layers[:-1])
+        name, options = TORCH_RULES[rule]
+        self.optimizer = getattr(torch.optim, name)(self.network.parameters(), lr=1.0, **options)
+
+    def flat(self, tensors):
+        """As unpadded() gives them: weights (in, out), then biases, layer by layer."""
+        return np.concatenate([tensor.detach().numpy().T.ravel() for tensor in tensors])
+
+    def step(self, s):
+        """One training step; returns the weighted sum of losses."""
+        run, torch = self.run, self.torch
+        rows = run.order[s * run.batch : (s + 1) * run.batch]
+        x, y, w = (torch.tensor(array[rows]) for array in (run.source.rows, run.source.labels, run.source.weights))
+        self.optimizer.param_groups[0]["lr"] = float(run.rates[s])
+        self.optimizer.zero_grad()
+        losses = w * torch.nn.functional.cross_entropy(self.network(x), y.long(), reduction="none")
+        (losses.sum() / len(rows)).backward()
+        self.gradient = self.flat([tensor.grad for tensor in self.tensors])
+        if run.optimizer.settings[plan.CLIP_NORM]:
+            torch.nn.utils.clip_grad_norm_(self.network.parameters(), float(run.optimizer.settings[plan.CLIP_NORM]))
+        self.optimizer.step()
+        return float(losses.sum())
+
+
+@pytest.mark.parametrize("rule", TORCH_RULES)
+@pytest.mark.parametrize("clip", [0.0, 0.4])
+@pytest.mark.parametrize("sizes", [(8, 3), (8, 12, 9, 4)], ids=str)
+def test_five_steps_in_float64_are_torchs(rule, clip, sizes):
+    torch = pytest.importorskip("torch")
+    run = Run(sizes, "float64", rule.removesuffix("-all"), rows=77, batch=16, clip=clip)
+    run.optimizer.settings[plan.DECAY_BIAS] = 1  # as torch.optim decays
+    other = Torch(torch, run, rule)
+    for s in range(5):
+        rows = run.order[s * 16 : (s + 1) * 16]
+        grad = np.empty_like(run.model.params)
+        cpu.loss_and_gradient(run.model, run.source, rows, float(len(rows)), run.work, grad)
+        loss = other.step(s)
+        assert run.train(cpu, s, s + 1) == s + 1
+        assert run.losses[s] == pytest.approx(loss, rel=1e-10)
+        np.testing.assert_allclose(unpadded(run.model, grad), other.gradient, rtol=1e-10, atol=1e-12)
+        np.testing.assert_allclose(
+            unpadded(run.model, run.model.params), other.flat(other.tensors), rtol=1e-10, atol=1e-11
+        )
+
+
+@pytest.mark.parametrize("sizes", [(8, 3), (8, 12, 9, 4), (100, 64, 10)], ids=str)
+def test_a_gradient_and_a_step_in_float32_are_torchs_within_both_bounds(sizes):
+    """Each is within its bound of what is exact, so they are within twice that of one another."""
+    torch = pytest.importorskip("torch")
+    run = Run(sizes, "float32", "sgd", rows=64, batch=32)
+    other, bound, wanted = Torch(torch, run, "sgd"), BoundedStep(run, 0), run.in_double()
+    rows, grad, exact = run.order[:32], np.empty_like(run.model.params), np.empty(len(run.model.params))
+    _, gradient, _ = bounded_gradient(run.model.plan, Rounded(run.model.params, "float32"), run.source, rows, 32)
+    cpu.loss_and_gradient(run.model, run.source, rows, 32.0, run.work, grad)
+    reference.loss_and_gradient(wanted.model, wanted.source, rows, 32.0, None, exact)
+    loss = other.step(0)
+    run.train(cpu, 0, 1)
+    wanted.train(reference, 0, 1)
+    bound.check(run, wanted)
+    bound.loss.check(loss, wanted.losses[0], "torch: loss")
+    Rounded(unpadded(run.model, gradient.value), "float32", unpadded(run.model, gradient.error)).check(
+        other.gradient, unpadded(run.model, exact), "torch: gradient"
+    )
+    Rounded(unpadded(run.model, bound.params.value), "float32", unpadded(run.model, bound.params.error)).check(
+        other.flat(other.tensors), unpadded(run.model, wanted.model.params), "torch: parameters"
+    )
+
+
+# ---- what a call costs
+
+
+class Compilations:
+    """Counts what Numba compiles while it listens."""
+
+    def __enter__(self):
+        self.recorder = event.RecordingListener()
+        event.register("numba:compile", self.recorder)
+        return self
+
+    def __exit__(self, *_):
+        event.unregister("numba:compile", self.recorder)
+
+    @property
+    def names(self):
+        return {str(item.data.get("dispatcher")) for _, item in self.recorder.buffer}
+
+
+def specialisations():
+    return {key: len(entry.signatures) for key, entry in steps._made.items()}
+
+
+def test_a_new_architecture_compiles_nothing(slots):
+    def everything(sizes, rule, batch, kind):
+        for dtype, n in itertools.product(DTYPES, (1, 2)):
+            slots(n)
+            run = Run(sizes, dtype, rule, rows=50, batch=batch, kind=kind, clip=1.0)
+            run.train(cpu, threads=2)
+            cpu.evaluate(run.model, run.source, 0, 50, run.work)
+            cpu.predict(run.model, run.source, 0, 50, run.work, np.empty((50, sizes[-1]), dtype))
+            grad = np.empty_like(run.model.params)
+            cpu.loss_and_gradient(run.model, run.source, run.order[:batch], 1.0, run.work, grad)
+
+    everything((8, 4, 3), "sgd", 10, "rows")
+    before = specialisations()
+    assert set(before.values()) == {1}
+    with Compilations() as compilations:
+        for i, (sizes, rule) in enumerate(itertools.product(SIZES, RULES)):
+            everything(sizes, rule, (1, 7, 50)[i % 3], ("rows", "bytes")[i % 2])
+    assert not compilations.names
+    assert specialisations() == before
+
+
+def allocations(call):
+    """What Numba's runtime allocated, and handed back, in a call."""
+    before = rtsys.get_allocation_stats()
+    call()
+    return tuple(after - earlier for after, earlier in zip(rtsys.get_allocation_stats(), before, strict=True))
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_steps_allocate_nothing(dtype, slots, n):
+    """A call wraps its arguments once; 500 steps take no more than one."""
+    slots(n)
+    enabled = _nrt_python.memsys_stats_enabled()
+    _nrt_python.memsys_enable_stats()
+    try:
+        for rule in ("sgd", "nesterov", "adamw"):
+            run = Run((20, 30, 10), dtype, rule, rows=4000, batch=8, clip=1.0)
+            run.train(cpu, 0, 1)
+            one = allocations(lambda run=run: run.train(cpu, 0, 1))
+            many = allocations(lambda run=run: run.train(cpu, 0, 500))
+            assert one == many, (rule, one, many)
+            assert many[0] == many[1] and many[2] == many[3]
+    finally:
+        if not enabled:
+            _nrt_python.memsys_disable_stats()
+
+
+def test_other_python_threads_run_meanwhile(dtype):
+    """The interpreter's lock is not held: else the main thread would stand still while a call runs."""
+    run = Run((784, 128, 10), dtype, "adam", rows=4000, batch=50, kind="bytes")
+    run.train(cpu, 0, 1)
+    done = threading.Event()
+
+    def train():
+        for _ in range(2):
+            run.train(cpu)
+        done.set()
+
+    thread = threading.Thread(target=train)
+    began, ticks = time.perf_counter(), 0
+    thread.start()
+    while not done.is_set():
+        time.sleep(0.001)
+        ticks += 1
+    seconds = time.perf_counter() - began
+    thread.join()
+    assert ticks >= 10, f"{ticks} turns of 1 ms in {seconds:.2f} s"
