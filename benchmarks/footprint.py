@@ -43,9 +43,15 @@ def table(found: dict[str, Any]) -> str:
     warm, bare = statistics.median(found["warm_seconds"]), statistics.median(found["imports_seconds"])
     fit = ", ".join(f"{seconds:.3f}" for seconds in found["fit_seconds"])
     rows = [
-        ("start of the process to the first step (digits, 2 threads at most), empty compile cache", f"{found['cold_seconds']:.1f} s"),
+        (
+            "start of the process to the first step (digits, 2 threads at most), empty compile cache",
+            f"{found['cold_seconds']:.1f} s",
+        ),
         (f"the same, cache filled, median of {WARM_STARTS}", f"{warm:.2f} s"),
-        ("importing click, rich and Numba and one cached call", f"{bare:.2f} s; the warm start is {warm - bare:.2f} s above"),
+        (
+            "importing click, rich and Numba and one cached call",
+            f"{bare:.2f} s; the warm start is {warm - bare:.2f} s above",
+        ),
         (f"peak memory of fit(), {found['data']}, with evaluation", f"{found['epoch_megabytes']:.0f} MB"),
         ("of that, the same imports alone", f"{found['imports_megabytes']:.0f} MB"),
         ("seconds of its epochs, 784-128-128-10 Adam 128, by fit()", fit),

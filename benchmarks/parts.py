@@ -52,9 +52,7 @@ def loops() -> tuple[Any, Any, Any]:
     made = {
         _gather: types.void(source, taken, i, i, work),
         _rows: types.void(types.FunctionType(rows), gemm, i, model, source, taken, i, i, work),
-        _params: types.void(
-            types.FunctionType(params), gemm, i, model, optimizer, i, i, i, work, types.float64
-        ),
+        _params: types.void(types.FunctionType(params), gemm, i, model, optimizer, i, i, i, work, types.float64),
     }
     gather, forward, update = (njit(signature, **_OPTIONS)(function) for function, signature in made.items())
     return gather, forward, update
@@ -131,9 +129,7 @@ def main() -> None:
     for case in CASES:
         seconds = measure(case, images, compiled, arguments.repeats)
         speed = rates(case, seconds, len(images.y))
-        cells = [
-            f"{seconds[part]:.4f}" + (f" ({speed[part]:.0f} GFLOP/s)" if part in speed else "") for part in PARTS
-        ]
+        cells = [f"{seconds[part]:.4f}" + (f" ({speed[part]:.0f} GFLOP/s)" if part in speed else "") for part in PARTS]
         total = case.flops * len(images.y) / seconds["all"] / 1e9
         print(f"| {case} | {' | '.join(cells)} | {seconds['all']:.4f} | {total:.0f} |", flush=True)
         peaks.append(machine.fma_peak() / 1e9)

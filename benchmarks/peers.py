@@ -34,9 +34,7 @@ class Kernels:
         self.rule = SGD(rate) if case.optimizer == "sgd" else Adam(rate, BETA1, BETA2, EPSILON)
         rows = len(images.y)
         none, ones = np.empty((0, images.x.shape[1]), np.float32), np.ones(rows, np.float32)
-        self.source = plan.Source(
-            images.x, none, np.float32(1 / 255), np.float32(0), images.y, ones
-        )
+        self.source = plan.Source(images.x, none, np.float32(1 / 255), np.float32(0), images.y, ones)
         self.work = self.backend.make_workspace(table, case.batch, np.float32)
         self.reset()
 
@@ -265,4 +263,3 @@ def versions() -> dict[str, str]:
 
         found["mlpkernels"] = mlpkernels.__version__
     return found
-

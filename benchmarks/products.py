@@ -16,7 +16,18 @@ Call = Callable[[int], None]  # runs the product so many times
 
 FORWARD, PARAMS, INPUT = "x @ w", "x.T @ delta", "delta @ w.T"
 BATCHES = (8, 32, 64, 128, 256, 1024)
-_LAYERS = [(784, 10), (784, 64), (784, 128), (784, 256), (64, 64), (128, 128), (256, 256), (64, 10), (128, 10), (256, 10)]
+_LAYERS = [
+    (784, 10),
+    (784, 64),
+    (784, 128),
+    (784, 256),
+    (64, 64),
+    (128, 128),
+    (256, 256),
+    (64, 10),
+    (128, 10),
+    (256, 10),
+]
 _FEW = [(784, 64), (784, 128), (128, 128), (128, 10)]
 
 
@@ -48,7 +59,9 @@ class Product:
             random.standard_normal(shape, np.float32)
             for shape in ((self.batch, self.inputs), (self.batch, self.outputs), (self.inputs, self.outputs))
         )
-        return {FORWARD: (x, w, False, False), PARAMS: (x, delta, True, False), INPUT: (delta, w, False, True)}[self.kind]
+        return {FORWARD: (x, w, False, False), PARAMS: (x, delta, True, False), INPUT: (delta, w, False, True)}[
+            self.kind
+        ]
 
     def check(self, result: np.ndarray) -> None:
         """Raise AssertionError unless result (m, n) is the product within the bound on float32's rounding."""

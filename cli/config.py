@@ -6,22 +6,38 @@ from pathlib import Path
 from typing import Any
 
 from mlpkernels import __version__
+from mlpkernels.errors import MlpkError
 
 from .errors import OptionError, os_error_text
-from .settings import FIELDS, Settings, from_mapping
+from .settings import FIELDS, Settings, build, from_mapping
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The checked values in a settings file, by option name. OptionError names what is wrong with it."""
+    """The checked values in the file of --config, by option name. OptionError names what is wrong with it."""
+    try:
+        return _checked(path)
+    except ValueError as error:
+        raise OptionError("--config", str(path), str(error)) from None
+    except OSError as error:
+        raise OptionError("--config", str(path), os_error_text(error).removeprefix(f"{path}: ")) from None
+
+
+def read_run(path: Path) -> Settings:
+    """The settings in a run folder's file `path`. MlpkError names what is wrong with it."""
+    try:
+        return build(_checked(path))
+    except (ValueError, OptionError) as error:
+        raise MlpkError(f"{path}: {error}; copy it from where the run came from, or train again") from None
+
+
+def _checked(path: Path) -> dict[str, Any]:
     import tomllib
 
     try:
         values = tomllib.loads(path.read_bytes().decode())
-    except OSError as error:
-        raise OptionError("--config", str(path), os_error_text(error).removeprefix(f"{path}: ")) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise OptionError("--config", str(path), f"not a TOML file: {error}") from None
-    return from_mapping(values, str(path))
+    except ValueError as error:  # no TOML, or no UTF-8
+        raise ValueError(f"not a TOML file: {error}") from None
+    return from_mapping(values)
 
 
 def to_toml(settings: Settings, *, with_out: bool) -> str:

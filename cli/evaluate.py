@@ -75,6 +75,8 @@ def command(
     texts = [tables.table(summary, align="<<"), measured.class_table()]
     if len(measured.classes) <= report.MOST_CLASSES:
         texts.append(measured.confusion_table())
+    else:
+        texts.append(f"The confusion matrix of {len(measured.classes)} classes is in --format json.")
     trained.write("\n\n".join(texts), output)
 
 

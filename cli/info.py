@@ -73,8 +73,6 @@ def _dataset(dataset: Dataset) -> str:
 
 
 def _run(path: Path) -> str:
-    import json
-
     from . import runs
     from .trained import load
 
@@ -90,17 +88,7 @@ def _run(path: Path) -> str:
             ["training", f"{settings.optimizer} {settings.learning_rate:g}, batch {settings.batch_size}, "
                          f"{settings.epochs} epochs, seed {settings.seed}"],
         ]  # fmt: skip
-        if (path / runs.METRICS).is_file():
-            metrics = json.loads((path / runs.METRICS).read_text(encoding="utf-8"))
-            rows.append(
-                [
-                    "state",
-                    f"finished after {metrics['epochs']} epochs, {tables.seconds(metrics['seconds'])}",
-                ]
-            )
-            rows.append(["test accuracy", tables.percent(metrics["test"]["accuracy"])])
-        else:
-            rows.append(["state", f"not finished; go on with: mlpk train --resume {path}"])
+        rows += _state(path if path.is_dir() else path.parent)
     rows += [
         ["input", f"{' x '.join(map(str, network.shape))}, scaling {scaling}"],
         ["classes", f"{len(network.classes)}: {classes}"],
@@ -113,3 +101,26 @@ def _run(path: Path) -> str:
         files = sorted(file for file in path.rglob("*") if file.is_file() and file.name != runs.LOCK)
         text += "\n\n" + tables.table([[file.relative_to(path), tables.size(file.stat().st_size)] for file in files])
     return text
+
+
+def _state(run: Path) -> list[list[str]]:
+    """How far a run has come. MlpkError for a damaged metrics.json."""
+    import json
+    import shlex
+
+    from mlpkernels.errors import MlpkError
+
+    from . import runs
+
+    if not (run / runs.METRICS).is_file():
+        return [["state", f"not finished; go on with: mlpk train --resume {shlex.quote(str(run))}"]]
+    try:
+        metrics = json.loads((run / runs.METRICS).read_text(encoding="utf-8"))
+        took = tables.seconds(metrics["seconds"])
+        return [
+            ["state", f"finished after {metrics['epochs']} epochs, {took} of training"],
+            ["test accuracy", tables.percent(metrics["test"]["accuracy"])],
+        ]
+    except (ValueError, KeyError, TypeError) as error:
+        reason = f"{type(error).__name__} {error}"
+        raise MlpkError(f"{run / runs.METRICS}: damaged ({reason}); mlpk eval {run} measures again") from None

@@ -1,6 +1,7 @@
 """The `mlpk` group: its commands, each imported when it is called."""
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -97,4 +98,8 @@ def group(ctx: click.Context) -> None:
 
 def main() -> None:
     """The console script."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal without UTF-8, a file name that is no text: shown escaped, not as a traceback.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     group()

@@ -2,7 +2,6 @@
 
 import datetime
 import errno
-import fcntl
 import os
 import re
 import shutil
@@ -12,6 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from mlpkernels.errors import MlpkError
+
+from .errors import os_error_text
+
+try:
+    import fcntl
+except ImportError:  # Windows: a fresh folder is still made by one process alone
+    fcntl = None  # type: ignore[assignment]
 
 PARENT = Path("runs")
 CONFIG, HISTORY, MODEL = "config.toml", "history.csv", "model.safetensors"
@@ -62,33 +68,41 @@ class RunFolder:
     @classmethod
     def create(cls, out: str, data_name: str) -> "RunFolder":
         """A new run folder: `out`, which must not exist or be empty, or runs/NAME-DATE-TIME."""
-        if out:
-            path = Path(out)
-            made = _make(path)
-            try:
-                lock = _take_lock(path)
-            except BaseException:
-                _remove_empty(made)
-                raise
-            if any(entry.name != LOCK for entry in path.iterdir()):
-                _release(path, lock)
-                raise MlpkError(
-                    f"{out}: the folder is not empty; name another with --out, or continue it with --resume"
-                )
-            return cls(path, lock, fresh=True, made=made)
+        return cls._create_at(Path(out)) if out else cls._create_for(data_name)
+
+    @classmethod
+    def _create_at(cls, path: Path) -> "RunFolder":
+        if path.is_relative_to(Path.cwd()):
+            path = path.relative_to(Path.cwd())  # as it was typed, most likely
+        made = _make(path)
+        try:
+            lock = _take_lock(path)
+        except BaseException:
+            _remove_empty(made)
+            raise
+        if any(entry.name != LOCK for entry in path.iterdir()):
+            _release(path, lock)
+            raise MlpkError(f"{path}: the folder is not empty; name another with --out, or continue it with --resume")
+        return cls(path, lock, fresh=True, made=made)
+
+    @classmethod
+    def _create_for(cls, data_name: str) -> "RunFolder":
         word = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(data_name).stem if "/" in data_name else data_name).strip("-.")
         stem = f"{word or 'run'}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
-        parents = _make(PARENT)
-        for suffix in ("", *(f"-{n}" for n in range(2, 1000))):
-            path = PARENT / (stem + suffix)
-            try:
-                path.mkdir()
-            except FileExistsError:
-                continue
-            except OSError:
-                _remove_empty(parents)
-                raise
-            return cls(path, _take_lock(path), fresh=True, made=[*parents, path])
+        made: list[Path] = []
+        try:
+            made += _make(PARENT)
+            for suffix in ("", *(f"-{n}" for n in range(2, 1000))):
+                path = PARENT / (stem + suffix)
+                try:
+                    path.mkdir()
+                except FileExistsError:
+                    continue
+                made.append(path)
+                return cls(path, _take_lock(path), fresh=True, made=made)
+        except OSError as error:
+            _remove_empty(made)
+            raise MlpkError(f"{os_error_text(error)}; name a place for the run with --out") from None
         raise MlpkError(f"{PARENT / stem}: the folder and 998 like it exist; name another with --out")
 
     @classmethod
@@ -140,8 +154,10 @@ def _remove_empty(folders: Sequence[Path]) -> None:
 def _take_lock(folder: Path) -> int:
     """Lock a folder for this process; the system lets go of it however the process ends."""
     path = folder / LOCK
-    while True:
+    while True:  # until the file that was opened is the one that is there
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        if fcntl is None:
+            return descriptor
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # The holder before may have removed the file between our open and our lock.

@@ -124,16 +124,16 @@ def parse(name: str, value: Any) -> Any:
     return FIELDS[name].metadata["parse"](value)
 
 
-def from_mapping(values: Mapping[str, Any], origin: str) -> dict[str, Any]:
-    """Checked values of a settings file; OptionError names the file `origin`, the key and what was wanted."""
+def from_mapping(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Checked values by setting; ValueError names the setting and what was wanted."""
     parsed = {}
     for name, value in values.items():
         if name not in FIELDS:
-            raise OptionError("--config", origin, f"{name}: no such setting{close_match(name, FIELDS)}")
+            raise ValueError(f"{name}: no such setting{close_match(name, FIELDS)}")
         try:
             parsed[name] = parse(name, value)
         except ValueError as error:
-            raise OptionError("--config", origin, f"{name} = {value!r}: {error}") from None
+            raise ValueError(f"{name} = {value!r}: {error}") from None
     return parsed
 
 

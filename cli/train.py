@@ -97,7 +97,7 @@ def _resume(name: str, given: dict[str, Any]) -> None:
     path = runs.find(name)
     if path is None or not path.is_dir():
         raise OptionError("--resume", name, "no run folder; the folder of an earlier mlpk train was wanted")
-    stored = build(config.read(path / runs.CONFIG))
+    stored = config.read_run(path / runs.CONFIG)
     _refuse_changes(path, stored, given)
     settings = config.merged(stored, given)
     folder = runs.RunFolder.create(settings.out, "") if settings.out else runs.RunFolder.reopen(path)

@@ -10,7 +10,7 @@ import click
 
 from . import config, runs
 from .errors import OptionError
-from .settings import BUNDLED, Settings, build
+from .settings import BUNDLED, Settings
 
 if TYPE_CHECKING:
     from mlpkernels import Network
@@ -52,7 +52,7 @@ def load(path: Path) -> Trained:
         return Trained(path, network, None, _full_scale_of(network), None)
     extra = _extra(folder)
     names = extra.get("feature_names")
-    settings = build(config.read(folder / runs.CONFIG))
+    settings = config.read_run(folder / runs.CONFIG)
     full_scale = extra.get("full_scale", _full_scale_of(network))
     return Trained(path, network, settings, full_scale, None if names is None else tuple(names))
 

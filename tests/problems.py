@@ -93,10 +93,10 @@ class Run:
         self.losses, self.corrects = np.full(self.steps, np.nan), np.full(self.steps, -1, np.int64)
         self.work = p.make_workspace(self.model.plan, batch, dtype)
 
-    def train(self, backend, first=0, last=None, threads=1):
+    def train(self, backend, first=0, last=None, threads=1, seconds=float("inf")):
         return backend.train_steps(
             self.model, self.optimizer, self.source, self.order, self.batch, first,
-            self.steps if last is None else last, self.rates, self.work, self.losses, self.corrects, threads,
+            self.steps if last is None else last, self.rates, self.work, self.losses, self.corrects, threads, seconds,
         )  # fmt: skip
 
     def in_double(self):

@@ -26,7 +26,7 @@ def test_the_file_holds_every_setting_and_reads_back_equal():
     )
     text = config.to_toml(odd, with_out=True)
     assert list(tomllib.loads(text)) == list(settings.FIELDS)
-    assert settings.build(settings.from_mapping(tomllib.loads(text), "x")) == odd
+    assert settings.build(settings.from_mapping(tomllib.loads(text))) == odd
 
 
 def test_a_run_s_own_file_leaves_out_away_because_runs_never_share_a_folder():

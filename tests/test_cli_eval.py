@@ -178,6 +178,29 @@ def test_info_of_a_run(run):
         assert told in text
 
 
+def test_info_of_a_run_s_model_file_and_of_damaged_files(tmp_path):
+    run = train(tmp_path / "run")
+    assert "finished after 2 epochs" in good("info", run / "model.safetensors").stdout
+    for content in ("{", "[]", '{"epochs": 3}'):
+        (run / "metrics.json").write_text(content)
+        assert refusal(mlpk("info", run)).startswith(f"error: {run / 'metrics.json'}: damaged")
+    for content, told in (("hiden = [1]", "hiden: no such setting, did you mean hidden?"), ("=", "not a TOML file")):
+        (run / "config.toml").write_text(content)
+        for command in (["info", run], ["eval", run], ["train", "--resume", run]):
+            result = mlpk(*command)
+            assert result.exit_code == 1
+            assert refusal(result).startswith(f"error: {run / 'config.toml'}: {told}")
+
+
+def test_eval_of_many_classes_says_where_the_matrix_is(tmp_path):
+    table = tmp_path / "many.csv"
+    table.write_text("kind,a\n" + "".join(f"c{k % 40},{k % 40}\n" for k in range(200)))
+    run = train(tmp_path / "run", table)
+    text = good("eval", run).stdout
+    assert "confusion matrix of 40 classes is in --format json" in text
+    assert len(json.loads(good("eval", run, "--format", "json").stdout)["confusion"]) == 40
+
+
 def test_info_of_a_data_set():
     text = good("info", "digits").stdout
     for told in ("uint8, 0 to 16, full scale 16", "1,438, 92.0 kB", "1 x 8 x 8", "bundled"):

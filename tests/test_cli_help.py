@@ -82,7 +82,15 @@ def test_wrong_usage_is_one_line_and_exit_code_2(words, line):
     assert refusal(result) == line
 
 
-def test_a_reader_that_has_enough_ends_the_command_quietly(tmp_path):
+def test_a_terminal_without_utf_8_gets_escapes_and_no_traceback():
+    code = "import sys; sys.argv = ['mlpk', 'predict', '--help']; from mlpkernels_cli.main import main; main()"
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, env=environment)
+    assert "FILE\\u2026" in done.stdout and done.stderr == ""
+
+
+def test_a_reader_that_has_enough_ends_the_command_quietly():
     code = (
         "import os, sys\n"
         "read, write = os.pipe()\n"

@@ -135,8 +135,7 @@ def test_each_training_step_is_the_references(dtype, kind, rule, clip):
             bound, wanted = BoundedStep(run, s), run.in_double()
             assert wanted.train(reference, s, s + 1) == run.train(cpu, s, s + 1) == s + 1
             bound.check(run, wanted, f"{sizes}")
-            logits = bounded_gradient(run.model.plan, Rounded(run.model.params, dtype), run.source, [0], 1)[2]
-            assert np.isfinite(logits.error).all()
+            assert run.corrects[s] == wanted.corrects[s]
         assert run.optimizer.step[0] == run.steps
 
 
@@ -148,7 +147,7 @@ def test_a_short_training_run_follows_the_references(rule):
     assert run.train(cpu) == wanted.train(reference) == 30
     np.testing.assert_allclose(run.model.params, wanted.model.params, rtol=0, atol=1e-9)
     np.testing.assert_allclose(run.losses, wanted.losses, rtol=1e-9)
-    assert np.array_equal(run.corrects, wanted.corrects) and run.losses[-1] < run.losses[0]
+    assert np.array_equal(run.corrects, wanted.corrects)
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -188,6 +187,25 @@ def test_cutting_the_steps_anywhere_changes_no_bit(dtype, slots, rule):
                 assert run.train(cpu, first, last) == last
                 assert run.optimizer.step[0] == last
             assert run.state() == whole.state(), edges
+
+
+@pytest.mark.parametrize("backend", kernels.BACKENDS)
+def test_a_call_ends_after_the_seconds_it_was_given(backend, dtype, slots):
+    """After at least one step, at a step; going on from there gives the bits of one call."""
+    backend = kernels.load(backend)
+    whole = Run((64, 60, 4), dtype, "adam", rows=650, batch=8)
+    assert whole.train(backend) == whole.steps
+    for n in (1, 3):
+        slots(n)
+        run = Run((64, 60, 4), dtype, "adam", rows=650, batch=8)
+        assert run.train(backend, 0, 3, seconds=0.0) == 1
+        assert run.train(backend, 1, 1, seconds=0.0) == 1
+        first, calls = 1, 0
+        while first < run.steps:
+            reached = run.train(backend, first, seconds=0.0 if first < 5 else 1e-3)
+            assert reached > first and run.optimizer.step[0] == reached
+            first, calls = reached, calls + 1
+        assert calls >= 5 and run.state() == whole.state()
 
 
 def test_what_lay_in_the_workspace_means_nothing(dtype):
@@ -348,7 +366,7 @@ class Torch:
         if run.optimizer.settings[plan.CLIP_NORM]:
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), float(run.optimizer.settings[plan.CLIP_NORM]))
         self.optimizer.step()
-        return float(losses.sum())
+        return float(losses.detach().sum())
 
 
 @pytest.mark.parametrize("rule", TORCH_RULES)
@@ -466,22 +484,20 @@ def test_steps_allocate_nothing(dtype, slots, n):
 
 
 def test_other_python_threads_run_meanwhile(dtype):
-    """The interpreter's lock is not held: else the main thread would stand still while a call runs."""
-    run = Run((784, 128, 10), dtype, "adam", rows=4000, batch=50, kind="bytes")
+    """The interpreter's lock is not held: else this thread would stand still during the call."""
+    run = Run((784, 128, 10), dtype, "adam", rows=20_000, batch=50, kind="bytes")
     run.train(cpu, 0, 1)
-    done = threading.Event()
+    ticks, during = 0, []
 
     def train():
-        for _ in range(2):
-            run.train(cpu)
-        done.set()
+        before = ticks
+        run.train(cpu)
+        during.append(ticks - before)
 
     thread = threading.Thread(target=train)
-    began, ticks = time.perf_counter(), 0
     thread.start()
-    while not done.is_set():
-        time.sleep(0.001)
+    while thread.is_alive():
+        time.sleep(0.0005)
         ticks += 1
-    seconds = time.perf_counter() - began
     thread.join()
-    assert ticks >= 10, f"{ticks} turns of 1 ms in {seconds:.2f} s"
+    assert during[0] >= 5

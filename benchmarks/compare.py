@@ -1,0 +1,175 @@
+"""Ours against the peers in one sitting: `python benchmarks/compare.py [--quick] [--out FILE.json]`.
+
+Matrix products against NumPy's OpenBLAS, training against PyTorch, JAX and scikit-learn where they are installed, and
+start and memory. Every system runs at every thread count in a process of its own, one at a time, in turns; every
+answer is checked before it is timed. Prints Markdown; the JSON has every single measurement.
+"""
+
+import argparse
+import json
+import os
+import platform
+import random
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import footprint
+import peers
+import report
+from cases import CASES, TRIAL_STEPS, Case, agree, order
+from data import ROWS
+from products import products
+from worker import Worker, crew, forced
+
+OURS, BLAS = "mlpkernels", "OpenBLAS"
+SECTIONS = ("products", "training", "start")
+_SLOW = 2.0  # a variant that takes longer than its system's best by this factor is run once only
+_PASS = 1e-3  # seconds of calls in a pass over a product
+_PASSES = 5  # in a turn
+
+
+def compare_products(threads: list[int], turns: int, quick: bool) -> list[dict[str, Any]]:
+    """Seconds a call of every product, ours and OpenBLAS's, all passes of all turns."""
+    found = []
+    for count in threads:
+        with crew([OURS, BLAS], [count]) as workers:
+            for product in products(quick):
+                seconds: dict[str, list[float]] = {worker.system: [] for worker in workers}
+                for worker in workers:
+                    worker.call("prepare_product", product)
+                for turn in range(turns):
+                    for worker in workers if turn % 2 else workers[::-1]:
+                        seconds[worker.system] += worker.call("time_product", product, _PASS, _PASSES)
+                found.append({**vars(product), "threads": count, "flops": product.flops, "seconds": seconds})
+            libraries = {worker.system: worker.call("facts") for worker in workers}
+        _say(f"products on {count} thread{'s' if count > 1 else ''}: {len(products(quick))} shapes")
+        for entry in found:
+            entry.setdefault("libraries", libraries[BLAS]["pools"])
+    return found
+
+
+def compare_training(threads: list[int], turns: int, rows: int) -> list[dict[str, Any]]:
+    """For every case, each system's epochs at every thread count, in turns."""
+    missing = peers.absent()
+    systems = [system for system in peers.TRAINERS if peers.family(system) not in missing]
+    found = []
+    with crew(systems, threads) as workers:
+        for case in CASES:
+            source = [worker.call("prepare", case, rows) for worker in workers][0]
+            apart = _check(case, workers, rows)
+            _say(f"{case}: all answers agree")
+            runs = _take_turns(case, workers, turns, rows)
+            for run in runs:
+                run["apart"] = apart[run["system"], run["threads"]]
+            found.append({"case": str(case), "flops": case.flops, "rows": rows, "images": source, "runs": runs})
+    return found
+
+
+def _check(case: Case, workers: list[Worker], rows: int) -> dict[tuple[str, int], dict[str, float]]:
+    """Train every worker a few steps from the same start in the same order: AssertionError if one differs."""
+    taken = order(rows, 0)[: case.batch * TRIAL_STEPS]
+    answers = {(worker.system, worker.threads): worker.call("trial", case, taken) for worker in workers}
+    ours = answers[OURS, workers[0].threads]
+    return {name: agree(case, ours, answer) for name, answer in answers.items()}
+
+
+def _take_turns(case: Case, workers: list[Worker], turns: int, rows: int) -> list[dict[str, Any]]:
+    """An epoch of each worker in every turn, in another succession each time, after one that is not counted."""
+    runs = {
+        worker: {
+            "system": worker.system, "threads": worker.threads, "seconds": [], "processor_seconds": [], "losses": [],
+        }
+        for worker in workers
+    }  # fmt: skip
+    going = list(workers)
+    for turn in range(turns + 1):
+        random.Random(turn).shuffle(going)
+        taken = order(rows, turn)
+        for worker in going:
+            result = worker.call("epoch", case, taken)
+            if turn > 0:  # the first one compiles for the epoch's length, and fills caches
+                runs[worker]["seconds"].append(result["seconds"])
+                runs[worker]["processor_seconds"].append(result["processor_seconds"])
+                runs[worker]["losses"].append(result["loss"])
+        if turn == 1:
+            going = _without_slow(going, {worker: runs[worker]["seconds"][0] for worker in going})
+    return list(runs.values())
+
+
+def _without_slow(workers: list[Worker], seconds: dict[Worker, float]) -> list[Worker]:
+    """The workers but those far slower than their own system's best."""
+    best: dict[str, float] = {}
+    for worker in workers:
+        name = peers.family(worker.system)
+        best[name] = min(best.get(name, seconds[worker]), seconds[worker])
+    return [worker for worker in workers if seconds[worker] <= _SLOW * best[peers.family(worker.system)]]
+
+
+def describe() -> dict[str, Any]:
+    """The machine, the versions, and what was set aside."""
+    with crew([OURS], [1]) as (worker,):
+        machine = worker.call("machine")
+    machine["cores"] = os.cpu_count()
+    return {
+        "machine": machine,
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "versions": peers.versions(),
+        "absent": peers.absent(),
+        "set_aside": forced(),
+        "date": time.strftime("%Y-%m-%d %H:%M"),
+    }
+
+
+def load() -> list[float]:
+    """The machine's load averages over 1, 5 and 15 minutes; empty where there are none."""
+    return [round(value, 2) for value in os.getloadavg()] if hasattr(os, "getloadavg") else []
+
+
+def _say(text: str) -> None:
+    print(f"… {text}", file=sys.stderr, flush=True)
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer shapes, images and turns: a look, not a measurement"
+    )
+    parser.add_argument("--out", type=Path, help="write every measurement to this JSON file")
+    parser.add_argument("--turns", type=int, help="interleaved turns [default: 7, quick: 3]")
+    parser.add_argument("--threads", default="1,2", help="thread counts [default: 1,2, as far as there are cores]")
+    parser.add_argument("--only", choices=SECTIONS, action="append", help="this section only; may be repeated")
+    chosen = parser.parse_args(arguments)
+    chosen.turns = chosen.turns or (3 if chosen.quick else 7)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    chosen.threads = [count for count in map(int, chosen.threads.split(",")) if count <= cores]
+    return chosen
+
+
+def main() -> None:
+    """Measure, print, write."""
+    chosen = parse()
+    only = chosen.only or SECTIONS
+    rows = ROWS // 5 if chosen.quick else ROWS
+    found = describe() | {"threads": chosen.threads, "turns": chosen.turns, "quick": chosen.quick, "load": [load()]}
+    print(report.machine(found), flush=True)
+    if "products" in only:
+        found["products"] = compare_products(chosen.threads, chosen.turns, chosen.quick)
+        print(report.products(found["products"]), flush=True)
+    if "training" in only:
+        found["training"] = compare_training(chosen.threads, chosen.turns, rows)
+        print(report.training(found["training"]), flush=True)
+    if "start" in only:
+        found["start"] = footprint.measure()
+        print("\n" + footprint.table(found["start"]))
+    found["load"].append(load())
+    print(report.load(found))
+    if chosen.out:
+        chosen.out.write_text(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,193 @@
+"""The comparison as Markdown: what was measured, with ratios, spread, and the cases we lose as plainly as the others."""
+
+import math
+from collections.abc import Iterable
+from statistics import median
+from typing import Any
+
+import peers
+
+OURS, BLAS = "mlpkernels", "OpenBLAS"
+
+
+def machine(found: dict[str, Any]) -> str:
+    """The machine, the versions, and what was not there or was set aside."""
+    cpu = found["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+    lines = [
+        f"# Comparison of {found['date']}" + (" (quick: a look, not a measurement)" if found["quick"] else ""),
+        "",
+        f"- {cpu['cpu']} ({cpu['llvm_cpu']}: {', '.join(cpu['features'])}), {cpu['cores']} cores, threading layer "
+        f"{cpu['threading_layer']}; one core's FMA peak {cpu['fma_gflops_float32']:.0f} GFLOP/s in float32, "
+        f"copying {cpu['bandwidth_gbs']:.0f} GB/s",
+        f"- {found['system']}, Python {found['python']}; {versions}",
+        f"- thread counts {', '.join(map(str, found['threads']))}, each process bound to as many cores; medians of "
+        f"{found['turns']} turns; load average before {_averages(found['load'][0])}",
+    ]
+    if found["set_aside"]:
+        lines.append(f"- set aside, so that every library chooses its own kernels: {', '.join(found['set_aside'])}")
+    if found["absent"]:
+        lines.append(f"- not installed, so not compared: {', '.join(found['absent'])}")
+    return "\n".join(lines)
+
+
+def load(found: dict[str, Any]) -> str:
+    """How busy the machine was, and what that did to what needs one core only."""
+    text = f"\nLoad average before {_averages(found['load'][0])}, after {_averages(found['load'][-1])}."
+    waits = [
+        clock / processor
+        for entry in found.get("training", [])
+        for run in entry["runs"]
+        if run["system"] == OURS and run["threads"] == 1
+        for clock, processor in zip(run["seconds"], run["processor_seconds"], strict=True)
+    ]
+    if waits:
+        text += (
+            f" Our epochs on one thread took {median(waits):.2f} times their processor time in the median"
+            f" (worst {max(waits):.2f}): 1.00 is an undisturbed machine."
+        )
+    return text
+
+
+# ---- products
+
+
+def products(found: list[dict[str, Any]]) -> str:
+    """Geometric means of ours against OpenBLAS, then every shape's ratio."""
+    counts = sorted({entry["threads"] for entry in found})
+    lines = ["", "## Matrix products: OpenBLAS's time over ours", "", _libraries(found[0]["libraries"]), ""]
+    lines += ["Above 1 we are faster. Ratios of medians; in brackets of the best passes.", ""]
+    lines += ["| | " + " | ".join(_threads(count) for count in counts) + " |", "|---" * (len(counts) + 1) + "|"]
+    kinds, batches = _unique(found, "kind"), _unique(found, "batch")
+    for name, chosen in (
+        ("**all**", found),
+        *((f"`{kind}`", [entry for entry in found if entry["kind"] == kind]) for kind in kinds),
+        *((f"batch {batch}", [entry for entry in found if entry["batch"] == batch]) for batch in batches),
+    ):
+        parts = [[entry for entry in chosen if entry["threads"] == count] for count in counts]
+        lines.append(f"| {name} | " + " | ".join(map(_means, parts)) + " |")
+    for count in counts:
+        lines += ["", *_shapes([entry for entry in found if entry["threads"] == count], batches, count)]
+    return "\n".join(lines)
+
+
+def _shapes(found: list[dict[str, Any]], batches: list[int], count: int) -> list[str]:
+    """A row a product, a column a batch: the ratio and our GFLOP/s; below them how many we lose."""
+    lines = [
+        f"| {_threads(count)}: ratio (our GFLOP/s) | " + " | ".join(f"batch {batch}" for batch in batches) + " |",
+        "|---" * (len(batches) + 1) + "|",
+    ]
+    rows: dict[str, dict[int, str]] = {}
+    for entry in found:
+        name = f"`{entry['kind']}` {entry['inputs']}-{entry['outputs']}"
+        ours = median(entry["seconds"][OURS])
+        cell = f"{_ratio(entry):.2f} ({entry['flops'] / ours / 1e9:.0f})"
+        rows.setdefault(name, {})[entry["batch"]] = cell if _ratio(entry) >= 1 else f"**{cell}**"
+    lines += [f"| {name} | " + " | ".join(row[batch] for batch in batches) + " |" for name, row in rows.items()]
+    lost = [entry for entry in found if _ratio(entry) < 1]
+    worst = min(found, key=_ratio)
+    lines += [
+        "",
+        f"{_threads(count)}: we lose {len(lost)} of {len(found)} (bold), {sum(_ratio(e) < 0.9 for e in lost)} by more "
+        f"than a tenth; the worst is {_ratio(worst):.2f}, `{worst['kind']}` "
+        f"{worst['inputs']}-{worst['outputs']} at batch {worst['batch']}.",
+    ]
+    return lines
+
+
+def _ratio(entry: dict[str, Any], middle: Any = median) -> float:
+    return middle(entry["seconds"][BLAS]) / middle(entry["seconds"][OURS])
+
+
+def _means(entries: list[dict[str, Any]]) -> str:
+    by_median, by_best = (_geometric(_ratio(entry, middle) for entry in entries) for middle in (median, min))
+    return f"{by_median:.2f} ({by_best:.2f})"
+
+
+def _geometric(values: Iterable[float]) -> float:
+    logarithms = [math.log(value) for value in values]
+    return math.exp(sum(logarithms) / len(logarithms))
+
+
+def _libraries(pools: list[dict[str, Any]]) -> str:
+    blas = [pool for pool in pools if pool["internal_api"] != "openmp"]
+    return "; ".join(
+        f"NumPy's {pool['internal_api']} {pool['version']}, kernels for {pool['architecture']}" for pool in blas
+    )
+
+
+def _unique(found: list[dict[str, Any]], key: str) -> list[Any]:
+    return list(dict.fromkeys(entry[key] for entry in found))
+
+
+# ---- training
+
+
+def training(found: list[dict[str, Any]]) -> str:
+    """A table of all systems' seconds an epoch, and one of us against each peer, each at its best setting."""
+    counts = sorted({run["threads"] for run in found[0]["runs"]})
+    columns = [
+        "system",
+        *(f"{_threads(count)}: s (least – most)" for count in counts),
+        "best: images/s",
+        "answers apart",
+    ]
+    lines = ["", "## Training: seconds an epoch", "", f"{found[0]['images']}; everything in memory."]
+    for entry in found:
+        lines += ["", f"| {entry['case']}: " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
+        for system in dict.fromkeys(run["system"] for run in entry["runs"]):
+            runs = [run for run in entry["runs"] if run["system"] == system]
+            cells = [_seconds(run) for run in runs]
+            speed = entry["rows"] / min(median(run["seconds"]) for run in runs)
+            apart = max(run["apart"]["loss"] for run in runs)
+            lines.append(f"| {system} | " + " | ".join(cells) + f" | {speed:,.0f} | {apart:.0e} |")
+    lines += [
+        "",
+        "An asterisk: more than twice the system's best time, so run once. Answers apart: the largest relative",
+    ]
+    lines += ["difference from our losses over the first steps, from the same start in the same order.", ""]
+    return "\n".join([*lines, *_versus(found)])
+
+
+def _versus(found: list[dict[str, Any]]) -> list[str]:
+    """Us against each peer, each at its better thread count and variant: ratio of medians, and of each turn."""
+    names = list(dict.fromkeys(peers.family(run["system"]) for run in found[0]["runs"]))
+    lines = ["| times faster than (least – most over the turns) | " + " | ".join(names[1:]) + " | GFLOP/s |"]
+    lines += ["|---" * (len(names) + 1) + "|"]
+    for entry in found:
+        best = {name: _best(entry, name) for name in names}
+        ours = median(best[OURS]["seconds"])
+        cells = []
+        for name in names[1:]:
+            ratio = median(best[name]["seconds"]) / ours
+            turns = [a / b for a, b in zip(best[name]["seconds"], best[OURS]["seconds"], strict=True)]
+            cell = f"{ratio:.2f} ({min(turns):.2f} – {max(turns):.2f})"
+            cells.append(cell if ratio >= 1 else f"**{cell}: slower**")
+        speed = entry["flops"] * entry["rows"] / ours / 1e9
+        lines.append(f"| {entry['case']} | " + " | ".join(cells) + f" | {speed:.0f} |")
+    return lines
+
+
+def _best(entry: dict[str, Any], name: str) -> dict[str, Any]:
+    """The run of a system's variants and thread counts with the least median; among those run in every turn."""
+    runs = [run for run in entry["runs"] if peers.family(run["system"]) == name]
+    turns = max(len(run["seconds"]) for run in runs)
+    return min((run for run in runs if len(run["seconds"]) == turns), key=lambda run: median(run["seconds"]))
+
+
+def _seconds(run: dict[str, Any]) -> str:
+    seconds = run["seconds"]
+    if len(seconds) == 1:
+        return f"{seconds[0]:.3f}*"
+    return f"{median(seconds):.3f} ({min(seconds):.3f} – {max(seconds):.3f})"
+
+
+# ---- words
+
+
+def _threads(count: int) -> str:
+    return "1 thread" if count == 1 else f"{count} threads"
+
+
+def _averages(values: list[float]) -> str:
+    return " ".join(map(str, values)) or "unknown"
