@@ -59,11 +59,13 @@ def order(rows: int, epoch: int) -> np.ndarray:
     return np.random.default_rng((2, epoch)).permutation(rows)
 
 
-TRIAL_STEPS = 50  # from the same start, for the comparison of answers
-_LOSS = 2e-3  # largest relative difference of a step's loss
-# Largest distance between two results' parameters, as a share of the way they have moved. Adam divides by the root of
-# the mean square: where that is as small as epsilon, rounding (and where epsilon is added) decides the step.
-_PARAMETERS = {"sgd": 1e-4, "adam": 0.1}
+TRIAL_STEPS = 20  # from the same start, for the comparison of answers
+# Largest relative difference of a step's loss, and largest distance between the parameters as a share of the way they
+# have moved. Adam divides by the root of the mean square: where a gradient is as small as epsilon, rounding decides the
+# step's size, and a hidden unit that rounding takes across zero moves all its weights: 5e-4 and 2e-2 were seen between
+# float32 and float64 of one implementation, 6e-2 for scikit-learn, which adds epsilon in another place.
+_LOSS = {"sgd": 1e-4, "adam": 5e-3}
+_PARAMETERS = {"sgd": 1e-3, "adam": 0.1}
 
 Answer = tuple[np.ndarray, list[np.ndarray]]
 
@@ -82,7 +84,7 @@ def agree(case: Case, ours: Answer, theirs: Answer) -> dict[str, float]:
         "loss": float((abs(other - losses) / losses).max()),
         "parameters": _distance(ended, arrived) / _distance(ended, start),
     }
-    if not (apart["loss"] <= _LOSS and apart["parameters"] <= _PARAMETERS[case.optimizer]):
+    if not (apart["loss"] <= _LOSS[case.optimizer] and apart["parameters"] <= _PARAMETERS[case.optimizer]):
         raise AssertionError(f"{case}: after {TRIAL_STEPS} equal steps the answers differ: {apart}")
     return apart
 

@@ -30,24 +30,22 @@ _PASS = 1e-3  # seconds of calls in a pass over a product
 _PASSES = 5  # in a turn
 
 
-def compare_products(threads: list[int], turns: int, quick: bool) -> list[dict[str, Any]]:
-    """Seconds a call of every product, ours and OpenBLAS's, all passes of all turns."""
-    found = []
+def compare_products(threads: list[int], turns: int, quick: bool) -> dict[str, Any]:
+    """Seconds a call of every product, ours and OpenBLAS's, all passes of all turns; and the BLAS libraries in use."""
+    shapes, libraries, chosen = [], [], products(quick)
     for count in threads:
         with crew([OURS, BLAS], [count]) as workers:
-            for product in products(quick):
+            for product in chosen:
                 seconds: dict[str, list[float]] = {worker.system: [] for worker in workers}
                 for worker in workers:
                     worker.call("prepare_product", product)
                 for turn in range(turns):
                     for worker in workers if turn % 2 else workers[::-1]:
                         seconds[worker.system] += worker.call("time_product", product, _PASS, _PASSES)
-                found.append({**vars(product), "threads": count, "flops": product.flops, "seconds": seconds})
-            libraries = {worker.system: worker.call("facts") for worker in workers}
-        _say(f"products on {count} thread{'s' if count > 1 else ''}: {len(products(quick))} shapes")
-        for entry in found:
-            entry.setdefault("libraries", libraries[BLAS]["pools"])
-    return found
+                shapes.append({**vars(product), "threads": count, "flops": product.flops, "seconds": seconds})
+            libraries = workers[1].call("facts")["pools"]
+        _say(f"products on {count} thread{'s' if count > 1 else ''}: {len(chosen)} shapes")
+    return {"libraries": libraries, "shapes": shapes}
 
 
 def compare_training(threads: list[int], turns: int, rows: int) -> list[dict[str, Any]]:

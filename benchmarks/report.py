@@ -52,10 +52,11 @@ def load(found: dict[str, Any]) -> str:
 # ---- products
 
 
-def products(found: list[dict[str, Any]]) -> str:
+def products(compared: dict[str, Any]) -> str:
     """Geometric means of ours against OpenBLAS, then every shape's ratio."""
+    found = compared["shapes"]
     counts = sorted({entry["threads"] for entry in found})
-    lines = ["", "## Matrix products: OpenBLAS's time over ours", "", _libraries(found[0]["libraries"]), ""]
+    lines = ["", "## Matrix products: OpenBLAS's time over ours", "", _libraries(compared["libraries"]), ""]
     lines += ["Above 1 we are faster. Ratios of medians; in brackets of the best passes.", ""]
     lines += ["| | " + " | ".join(_threads(count) for count in counts) + " |", "|---" * (len(counts) + 1) + "|"]
     kinds, batches = _unique(found, "kind"), _unique(found, "batch")

@@ -71,7 +71,8 @@ def command(
     )
     count = None if threads in (None, AUTO) else threads
     with compiling_notice():
-        proba = network.predict_proba(x, threads=count, backend=backend or "cpu")
+        network.predict_proba(x[:1], threads=count, backend=backend or "cpu")
+    proba = network.predict_proba(x, threads=count, backend=backend or "cpu")
     writer = {"table": as_table, "csv": as_csv, "json": as_json}[form]
     trained.write(writer(names, network.classes, best(proba, top), proba), output)
 

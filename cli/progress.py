@@ -1,10 +1,11 @@
 """What `mlpk train` shows while it trains: a line an epoch and, on a terminal, a live bar below them."""
 
 import contextlib
+import functools
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import click
@@ -16,13 +17,15 @@ _REFRESH = 0.1  # seconds between two drawings of the bar
 
 
 @contextlib.contextmanager
-def compiling_notice(*, quiet: bool = False) -> Iterator[None]:
-    """Around the first use of the kernels: a line on stderr if they have to be compiled, which takes seconds."""
+def compiling_notice(say: Callable[[str], object] | None = None) -> Iterator[None]:
+    """Around the first use of the kernels: a line if they have to be compiled, which takes seconds.
+
+    `say` prints it; without one it goes to stderr, where it does not mix with results.
+    """
     text = "compiling the kernels for this processor; from the next time on they are loaded …"
-    timer = threading.Timer(_COMPILING, lambda: click.echo(text, err=True))
+    timer = threading.Timer(_COMPILING, say or functools.partial(click.echo, err=True), [text])
     timer.daemon = True
-    if not quiet:
-        timer.start()
+    timer.start()
     try:
         yield
     finally:
@@ -147,6 +150,8 @@ class Live(Silence):
 
     def epoch(self, result: Any) -> None:
         style = "green" if result.best and result.val_loss is not None else None
+        self._bar.update(self._task, visible=False)  # the next epoch's first call shows it again
+        self._drawn = 0.0
         self._console.print(self._lines.line(result), style=style, markup=False)
 
 

@@ -25,6 +25,7 @@ from .summary import LABEL_WIDTH, Summary
 if TYPE_CHECKING:
     from mlpkernels import EpochResult, Network, TrainingState
 
+_FEW = 1024  # rows at most of the training that loads the kernels
 _CHECKPOINT_SECONDS = 1.0  # without --checkpoint-every, how long a checkpoint is young enough
 
 
@@ -111,7 +112,7 @@ class Session:
     def _describe(self) -> None:
         settings, network = self.settings, self.network
         widths = " → ".join(map(str, [network.inputs, *(layer.outputs for layer in network.layers)]))
-        threads = "" if self.threads is None else f", {self.threads} threads"
+        threads = "" if self.threads is None else f", {self.threads} thread{'s' * (self.threads > 1)}"
         self.say(f"{self.data.dataset.name}: {self.data.describe()}")
         self.say(f"network {widths}, {tables.count(network.parameter_count)} parameters, {settings.dtype}")
         self.say(
@@ -135,8 +136,9 @@ class Session:
 
         began = time.perf_counter()
         rows = len(self.data.train) if self.settings.batch_size == "full" else self.settings.batch_size
+        rows = min(rows, _FEW)
         few = Part(self.data.train.x[:rows], self.data.train.y[:rows])
-        with compiling_notice(quiet=self.settings.quiet):
+        with compiling_notice(self.say):
             list(fit(
                 self.network.copy(), few, test=few, epochs=1, batch_size=rows,
                 threads=self.threads, backend=self.settings.backend,
@@ -192,7 +194,8 @@ class Session:
             except (Interrupted, BrokenPipeError) as error:
                 if isinstance(error, Interrupted) and error.message:
                     raise  # the second signal: at once
-                self._save()
+                if self.state.started:
+                    self._save()
                 raise
             except DivergenceError as error:
                 raise self._diverged(error) from error

@@ -9,6 +9,7 @@ import click
 from . import config
 from .command import Command, SectionOption, setting_option, setting_type
 from .errors import OptionError
+from .parsing import AUTO
 from .settings import FIELDS, Settings, build, resolve
 
 if TYPE_CHECKING:
@@ -98,6 +99,8 @@ def _resume(name: str, given: dict[str, Any]) -> None:
     if path is None or not path.is_dir():
         raise OptionError("--resume", name, "no run folder; the folder of an earlier mlpk train was wanted")
     stored = config.read_run(path / runs.CONFIG)
+    # "auto" leaves to the run what it was started with; the threads alone are chosen anew.
+    given = {name: value for name, value in given.items() if value != AUTO or name == "threads"}
     _refuse_changes(path, stored, given)
     settings = config.merged(stored, given)
     folder = runs.RunFolder.create(settings.out, "") if settings.out else runs.RunFolder.reopen(path)

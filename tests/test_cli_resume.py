@@ -283,6 +283,7 @@ def test_contradicting_options_are_refused_by_name(finished, words, told):
 
 def test_options_that_agree_are_fine(finished):
     good("train", "digits", "--resume", finished, "--hidden", 16, "--learning-rate", "1e-3", "--epochs", 2)
+    assert "finished all 2 epochs" in good("train", "--resume", finished, "--epochs", "auto", "--scale", "auto").stdout
 
 
 def test_fewer_epochs_are_refused(finished):

@@ -280,6 +280,21 @@ def test_wrong_data_are_one_line_and_leave_nothing(here, content, told):
     assert [entry.name for entry in here.iterdir()] == ["in"]
 
 
+def test_a_network_too_large_for_the_memory(here):
+    line = refusal(mlpk("train", "--hidden", "1000000,1000000", "--quiet"))
+    assert line.startswith("error: not enough memory: ")
+    assert list(here.iterdir()) == []
+
+
+def test_a_pipe_closed_from_the_start_leaves_nothing(here, monkeypatch):
+    def broken(self):
+        raise BrokenPipeError
+
+    monkeypatch.setattr("mlpkernels_cli.progress.Lines.__enter__", broken)
+    assert mlpk("train").exit_code == 141
+    assert list(here.iterdir()) == []
+
+
 def test_unknown_data_and_data_that_are_not_there(here, monkeypatch):
     assert "did you mean mnist?" in refusal(mlpk("train", "mnits"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(here / "cache"))

@@ -3,7 +3,7 @@
 import itertools
 import subprocess
 import sys
-import textwrap
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -158,52 +158,9 @@ def test_it_takes_what_the_epilogue_reads_from_where_it_writes(dtype, random):
     exact.where_positive(Rounded(x.astype(dtype), dtype)).check(c.values)
 
 
-GUARDED = """
-import ctypes, mmap, sys
-import numpy as np
-from mlpkernels.kernels import reference
-from mlpkernels.kernels.cpu import ops
-
-libc, page = ctypes.CDLL(None, use_errno=True), mmap.PAGESIZE
-
-def guarded(values, at_end):
-    '''A copy that ends, or starts, where memory may not be touched.'''
-    room = -(-max(values.nbytes, 1) // page) * page
-    pages = mmap.mmap(-1, room + 2 * page)
-    base = ctypes.addressof(ctypes.c_char.from_buffer(pages))
-    for wall in (base, base + page + room):
-        assert libc.mprotect(ctypes.c_void_p(wall), page, 0) == 0, ctypes.get_errno()
-    start = page + (room - values.nbytes if at_end else 0)
-    array = np.frombuffer(pages, values.dtype, values.size, start).reshape(values.shape)
-    array[...] = values
-    kept.append(pages)
-    return array
-
-for dtype in ("float32", "float64"):
-    for at_end in (True, False):
-        for shape in [(1, 1, 1), (2, 3, 5), (6, 16, 64), (7, 17, 65), (13, 130, 33), (24, 64, 128), (5, 300, 31)]:
-            kept = []
-            batch, inputs, outputs = shape
-            make = lambda *size: guarded(np.random.default_rng(0).normal(size=size).astype(dtype), at_end)
-            x, w, b, out = make(batch, inputs), make(inputs, outputs), make(outputs), make(batch, outputs)
-            delta, dx, dw, db = make(batch, outputs), make(batch, inputs), make(inputs, outputs), make(outputs)
-            labels = guarded(np.zeros(batch, np.int32), at_end)
-            weights = make(batch)
-            for activation in (0, 1):
-                ops.dense_forward(x, w, b, activation, out)
-                ops.dense_backward_input(delta, w, x, activation, dx)
-            ops.dense_backward_params(x, delta, dw, db)
-            ops.softmax_cross_entropy(out, labels, weights, 1.0, delta)
-            ops.softmax(out, delta)
-            ops.log_softmax(out, delta)
-            ops.sgd_step(b, db, make(outputs), 0.1, 0.9, True, 0.1)
-            ops.adam_step(b, db, make(outputs), make(outputs) ** 2, 0.1, 0.9, 0.999, 1e-8, 0.1, False, 1)
-print("inside")
-"""
-
-
 @pytest.mark.skipif(sys.platform == "win32", reason="memory is walled off with POSIX mprotect")
-def test_no_op_reads_or_writes_beside_its_arrays():
+def test_nothing_is_read_or_written_beside_its_arrays():
     """Every array ends, then starts, at a page that may not be touched; in a process of its own, since it would crash."""
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(GUARDED)], capture_output=True, text=True, timeout=120)
+    script = Path(__file__).parent / "guarded_memory.py"
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120)
     assert done.stdout == "inside\n", (done.returncode, done.stderr)

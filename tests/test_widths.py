@@ -1,0 +1,55 @@
+"""The kernels of narrower processors, run on this one: 32-byte vectors (AVX2), and 16-byte ones that do not fuse."""
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+SCRIPT = """
+import sys
+import llvmlite.binding as llvm
+
+features = llvm.get_host_cpu_features()
+features.update(dict.fromkeys(sys.argv[1].split(), False))
+llvm.get_host_cpu_features = lambda: features
+
+import numpy as np
+from numba import njit
+from mlpkernels.kernels.cpu import simd
+from mlpkernels.kernels.cpu.gemm import gemm
+
+assert simd.VECTOR_BYTES == int(sys.argv[2])
+gemm = njit(gemm.py_func)
+rng = np.random.default_rng(0)
+for dtype, tolerance in (("float32", 2e-4), ("float64", 1e-12)):
+    for m, n, k in [(0, 3, 4), (1, 1, 1), (6, 16, 0), (7, 17, 33), (13, 9, 500), (31, 65, 17), (2, 8, 800)]:
+        for a_t, b_t in ((False, False), (True, False), (False, True)):
+            a, b = rng.standard_normal((m, k)).astype(dtype), rng.standard_normal((k, n)).astype(dtype)
+            c, bias = np.full((m, n), np.nan, dtype), rng.standard_normal(n).astype(dtype)
+            flat_a = (a.T if a_t else a).copy().reshape(-1)
+            flat_b = (b.T if b_t else b).copy().reshape(-1)
+            gemm(
+                flat_a, 0, 1 if a_t else k, m if a_t else 1, flat_b, 0, 1 if b_t else n, k if b_t else 1,
+                c.reshape(-1), 0, n, m, n, k, False, simd.ADD_BIAS_RELU, bias, 0, 0,
+            )
+            np.testing.assert_allclose(c, np.maximum(a @ b + bias, 0), rtol=tolerance, atol=tolerance)
+"""
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="the processors named are x86 ones")
+@pytest.mark.parametrize(
+    ("cpu", "without", "vector_bytes"),
+    [("haswell", "avx512f", 32), ("nehalem", "avx512f avx avx2 fma", 16)],
+)
+def test_a_narrower_processor(cpu, without, vector_bytes):
+    environment = {**os.environ, "NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": "", "MLPK_CACHE": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, without, str(vector_bytes)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
