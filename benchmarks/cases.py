@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-
 from data import CLASSES, WIDTH
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # Adam's, everywhere
@@ -70,7 +69,12 @@ _PARAMETERS = {"sgd": 1e-3, "adam": 0.1}
 Answer = tuple[np.ndarray, list[np.ndarray]]
 
 
-def agree(case: Case, ours: Answer, theirs: Answer) -> dict[str, float]:
+def trial(case: Case, rows: int) -> np.ndarray:
+    """The order of a trial's rows: whole mini-batches, so that every system's mean of losses is the same."""
+    return order(rows, 0)[: case.batch * min(TRIAL_STEPS, rows // case.batch)]
+
+
+def agree(case: Case, name: str, ours: Answer, theirs: Answer) -> dict[str, float]:
     """How far two trials, (loss of each step or their mean, parameters), are apart: AssertionError if too far.
 
     Returned are the largest relative difference of the losses, "loss", and the parameters' distance as a share
@@ -85,7 +89,7 @@ def agree(case: Case, ours: Answer, theirs: Answer) -> dict[str, float]:
         "parameters": _distance(ended, arrived) / _distance(ended, start),
     }
     if not (apart["loss"] <= _LOSS[case.optimizer] and apart["parameters"] <= _PARAMETERS[case.optimizer]):
-        raise AssertionError(f"{case}: after {TRIAL_STEPS} equal steps the answers differ: {apart}")
+        raise AssertionError(f"{case}: {name} trains otherwise than we do from the same start: {apart}")
     return apart
 
 

@@ -18,16 +18,17 @@ from typing import Any
 import footprint
 import peers
 import report
-from cases import CASES, TRIAL_STEPS, Case, agree, order
+from cases import CASES, Case, agree, order, trial
 from data import ROWS
 from products import products
-from worker import Worker, crew, forced
+from worker import Worker, crew, pause, set_aside
 
 OURS, BLAS = "mlpkernels", "OpenBLAS"
 SECTIONS = ("products", "training", "start")
-_SLOW = 2.0  # a variant that takes longer than its system's best by this factor is run once only
-_PASS = 1e-3  # seconds of calls in a pass over a product
-_PASSES = 5  # in a turn
+# A variant whose best turn so far is longer than its system's best by this factor is left out, after which turn.
+_SLOW = {1: 4.0, 2: 2.0}
+_PASS = 5e-4  # seconds of calls in a pass over a product
+_PASSES = 10  # in a turn
 
 
 def compare_products(threads: list[int], turns: int, quick: bool) -> dict[str, Any]:
@@ -41,6 +42,7 @@ def compare_products(threads: list[int], turns: int, quick: bool) -> dict[str, A
                     worker.call("prepare_product", product)
                 for turn in range(turns):
                     for worker in workers if turn % 2 else workers[::-1]:
+                        pause()
                         seconds[worker.system] += worker.call("time_product", product, _PASS, _PASSES)
                 shapes.append({**vars(product), "threads": count, "flops": product.flops, "seconds": seconds})
             libraries = workers[1].call("facts")["pools"]
@@ -55,7 +57,7 @@ def compare_training(threads: list[int], turns: int, rows: int) -> list[dict[str
     found = []
     with crew(systems, threads) as workers:
         for case in CASES:
-            source = [worker.call("prepare", case, rows) for worker in workers][0]
+            source = {worker.call("prepare", case, rows) for worker in workers}.pop()
             apart = _check(case, workers, rows)
             _say(f"{case}: all answers agree")
             runs = _take_turns(case, workers, turns, rows)
@@ -67,10 +69,12 @@ def compare_training(threads: list[int], turns: int, rows: int) -> list[dict[str
 
 def _check(case: Case, workers: list[Worker], rows: int) -> dict[tuple[str, int], dict[str, float]]:
     """Train every worker a few steps from the same start in the same order: AssertionError if one differs."""
-    taken = order(rows, 0)[: case.batch * TRIAL_STEPS]
-    answers = {(worker.system, worker.threads): worker.call("trial", case, taken) for worker in workers}
-    ours = answers[OURS, workers[0].threads]
-    return {name: agree(case, ours, answer) for name, answer in answers.items()}
+    taken, apart = trial(case, rows), {}
+    ours = workers[0].call("trial", case, taken)
+    for worker in workers:
+        answer = worker.call("trial", case, taken)
+        apart[worker.system, worker.threads] = agree(case, str(worker), ours, answer)
+    return apart
 
 
 def _take_turns(case: Case, workers: list[Worker], turns: int, rows: int) -> list[dict[str, Any]]:
@@ -86,27 +90,29 @@ def _take_turns(case: Case, workers: list[Worker], turns: int, rows: int) -> lis
         random.Random(turn).shuffle(going)
         taken = order(rows, turn)
         for worker in going:
-            result = worker.call("epoch", case, taken)
+            worker.call("place", case, taken)
+            pause()
+            result = worker.call("epoch", case)
             if turn > 0:  # the first one compiles for the epoch's length, and fills caches
                 runs[worker]["seconds"].append(result["seconds"])
                 runs[worker]["processor_seconds"].append(result["processor_seconds"])
                 runs[worker]["losses"].append(result["loss"])
-        if turn == 1:
-            going = _without_slow(going, {worker: runs[worker]["seconds"][0] for worker in going})
+        if turn in _SLOW:
+            going = _without_slow(going, {worker: min(runs[worker]["seconds"]) for worker in going}, _SLOW[turn])
     return list(runs.values())
 
 
-def _without_slow(workers: list[Worker], seconds: dict[Worker, float]) -> list[Worker]:
-    """The workers but those far slower than their own system's best."""
+def _without_slow(workers: list[Worker], seconds: dict[Worker, float], factor: float) -> list[Worker]:
+    """The workers but those slower than their own system's best by more than the factor."""
     best: dict[str, float] = {}
     for worker in workers:
         name = peers.family(worker.system)
         best[name] = min(best.get(name, seconds[worker]), seconds[worker])
-    return [worker for worker in workers if seconds[worker] <= _SLOW * best[peers.family(worker.system)]]
+    return [worker for worker in workers if seconds[worker] <= factor * best[peers.family(worker.system)]]
 
 
 def describe() -> dict[str, Any]:
-    """The machine, the versions, and what was set aside."""
+    """The machine and the versions."""
     with crew([OURS], [1]) as (worker,):
         machine = worker.call("machine")
     machine["cores"] = os.cpu_count()
@@ -116,7 +122,6 @@ def describe() -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": peers.versions(),
         "absent": peers.absent(),
-        "set_aside": forced(),
         "date": time.strftime("%Y-%m-%d %H:%M"),
     }
 
@@ -152,7 +157,10 @@ def main() -> None:
     chosen = parse()
     only = chosen.only or SECTIONS
     rows = ROWS // 5 if chosen.quick else ROWS
-    found = describe() | {"threads": chosen.threads, "turns": chosen.turns, "quick": chosen.quick, "load": [load()]}
+    aside = {"set_aside": set_aside()}
+    found = (
+        aside | describe() | {"threads": chosen.threads, "turns": chosen.turns, "quick": chosen.quick, "load": [load()]}
+    )
     print(report.machine(found), flush=True)
     if "products" in only:
         found["products"] = compare_products(chosen.threads, chosen.turns, chosen.quick)

@@ -10,15 +10,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-from numba import njit, types
-
 import data
+import numpy as np
 import worker
 from cases import Case, order
+from numba import njit, types
+from peers import Kernels
+
 from mlpkernels.kernels.cpu import machine, network, steps
 from mlpkernels.kernels.plan import odd_stride
-from peers import Kernels
 
 PARTS = ("gather", "forward", "loss", "input gradients", "weight gradients", "update", "the rest")
 CASES = (Case(64, "sgd", 8), Case(64, "sgd", 64), Case(128, "adam", 128), Case(128, "adam", 1024))
@@ -111,7 +111,11 @@ def measure(case: Case, images: data.Images, compiled: tuple[Any, Any, Any], rep
 def rates(case: Case, seconds: dict[str, float], rows: int) -> dict[str, float]:
     """GFLOP/s of the three products."""
     products = [2.0 * rows * inputs * outputs for inputs, outputs in case.pairs]
-    flops = {"forward": sum(products), "input gradients": sum(products[1:]), "weight gradients": sum(products)}
+    flops = {
+        "forward": sum(products),
+        "input gradients": sum(products[1:]),
+        "weight gradients": sum(products),
+    }
     return {part: count / seconds[part] / 1e9 for part, count in flops.items()}
 
 
@@ -120,8 +124,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=7, help="interleaved repeats, of which the best counts")
     arguments = parser.parse_args()
-    if worker.cpus():
-        worker.os.sched_setaffinity(0, worker.cpus()[-1:])
+    worker.bind(1)
     images, compiled = data.load(), loops()
     peaks = [machine.fma_peak() / 1e9]
     print(f"| {images.source}: processor s an epoch | {' | '.join(PARTS)} | all | GFLOP/s |")

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-
 from cases import BETA1, BETA2, EPSILON, Case
 from data import CLASSES, Images
 
@@ -139,7 +138,11 @@ class Jax:
         self.state: tuple[Any, ...] = (parameters,)
         if self.case.optimizer == "adam":
             tree = self.jax.tree.map
-            self.state += (tree(zeros, parameters), tree(zeros, parameters), self.jax.numpy.zeros((), "int32"))
+            self.state += (
+                tree(zeros, parameters),
+                tree(zeros, parameters),
+                self.jax.numpy.zeros((), "int32"),
+            )
 
     def place(self, order: np.ndarray) -> Any:
         return self.jax.block_until_ready(self.jax.device_put(order.astype(np.int32)))
@@ -237,7 +240,17 @@ TRAINERS: dict[str, Callable[[Case, Images, int], Any]] = {
     "scikit-learn": Sklearn,
 }
 PACKAGES = {"PyTorch eager": "torch", "JAX jit + scan": "jax", "scikit-learn": "sklearn"}
-_DISTRIBUTIONS = ("mlpkernels", "numpy", "numba", "llvmlite", "torch", "jax", "jaxlib", "scikit-learn", "scipy")
+_DISTRIBUTIONS = (
+    "mlpkernels",
+    "numpy",
+    "numba",
+    "llvmlite",
+    "torch",
+    "jax",
+    "jaxlib",
+    "scikit-learn",
+    "scipy",
+)
 
 
 def family(system: str) -> str:

@@ -59,9 +59,11 @@ class Product:
             random.standard_normal(shape, np.float32)
             for shape in ((self.batch, self.inputs), (self.batch, self.outputs), (self.inputs, self.outputs))
         )
-        return {FORWARD: (x, w, False, False), PARAMS: (x, delta, True, False), INPUT: (delta, w, False, True)}[
-            self.kind
-        ]
+        return {
+            FORWARD: (x, w, False, False),
+            PARAMS: (x, delta, True, False),
+            INPUT: (delta, w, False, True),
+        }[self.kind]
 
     def check(self, result: np.ndarray) -> None:
         """Raise AssertionError unless result (m, n) is the product within the bound on float32's rounding."""

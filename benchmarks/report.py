@@ -1,4 +1,4 @@
-"""The comparison as Markdown: what was measured, with ratios, spread, and the cases we lose as plainly as the others."""
+"""The comparison as Markdown: ratios, their spread, and the cases we lose as plainly as the others."""
 
 import math
 from collections.abc import Iterable
@@ -58,7 +58,10 @@ def products(compared: dict[str, Any]) -> str:
     counts = sorted({entry["threads"] for entry in found})
     lines = ["", "## Matrix products: OpenBLAS's time over ours", "", _libraries(compared["libraries"]), ""]
     lines += ["Above 1 we are faster. Ratios of medians; in brackets of the best passes.", ""]
-    lines += ["| | " + " | ".join(_threads(count) for count in counts) + " |", "|---" * (len(counts) + 1) + "|"]
+    lines += [
+        "| | " + " | ".join(_threads(count) for count in counts) + " |",
+        "|---" * (len(counts) + 1) + "|",
+    ]
     kinds, batches = _unique(found, "kind"), _unique(found, "batch")
     for name, chosen in (
         ("**all**", found),
@@ -125,62 +128,69 @@ def _unique(found: list[dict[str, Any]], key: str) -> list[Any]:
 
 
 def training(found: list[dict[str, Any]]) -> str:
-    """A table of all systems' seconds an epoch, and one of us against each peer, each at its best setting."""
-    counts = sorted({run["threads"] for run in found[0]["runs"]})
-    columns = [
-        "system",
-        *(f"{_threads(count)}: s (least – most)" for count in counts),
-        "best: images/s",
-        "answers apart",
-    ]
+    """A table a case of all systems' seconds an epoch, and two of us against each peer."""
     lines = ["", "## Training: seconds an epoch", "", f"{found[0]['images']}; everything in memory."]
     for entry in found:
-        lines += ["", f"| {entry['case']}: " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
-        for system in dict.fromkeys(run["system"] for run in entry["runs"]):
-            runs = [run for run in entry["runs"] if run["system"] == system]
-            cells = [_seconds(run) for run in runs]
-            speed = entry["rows"] / min(median(run["seconds"]) for run in runs)
-            apart = max(run["apart"]["loss"] for run in runs)
-            lines.append(f"| {system} | " + " | ".join(cells) + f" | {speed:,.0f} | {apart:.0e} |")
-    lines += [
-        "",
-        "An asterisk: more than twice the system's best time, so run once. Answers apart: the largest relative",
-    ]
-    lines += ["difference from our losses over the first steps, from the same start in the same order.", ""]
+        lines += ["", *_epochs(entry)]
+    lines += ["", "Medians; in brackets the least and most. An asterisk: much slower than the system's other settings,"]
+    lines += ["so left out of further turns. Answers apart: the largest relative difference from our losses over the"]
+    lines += ["first steps, from the same start in the same order.", ""]
     return "\n".join([*lines, *_versus(found)])
 
 
-def _versus(found: list[dict[str, Any]]) -> list[str]:
-    """Us against each peer, each at its better thread count and variant: ratio of medians, and of each turn."""
-    names = list(dict.fromkeys(peers.family(run["system"]) for run in found[0]["runs"]))
-    lines = ["| times faster than (least – most over the turns) | " + " | ".join(names[1:]) + " | GFLOP/s |"]
-    lines += ["|---" * (len(names) + 1) + "|"]
-    for entry in found:
-        best = {name: _best(entry, name) for name in names}
-        ours = median(best[OURS]["seconds"])
-        cells = []
-        for name in names[1:]:
-            ratio = median(best[name]["seconds"]) / ours
-            turns = [a / b for a, b in zip(best[name]["seconds"], best[OURS]["seconds"], strict=True)]
-            cell = f"{ratio:.2f} ({min(turns):.2f} – {max(turns):.2f})"
-            cells.append(cell if ratio >= 1 else f"**{cell}: slower**")
-        speed = entry["flops"] * entry["rows"] / ours / 1e9
-        lines.append(f"| {entry['case']} | " + " | ".join(cells) + f" | {speed:.0f} |")
+def _epochs(entry: dict[str, Any]) -> list[str]:
+    """A row a system or variant, a column a thread count."""
+    counts = sorted({run["threads"] for run in entry["runs"]})
+    columns = [*(f"{_threads(count)}: s" for count in counts), "best: images/s", "answers apart"]
+    lines = [f"| {entry['case']} | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    turns = max(len(run["seconds"]) for run in entry["runs"])
+    for system in dict.fromkeys(run["system"] for run in entry["runs"]):
+        runs = [run for run in entry["runs"] if run["system"] == system]
+        cells = [_seconds(run["seconds"], turns) for run in runs]
+        speed = entry["rows"] / min(median(run["seconds"]) for run in runs)
+        apart = max(run["apart"]["loss"] for run in runs)
+        lines.append(f"| {system} | " + " | ".join(cells) + f" | {speed:,.0f} | {apart:.0e} |")
     return lines
 
 
-def _best(entry: dict[str, Any], name: str) -> dict[str, Any]:
-    """The run of a system's variants and thread counts with the least median; among those run in every turn."""
-    runs = [run for run in entry["runs"] if peers.family(run["system"]) == name]
-    turns = max(len(run["seconds"]) for run in runs)
-    return min((run for run in runs if len(run["seconds"]) == turns), key=lambda run: median(run["seconds"]))
+def _seconds(seconds: list[float], turns: int) -> str:
+    text = f"{median(seconds):.3f}" + (f" ({min(seconds):.3f}…{max(seconds):.3f})" if len(seconds) > 1 else "")
+    return text + ("" if len(seconds) == turns else "*")
 
 
-def _seconds(run: dict[str, Any]) -> str:
-    seconds = run["seconds"]
-    if len(seconds) == 1:
-        return f"{seconds[0]:.3f}*"
-    return f"{median(seconds):.3f} ({min(seconds):.3f} – {max(seconds):.3f})"
+def _versus(found: list[dict[str, Any]]) -> list[str]:
+    """Us against each peer: by the clock at the better settings, and on one thread each by processor time."""
+    names = list(dict.fromkeys(peers.family(run["system"]) for run in found[0]["runs"]))[1:]
+    head, rule = " | ".join(["", *names, "our GFLOP/s |"]), "|---" * (len(names) + 2) + "|"
+    lines = ["How many times faster we are; in brackets the least and most of the turns.", ""]
+    lines += [f"| by the clock, each at its better setting{head}", rule]
+    lines += [_row(entry, names, "seconds", entry["runs"]) for entry in found]
+    lines += ["", f"| by processor time, one thread each (a busy machine disturbs it least){head}", rule]
+    for entry in found:
+        serial = [run for run in entry["runs"] if run["threads"] == 1]
+        lines.append(_row(entry, names, "processor_seconds", serial))
+    return lines
+
+
+def _row(entry: dict[str, Any], names: list[str], clock: str, runs: list[dict[str, Any]]) -> str:
+    """The ratio of medians of each peer's best run to ours, and the least and most ratio of a turn."""
+    ours = _best(runs, OURS, clock)
+    cells = []
+    for name in names:
+        theirs = _best(runs, name, clock)
+        ratio = median(theirs) / median(ours)
+        turns = [a / b for a, b in zip(theirs, ours, strict=False)]
+        cell = f"{ratio:.2f} ({min(turns):.2f}…{max(turns):.2f})"
+        cells.append(cell if ratio >= 1 else f"**{cell}: slower**")
+    speed = entry["flops"] * entry["rows"] / median(ours) / 1e9
+    return f"| {entry['case']} | " + " | ".join(cells) + f" | {speed:.0f} |"
+
+
+def _best(runs: list[dict[str, Any]], name: str, clock: str) -> list[float]:
+    """The times of a system's variant and thread count with the least median, among those run in every turn."""
+    times = [run[clock] for run in runs if peers.family(run["system"]) == name]
+    turns = max(map(len, times))
+    return min((each for each in times if len(each) == turns), key=median)
 
 
 # ---- words

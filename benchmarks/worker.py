@@ -23,7 +23,7 @@ _FORCED = (
     "ATEN_CPU_CAPABILITY",
 )
 _COUNTS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-PAUSE = 0.02  # seconds before a request: pools of the system before may still spin
+_PAUSE = 0.02  # seconds: the threads of a system that has just finished may still spin for more work
 
 
 def cpus() -> list[int]:
@@ -31,9 +31,18 @@ def cpus() -> list[int]:
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
 
-def forced() -> list[str]:
-    """Settings found in the environment that workers run without, NAME=value each."""
-    return [f"{name}={os.environ[name]}" for name in _FORCED if name in os.environ]
+def bind(threads: int) -> None:
+    """Let this process use as many cores only, where the system can do that."""
+    if cpus():
+        os.sched_setaffinity(0, cpus()[-threads:])
+
+
+def set_aside() -> list[str]:
+    """Remove what forces a library's kernels from the environment; returns what there was, NAME=value each.
+
+    It helps workers, and this process as far as it has not loaded the library yet.
+    """
+    return [f"{name}={os.environ.pop(name)}" for name in _FORCED if name in os.environ]
 
 
 class Worker:
@@ -41,15 +50,13 @@ class Worker:
 
     def __init__(self, system: str, threads: int) -> None:
         self.system, self.threads = system, threads
-        environment = {name: value for name, value in os.environ.items() if name not in _FORCED}
-        environment |= dict.fromkeys(_COUNTS, str(threads)) | {"JAX_PLATFORMS": "cpu"}
+        environment = os.environ | dict.fromkeys(_COUNTS, str(threads)) | {"JAX_PLATFORMS": "cpu"}
         command = [sys.executable, __file__, system, str(threads)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
 
     def call(self, method: str, *arguments: Any) -> Any:
         """What the session's method returns. RuntimeError with the child's traceback where it raised, or died."""
         assert self.process.stdin is not None and self.process.stdout is not None
-        time.sleep(PAUSE)
         try:
             pickle.dump((method, arguments), self.process.stdin)
             self.process.stdin.flush()
@@ -70,6 +77,11 @@ class Worker:
 
     def __str__(self) -> str:
         return f"{self.system} on {self.threads} thread{'s' if self.threads > 1 else ''}"
+
+
+def pause() -> None:
+    """Let the threads of whatever ran last come to rest, before a timed request."""
+    time.sleep(_PAUSE)
 
 
 @contextlib.contextmanager
@@ -97,6 +109,7 @@ class Session:
         self.trainers: dict[Any, Any] = {}
         self.products: dict[Any, Any] = {}
         self.images: Any = None
+        self.placed: Any = None
         self.loops: Any = None
 
     def facts(self) -> dict[str, Any]:
@@ -130,12 +143,14 @@ class Session:
         trainer.reset()
         return trainer.run(trainer.place(order)), trainer.parameters()
 
-    def epoch(self, case: Any, order: Any) -> dict[str, float]:
-        """Train on over the rows of `order`: seconds by the clock and of processor time, and the mean loss."""
-        trainer = self.trainers[case]
-        placed = trainer.place(order)
+    def place(self, case: Any, order: Any) -> None:
+        """Take the rows of the next epoch, and what of it is not timed."""
+        self.placed = self.trainers[case].place(order)
+
+    def epoch(self, case: Any) -> dict[str, float]:
+        """Train on over the rows placed: seconds by the clock and of processor time, and the mean loss."""
         began, busy = time.perf_counter(), time.process_time()
-        losses = trainer.run(placed)
+        losses = self.trainers[case].run(self.placed)
         seconds, processor = time.perf_counter() - began, time.process_time() - busy
         return {"seconds": seconds, "processor_seconds": processor, "loss": float(losses.mean())}
 
@@ -161,8 +176,7 @@ class Session:
 
 def _serve(system: str, threads: int) -> None:
     """Answer requests until there are no more."""
-    if cpus():
-        os.sched_setaffinity(0, cpus()[-threads:])  # before any library counts the cores
+    bind(threads)  # before any library counts the cores
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's: it ends this process
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not get among the replies

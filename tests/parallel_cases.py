@@ -134,9 +134,7 @@ def one_thread():
     assert threads.slots(8, 1e12) == 1
 
 
-CASES = {
-    case.__name__: case for case in (concurrent, forked, forked_first, forked_during_a_launch, pool, one_thread)
-}
+CASES = {case.__name__: case for case in (concurrent, forked, forked_first, forked_during_a_launch, pool, one_thread)}
 
 if __name__ == "__main__":
     threads._WORTH = dict.fromkeys(threads._WORTH, 0.0)  # no work is too small

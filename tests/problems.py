@@ -1,10 +1,11 @@
 """Networks, data and optimisers for the tests of the kernels, and the same computed with error bounds."""
 
+import itertools
+
 import numpy as np
 from bounds import Rounded, constant, cross_entropy, gamma
 
 from mlpkernels.kernels import plan as p
-from mlpkernels.kernels import reference
 from mlpkernels.kernels.plan import IDENTITY, RELU, Model, OptimizerState, Source
 
 DTYPES = ["float32", "float64"]
@@ -26,15 +27,15 @@ def rate(rule):
     return RATES[rule.split("-")[0]]
 
 
-def model(sizes, dtype, seed=0, scale=1.0):
+def model(sizes, dtype, seed=0):
     """A network of these widths, ReLU between, with He's weights and small biases."""
-    layers = [(i, o, RELU) for i, o in zip(sizes, sizes[1:], strict=False)]
+    layers = [(i, o, RELU) for i, o in itertools.pairwise(sizes)]
     layers[-1] = (*layers[-1][:2], IDENTITY)
     plan, count = p.build(layers)
     params = p.zeros(count, dtype)
     random = np.random.default_rng(seed)
     for layer, (inputs, outputs, _) in enumerate(layers):
-        weights = random.normal(0, scale * np.sqrt(2 / inputs), (inputs, outputs))
+        weights = random.normal(0, np.sqrt(2 / inputs), (inputs, outputs))
         p.weight_view(plan, layer, params)[...] = weights
         p.bias_view(plan, layer, params)[...] = random.normal(0, 0.1, outputs)
     return Model(plan, params)
@@ -77,6 +78,20 @@ def as_double(tuple_):
 
 def copied(tuple_):
     return type(tuple_)(*(np.array(value)[()] for value in tuple_))
+
+
+def unpadded(network, flat):
+    """The numbers of a flat array that belong to weights and biases, in the order of the layers."""
+    parts = [get(network.plan, i, flat) for i in range(len(network.plan)) for get in (p.weight_view, p.bias_view)]
+    return np.concatenate([part.ravel() for part in parts])
+
+
+def padding(network, flat):
+    """The numbers between them."""
+    used = np.zeros(len(flat), bool)
+    for i, get in itertools.product(range(len(network.plan)), (p.weight_view, p.bias_view)):
+        get(network.plan, i, used)[...] = True
+    return flat[~used]
 
 
 class Run:

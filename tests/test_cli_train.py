@@ -12,7 +12,7 @@ import pytest
 from cli_running import BACKEND, good, mlpk, refusal, train
 from mlpkernels_cli import runs
 
-from mlpkernels import Network, files, schedules
+from mlpkernels import Network, files, layers, schedules
 
 COLUMNS = (
     "epoch,train_loss,train_accuracy,val_loss,val_accuracy,test_loss,test_accuracy,learning_rate,seconds,"
@@ -280,9 +280,13 @@ def test_wrong_data_are_one_line_and_leave_nothing(here, content, told):
     assert [entry.name for entry in here.iterdir()] == ["in"]
 
 
-def test_a_network_too_large_for_the_memory(here):
-    line = refusal(mlpk("train", "--hidden", "1000000,1000000", "--quiet"))
-    assert line.startswith("error: not enough memory: ")
+def test_a_network_too_large_for_the_memory(here, monkeypatch):
+    def too_large(*arguments):  # to try it in earnest would bring down a machine that promises memory it lacks
+        raise MemoryError("Unable to allocate 7.28 TiB")
+
+    monkeypatch.setattr(layers, "initial_values", too_large)
+    line = refusal(mlpk("train", "--quiet"))
+    assert line == "error: not enough memory: Unable to allocate 7.28 TiB"
     assert list(here.iterdir()) == []
 
 

@@ -136,7 +136,7 @@ def test_true_and_false_are_numbers(op, dtype):
 @cases(INPUTS)
 def test_an_input_of_another_shape_or_kind_is_refused_by_name(op, name, dtype):
     for wrong in (np.ones((2, 2, 2)), np.ones(()), 3.0, np.ones(B + I + O), np.ones((B + 1, I + 1))):
-        with pytest.raises(ValueError, match=rf"^\w+ (must|shares)"):
+        with pytest.raises(ValueError, match=r"^\w+ (must|shares)"):
             op(**{**arguments(op, dtype), name: wrong})
     right = arguments(op, dtype)[name]
     for wrong in (right.astype(complex), right.astype(str), right.astype(object)):
@@ -310,7 +310,8 @@ def test_the_ops_give_the_same_bits_inside_njit():
     assert compiled(**inside) == a_training_step(**plain)
     for name in plain:
         assert inside[name].tobytes() == plain[name].tobytes(), name
-    assert len(gemm.signatures) == 1, "a constant argument made a specialisation of its own: seconds of compiling each"
+    made = [signature for signature in gemm.signatures if signature[0].dtype == numba.float32]
+    assert len(made) == 1, "a constant argument made a specialisation of its own: seconds of compiling each"
 
 
 @njit

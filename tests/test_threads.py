@@ -35,7 +35,8 @@ def run_case(request):
 
     def run(name, count=4):
         done = subprocess.run(
-            [sys.executable, Path(__file__).parent / "parallel_cases.py", name], capture_output=True, text=True, timeout=150,
+            [sys.executable, Path(__file__).parent / "parallel_cases.py", name], capture_output=True, text=True,
+            timeout=150,
             env={**os.environ, "NUMBA_THREADING_LAYER": request.param, "NUMBA_NUM_THREADS": str(count)},
         )  # fmt: skip
         assert done.returncode == 0, (done.returncode, done.stdout, done.stderr)
@@ -111,15 +112,14 @@ def test_ops_obey_numbas_number_of_threads(monkeypatch):
 
 def test_networks_train_in_several_python_threads_at_once():
     """On whatever layer this machine chose: each its own network, each as if alone."""
+
     def train(seed, threads_):
         run = Run((50, 64, 10), "float32", "adam", rows=400, batch=64, seed=seed)
         assert run.train(cpu, threads=threads_) == run.steps
         return run.state()
 
     alone, together = [train(seed, 1) for seed in range(4)], {}
-    workers = [
-        threading.Thread(target=lambda seed=seed: together.update({seed: train(seed, 2)})) for seed in range(4)
-    ]
+    workers = [threading.Thread(target=lambda seed=seed: together.update({seed: train(seed, 2)})) for seed in range(4)]
     for worker in workers:
         worker.start()
     for worker in workers:

@@ -3,6 +3,8 @@
 One function serves all three products of a dense layer; which one it is, the strides say.
 """
 
+import numpy as np
+
 from .jit import jit
 from .simd import (
     ADD_BIAS,
@@ -13,6 +15,7 @@ from .simd import (
     VECTOR_BYTES,
     VECTORS,
     advance,
+    flat,
     lanes,
     load,
     load_vector_store,
@@ -75,11 +78,12 @@ def _store_edge(room, width, c, c_row, rows, n, epilogue, aux, aux_row):
             value = load(room, i * width + j)
             if epilogue in (ADD_BIAS, ADD_BIAS_RELU):
                 value += load(aux, j)
-            if epilogue == ADD_BIAS_RELU and value < 0:
-                value *= 0
-            if epilogue == RELU_SLOPE and not load(aux, i * aux_row + j) > 0:
-                value *= 0
-            store(c, i * c_row + j, value)
+            if (epilogue == ADD_BIAS_RELU and value <= 0) or (
+                epilogue == RELU_SLOPE and not load(aux, i * aux_row + j) > 0
+            ):
+                store(c, i * c_row + j, 0.0)
+            else:
+                store(c, i * c_row + j, value)
 
 
 @jit
@@ -134,3 +138,16 @@ def gemm(a, a_at, a_row, a_k, b, b_at, b_k, b_j, c, c_at, c_row, m, n, k, padded
             first += depth
             if ends:
                 break
+
+
+@jit
+def multiply(a, a_row, a_k, b, b_k, b_j, c, k, epilogue, aux, aux_row):
+    """gemm into all of c (M, N), from compiled code. The conversions keep each constant argument from making a
+    specialisation of gemm of its own: seconds of compiling in the caller's function.
+    """
+    m, n = c.shape
+    zero, padded = np.int64(0), np.bool_(False)
+    gemm(
+        flat(a), zero, np.int64(a_row), np.int64(a_k), flat(b), zero, np.int64(b_k), np.int64(b_j), flat(c), zero, n,
+        m, n, k, padded, np.int64(epilogue), flat(aux), zero, np.int64(aux_row),
+    )  # fmt: skip

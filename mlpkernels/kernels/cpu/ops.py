@@ -16,7 +16,7 @@ from ..plan import IDENTITY, RELU
 from . import loss as _loss
 from . import optim as _optim
 from . import steps, threads
-from .gemm import gemm as _gemm
+from .gemm import multiply as _multiply
 from .network import column_sums as _column_sums
 from .simd import ADD_BIAS, ADD_BIAS_RELU, RELU_SLOPE, STORE
 
@@ -63,6 +63,13 @@ def _apart(name: str, out: Array, **inputs: Array) -> None:
             raise ValueError(f"{name} shares memory with {other}: pass another array")
 
 
+def _same_or_apart(name: str, out: Array, logits: Array) -> None:
+    """Raise ValueError where `out` lies across the logits without being the same array."""
+    same = out.__array_interface__["data"] == logits.__array_interface__["data"]
+    if not same:
+        _apart(name, out, logits=logits)
+
+
 def _activation(code: Any) -> int:
     if code not in (IDENTITY, RELU):
         raise ValueError(f"activation must be IDENTITY ({IDENTITY}) or RELU ({RELU}), got {code!r}")
@@ -107,8 +114,8 @@ def dense_forward(x: Any, w: Any, b: Any, activation: int, out: Array) -> None:
 
 @overload(dense_forward)
 def _compile_dense_forward(x, w, b, activation, out):
-    _require_matrices(x=x, w=w, out=out)
-    _require_vectors(b=b)
+    _require_matrices("out", x=x, w=w, out=out)
+    _require_vectors("", b=b)
 
     def dense_forward(x, w, b, activation, out):
         if x.shape[1] != w.shape[0]:
@@ -121,10 +128,7 @@ def _compile_dense_forward(x, w, b, activation, out):
             raise ValueError("dense_forward: activation must be IDENTITY or RELU")
         inputs, outputs = w.shape
         epilogue = ADD_BIAS_RELU if activation == RELU else ADD_BIAS
-        _gemm(
-            x.reshape(x.size), 0, inputs, 1, w.reshape(w.size), 0, outputs, 1, out.reshape(out.size), 0, outputs,
-            x.shape[0], outputs, inputs, False, epilogue, b, 0, 0,
-        )  # fmt: skip
+        _multiply(x, inputs, 1, w, outputs, 1, out, inputs, epilogue, b, 0)
 
     return dense_forward
 
@@ -149,8 +153,8 @@ def dense_backward_params(x: Any, delta: Any, dw: Array, db: Array) -> None:
 
 @overload(dense_backward_params)
 def _compile_dense_backward_params(x, delta, dw, db):
-    _require_matrices(x=x, delta=delta, dw=dw)
-    _require_vectors(db=db)
+    _require_matrices("dw", x=x, delta=delta, dw=dw)
+    _require_vectors("db", db=db)
 
     def dense_backward_params(x, delta, dw, db):
         if x.shape[0] != delta.shape[0]:
@@ -160,14 +164,8 @@ def _compile_dense_backward_params(x, delta, dw, db):
         if delta.shape[1] != dw.shape[1] or delta.shape[1] != db.shape[0]:
             raise ValueError("dense_backward_params: delta (B, O), dw (I, O) and db (O,) disagree on O")
         inputs, outputs = dw.shape
-        rows = x.shape[0]
-        flat = delta.reshape(delta.size)
-        target = dw.reshape(dw.size)
-        _gemm(
-            x.reshape(x.size), 0, 1, inputs, flat, 0, outputs, 1, target, 0, outputs, inputs, outputs, rows, False,
-            STORE, target, 0, 0,
-        )  # fmt: skip
-        _column_sums(flat, 0, outputs, rows, db)
+        _multiply(x, 1, inputs, delta, outputs, 1, dw, x.shape[0], STORE, dw, 0)
+        _column_sums(delta.reshape(delta.size), 0, outputs, x.shape[0], db)
 
     return dense_backward_params
 
@@ -190,7 +188,7 @@ def dense_backward_input(delta: Any, w: Any, x: Any, activation: int, dx: Array)
 
 @overload(dense_backward_input)
 def _compile_dense_backward_input(delta, w, x, activation, dx):
-    _require_matrices(delta=delta, w=w, x=x, dx=dx)
+    _require_matrices("dx", delta=delta, w=w, x=x, dx=dx)
 
     def dense_backward_input(delta, w, x, activation, dx):
         if delta.shape[0] != dx.shape[0] or x.shape[0] != dx.shape[0]:
@@ -203,10 +201,7 @@ def _compile_dense_backward_input(delta, w, x, activation, dx):
             raise ValueError("dense_backward_input: activation must be IDENTITY or RELU")
         inputs, outputs = w.shape
         epilogue = RELU_SLOPE if activation == RELU else STORE
-        _gemm(
-            delta.reshape(delta.size), 0, outputs, 1, w.reshape(w.size), 0, 1, outputs, dx.reshape(dx.size), 0, inputs,
-            dx.shape[0], inputs, outputs, False, epilogue, x.reshape(x.size), 0, inputs,
-        )  # fmt: skip
+        _multiply(delta, outputs, 1, w, 1, outputs, dx, outputs, epilogue, x, inputs)
 
     return dense_backward_input
 
@@ -226,6 +221,7 @@ def softmax_cross_entropy(logits: Any, labels: Any, weights: Any, divisor: float
     labels = _labels(labels, batch, classes)
     weights = _input("weights", weights, dlogits.dtype, (batch,))
     _apart("dlogits", dlogits, weights=weights, labels=labels)
+    _same_or_apart("dlogits", dlogits, logits)
     if not divisor > 0:
         raise ValueError(f"divisor must be positive, got {divisor}")
     entry = steps.get("cross_entropy", dlogits.dtype)
@@ -246,8 +242,8 @@ def _labels(labels: Any, batch: int, classes: int) -> Array:
 
 @overload(softmax_cross_entropy)
 def _compile_softmax_cross_entropy(logits, labels, weights, divisor, dlogits):
-    _require_matrices(logits=logits, dlogits=dlogits)
-    _require_vectors(weights=weights)
+    _require_matrices("dlogits", logits=logits, dlogits=dlogits)
+    _require_vectors("", weights=weights)
     cross_entropy = _loss.cross_entropy
 
     def softmax_cross_entropy(logits, labels, weights, divisor, dlogits):
@@ -268,6 +264,7 @@ def _compile_softmax_cross_entropy(logits, labels, weights, divisor, dlogits):
 def _softmax(logits: Any, out: Array, logarithm: bool) -> None:
     _output("out", out, 2)
     logits = _input("logits", logits, out.dtype, out.shape)
+    _same_or_apart("out", out, logits)
     steps.get("softmax_rows", out.dtype)(logits, out, logarithm)
 
 
@@ -283,7 +280,7 @@ def log_softmax(logits: Any, out: Array) -> None:
 
 @overload(softmax)
 def _compile_softmax(logits, out):
-    _require_matrices(logits=logits, out=out)
+    _require_matrices("out", logits=logits, out=out)
     rows = _loss.softmax_rows
 
     def softmax(logits, out):
@@ -296,7 +293,7 @@ def _compile_softmax(logits, out):
 
 @overload(log_softmax)
 def _compile_log_softmax(logits, out):
-    _require_matrices(logits=logits, out=out)
+    _require_matrices("out", logits=logits, out=out)
     rows = _loss.softmax_rows
 
     def log_softmax(logits, out):
@@ -322,8 +319,10 @@ def sgd_step(
     grad = _state("grad", grad, params)
     if momentum:
         _memory("velocity", velocity, params)
+        _apart("velocity", velocity, params=params, grad=grad)
     else:
         velocity = np.empty(0, params.dtype)
+    _apart("params", params, grad=grad)
     steps.get("sgd_step", params.dtype)(
         params, grad, velocity, float(learning_rate), float(momentum), bool(nesterov), float(weight_decay)
     )
@@ -341,6 +340,9 @@ def adam_step(
     grad = _state("grad", grad, params)
     _memory("m", m, params)
     _memory("v", v, params)
+    _apart("params", params, grad=grad, m=m, v=v)
+    _apart("m", m, grad=grad, v=v)
+    _apart("v", v, grad=grad)
     if step < 1:
         raise ValueError(f"step counts from 1, got {step}")
     steps.get("adam_step", params.dtype)(
@@ -361,7 +363,7 @@ def _memory(name: str, array: Any, params: Array) -> None:
 
 @overload(sgd_step)
 def _compile_sgd_step(params, grad, velocity, learning_rate, momentum, nesterov, weight_decay):
-    _require_vectors(params=params, grad=grad, velocity=velocity)
+    _require_vectors("params velocity", params=params, grad=grad, velocity=velocity)
     update = _optim.sgd_update
 
     def sgd_step(params, grad, velocity, learning_rate, momentum, nesterov, weight_decay):
@@ -377,7 +379,7 @@ def _compile_adam_step(
     params, grad, m, v, learning_rate, beta1, beta2, epsilon,
     weight_decay, decoupled, step,
 ):  # fmt: skip
-    _require_vectors(params=params, grad=grad, m=m, v=v)
+    _require_vectors("params m v", params=params, grad=grad, m=m, v=v)
     update = _optim.adam_update
 
     def adam_step(params, grad, m, v, learning_rate, beta1, beta2, epsilon, weight_decay, decoupled, step):
@@ -393,19 +395,21 @@ def _compile_adam_step(
 # ---- types inside @njit
 
 
-def _require(dimensions: int, arrays: dict[str, Any]) -> None:
-    """Raise a typing error that names the array: what compiled code would otherwise misread."""
+def _require(dimensions: int, written: str, arrays: dict[str, Any]) -> None:
+    """Raise a typing error that names the array: what compiled code would misread, or write though it must not."""
     first = next(iter(arrays.values()))
     for name, array in arrays.items():
         if not isinstance(array, types.Array) or array.ndim != dimensions or array.layout != "C":
             raise numba.TypingError(f"{name} must be a C-contiguous array of {dimensions} dimensions, got {array}")
+        if name in written.split() and not array.mutable:
+            raise numba.TypingError(f"{name} must be writeable, got {array}")
         if array.dtype not in (types.float32, types.float64) or array.dtype != first.dtype:
             raise numba.TypingError(f"{name} must be float32 or float64 like the other arrays, got {array}")
 
 
-def _require_matrices(**arrays: Any) -> None:
-    _require(2, arrays)
+def _require_matrices(written: str, **arrays: Any) -> None:
+    _require(2, written, arrays)
 
 
-def _require_vectors(**arrays: Any) -> None:
-    _require(1, arrays)
+def _require_vectors(written: str, **arrays: Any) -> None:
+    _require(1, written, arrays)

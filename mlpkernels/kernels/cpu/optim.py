@@ -6,6 +6,8 @@ Loops run over slices from 0: over `range(a, b)` of a whole array they would not
 
 from math import sqrt
 
+import numpy as np
+
 from ..plan import (
     ADAMW,
     BETA1,
@@ -138,11 +140,12 @@ def sum_of_squares(grad):
     a = b = c = d = 0.0
     whole = grad.shape[0] // 4 * 4
     for i in range(0, whole, 4):
-        w, x, y, z = float(grad[i]), float(grad[i + 1]), float(grad[i + 2]), float(grad[i + 3])
+        w, x = np.float64(grad[i]), np.float64(grad[i + 1])  # float() would keep float32
+        y, z = np.float64(grad[i + 2]), np.float64(grad[i + 3])
         a += w * w
         b += x * x
         c += y * y
         d += z * z
     for i in range(whole, grad.shape[0]):
-        a += float(grad[i]) ** 2
+        a += np.float64(grad[i]) * np.float64(grad[i])
     return (a + b) + (c + d)

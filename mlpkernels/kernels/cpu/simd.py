@@ -13,7 +13,9 @@ import llvmlite.binding as llvm
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.core.imputils import impl_ret_borrowed
 from numba.extending import intrinsic
+from numba.np.arrayobj import populate_array
 
 # What happens to the sums when they are stored; the numbers are compiled into every kernel.
 STORE, ADD_BIAS, ADD_BIAS_RELU, RELU_SLOPE = range(4)
@@ -201,7 +203,7 @@ def _emit_epilogue(
         biases.append(phi)
     for (i, j), value in zip(cells, results, strict=True):
         value = builder.fadd(value, biases[j])
-        value = builder.select(builder.fcmp_ordered("<", value, floor), floor, value)  # NaN is not below and stays
+        value = builder.select(builder.fcmp_unordered(">", value, floor), value, floor)  # a NaN stays
         _store(builder, value, c_rows[i], columns[j])
     builder.branch(end)
 
@@ -257,6 +259,32 @@ def pointer_to(typingctx, array, offset):
         return builder.gep(data, [args[1]])
 
     return types.CPointer(array.dtype)(array, types.intp), codegen
+
+
+@intrinsic
+def flat(typingctx, array):
+    """A C-contiguous array as one of one dimension, a read-only one typed as the others are.
+
+    Types that differ would each be a specialisation, seconds of compiling in the caller's function.
+    """
+    target = types.Array(array.dtype, 1, "C")
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        source = context.make_array(signature.args[0])(context, builder, args[0])
+        made = context.make_array(target)(context, builder)
+        size, itemsize = source.nitems, source.itemsize
+        populate_array(
+            made,
+            data=source.data,
+            shape=cgutils.pack_array(builder, [size]),
+            strides=cgutils.pack_array(builder, [itemsize]),
+            itemsize=itemsize,
+            meminfo=source.meminfo,
+            parent=source.parent,
+        )
+        return impl_ret_borrowed(context, builder, target, made._getvalue())
+
+    return target(array), codegen
 
 
 @intrinsic

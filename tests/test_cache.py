@@ -1,0 +1,222 @@
+"""The compile cache: shared by processes, off where it should be or must be, and whole again after damage."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numba
+import numpy as np
+import pytest
+from numba import types
+
+import mlpkernels
+from mlpkernels.kernels.cpu import cache, steps
+
+# Entry points that compile in a second.
+CHEAP = ("column_sum", "fma_peak")
+
+# Compiles, runs and reports: the hits and misses of each entry point that was asked for.
+SCRIPT = """
+import sys
+import numpy as np
+from mlpkernels.kernels.cpu import steps
+names, dtypes = sys.argv[1].split(","), sys.argv[2].split(",")
+for dtype in dtypes:
+    for name in names:
+        entry = steps.get(name, dtype)
+        print(name, dtype, sum(entry.stats.cache_hits.values()), sum(entry.stats.cache_misses.values()))
+    if "column_sum" in names:
+        out = np.zeros(3, dtype)
+        steps.get("column_sum", dtype)(np.arange(12, dtype=dtype), out)
+        assert out.tolist() == [18, 22, 26]
+"""
+
+
+def start(names, dtypes, root=None, **environment):
+    """A process that gets these entry points; variables set to None are taken away."""
+    given = {**os.environ, **environment}
+    if root is not None:
+        given["PYTHONPATH"] = str(root)
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, ",".join(names), ",".join(dtypes)], text=True, cwd=root,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={k: v for k, v in given.items() if v is not None},
+    )  # fmt: skip
+
+
+def finished(process):
+    """{(entry point, dtype): (hits, misses)}"""
+    out, err = process.communicate(timeout=180)
+    assert process.returncode == 0, err
+    assert not err
+    return {tuple(line.split()[:2]): tuple(map(int, line.split()[2:])) for line in out.splitlines()}
+
+
+def run(*arguments, **environment):
+    return finished(start(*arguments, **environment))
+
+
+def files(folder):
+    return sorted(path.name for path in Path(folder).rglob("*") if path.is_file())
+
+
+# ---- between processes
+
+
+def test_a_second_process_compiles_nothing(tmp_path):
+    first = run(CHEAP, ["float32"], NUMBA_CACHE_DIR=str(tmp_path))
+    assert set(first.values()) == {(0, 1)}
+    stored = files(tmp_path)
+    second = run(CHEAP, ["float32"], NUMBA_CACHE_DIR=str(tmp_path))
+    assert set(second.values()) == {(1, 0)}
+    assert files(tmp_path) == stored
+
+
+@pytest.mark.skipif(not cache.wanted(), reason="MLPK_CACHE=0 turns the cache off")
+def test_every_entry_point_comes_out_of_the_cache():
+    """What this process compiled or loaded, another finds: no closure holds what no key can name."""
+    for dtype in ("float32", "float64"):
+        for name in steps.names():
+            steps.get(name, dtype)
+    found = run(steps.names(), ["float32", "float64"])
+    assert len(found) == 2 * len(steps.names())
+    assert {key for key, counts in found.items() if counts != (1, 0)} == set()
+
+
+def test_two_processes_compile_at_the_same_time(tmp_path):
+    """The same entry points in opposite orders: both work, and so does what they leave behind."""
+    both = [
+        start(names, dtypes, NUMBA_CACHE_DIR=str(tmp_path))
+        for names, dtypes in ((CHEAP, ["float32", "float64"]), (CHEAP[::-1], ["float64", "float32"]))
+    ]
+    counts = [finished(process) for process in both]
+    for key in counts[0]:
+        assert sorted(one[key] for one in counts) in ([(0, 1), (1, 0)], [(0, 1), (0, 1)]), key
+    after = run(CHEAP, ["float32", "float64"], NUMBA_CACHE_DIR=str(tmp_path))
+    assert set(after.values()) == {(1, 0)}
+    assert len([name for name in files(tmp_path) if name.endswith(".nbc")]) == 4
+
+
+def test_a_change_in_any_kernel_file_is_another_key(tmp_path):
+    tree = tmp_path / "tree"
+    shutil.copytree(Path(mlpkernels.__file__).parent, tree / "mlpkernels", ignore=shutil.ignore_patterns("__pycache__"))
+    places = {"NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONDONTWRITEBYTECODE": "1"}
+    assert run(["fma_peak"], ["float32"], tree, **places)["fma_peak", "float32"] == (0, 1)
+    assert run(["fma_peak"], ["float32"], tree, **places)["fma_peak", "float32"] == (1, 0)
+    for changed in ("kernels/cpu/simd.py", "kernels/plan.py"):
+        with open(tree / "mlpkernels" / changed, "a") as file:
+            file.write("# changed\n")
+        assert run(["fma_peak"], ["float32"], tree, **places)["fma_peak", "float32"] == (0, 1), changed
+
+
+# ---- off
+
+
+def test_mlpk_cache_0_writes_nothing(tmp_path):
+    found = run(["fma_peak"], ["float32"], NUMBA_CACHE_DIR=str(tmp_path), MLPK_CACHE="0")
+    assert found["fma_peak", "float32"][0] == 0 and files(tmp_path) == []
+
+
+def test_other_values_of_mlpk_cache_leave_it_on(monkeypatch):
+    for value, wanted in (("0", False), ("1", True), ("", True)):
+        monkeypatch.setenv("MLPK_CACHE", value)
+        assert cache.wanted() == wanted
+    monkeypatch.delenv("MLPK_CACHE")
+    assert cache.wanted()
+
+
+def test_no_writable_place_is_no_failure(tmp_path):
+    """A file where each folder of caches would be: not even root can write below it."""
+    tree, blocked = tmp_path / "tree", tmp_path / "a file"
+    shutil.copytree(Path(mlpkernels.__file__).parent, tree / "mlpkernels", ignore=shutil.ignore_patterns("__pycache__"))
+    blocked.write_text("")
+    (tree / "mlpkernels" / "kernels" / "cpu" / "__pycache__").write_text("")
+    below = {name: str(blocked / "below") for name in ("HOME", "XDG_CACHE_HOME", "LOCALAPPDATA", "USERPROFILE")}
+    before = files(tmp_path)
+    for place in (None, str(blocked / "below")):
+        found = run(["column_sum"], ["float32"], tree, NUMBA_CACHE_DIR=place, PYTHONDONTWRITEBYTECODE="1", **below)
+        assert found["column_sum", "float32"][0] == 0
+        assert files(tmp_path) == before
+
+
+# ---- damage
+
+
+def make(bonus):
+    """A function to compile whose closure holds a string, as the entry points do."""
+
+    def add(x):
+        bonus  # noqa: B018
+        return x + 1
+
+    return add
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A cache folder of this test's own."""
+    monkeypatch.delenv("MLPK_CACHE", raising=False)
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    return tmp_path
+
+
+def compiled(bonus="a"):
+    """(hits, misses, result) of compiling afresh."""
+    function = cache.compiled(make(bonus), types.int64(types.int64))
+    stats = function.stats
+    return sum(stats.cache_hits.values()), sum(stats.cache_misses.values()), function(1)
+
+
+def test_the_key_holds_the_closures_string(place):
+    assert [compiled("a"), compiled("a"), compiled("b"), compiled("a")] == [(0, 1, 2), (1, 0, 2), (0, 1, 2), (1, 0, 2)]
+
+
+def damaged(content):
+    """A file cut anywhere, emptied, zeroed, or replaced."""
+    for part in range(0, 20):
+        yield content[: len(content) * part // 20]
+    for tail in (1, 2, 10, 100):
+        yield content[:-tail]
+    yield bytes(len(content))
+    yield content.replace(b"numba", b"nimba")
+    yield b"not a pickle at all"
+
+
+@pytest.mark.parametrize("kind", ["nbi", "nbc"])
+def test_a_damaged_file_is_replaced(place, kind):
+    compiled()
+    (path,) = place.rglob(f"*.{kind}")
+    whole = path.read_bytes()
+    for content in damaged(whole):
+        path.write_bytes(content)
+        assert compiled() == (0, 1, 2), len(content)
+        assert compiled() == (1, 0, 2), len(content)
+
+
+def test_a_missing_file_is_replaced(place):
+    for kind in ("nbi", "nbc"):
+        compiled()
+        for path in place.rglob(f"*.{kind}"):
+            path.unlink()
+        assert compiled() == (0, 1, 2)
+        assert compiled() == (1, 0, 2)
+
+
+def test_a_disk_that_fills_up_is_no_failure(place, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(numba.core.caching.IndexDataCacheFile, "_save_data", full)
+    assert compiled()[2] == 2
+    monkeypatch.undo()
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(place))
+    assert compiled()[1:] == (1, 2)
+    assert compiled() == (1, 0, 2)
+
+
+def test_other_types_are_an_error_and_not_a_minute_of_compiling(place):
+    function = cache.compiled(make("a"), types.int64(types.int64))
+    with pytest.raises(TypeError):
+        function(np.ones(3))
+    assert len(function.signatures) == 1
