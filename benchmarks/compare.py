@@ -79,7 +79,7 @@ def _check(case: Case, workers: list[Worker], rows: int) -> dict[tuple[str, int]
 
 def _take_turns(case: Case, workers: list[Worker], turns: int, rows: int) -> list[dict[str, Any]]:
     """An epoch of each worker in every turn, in another succession each time, after one that is not counted."""
-    runs = {
+    runs: dict[Worker, dict[str, Any]] = {
         worker: {
             "system": worker.system, "threads": worker.threads, "seconds": [], "processor_seconds": [], "losses": [],
         }

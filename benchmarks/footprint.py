@@ -77,11 +77,15 @@ def _child(task: str, folder: str) -> dict[str, Any]:
 # ---- the children
 
 
+def _command_line() -> None:
+    """What a command imports before it does anything."""
+    import click  # noqa: F401
+    import rich.progress  # noqa: F401
+
+
 def _imports() -> dict[str, Any]:
     """What every command of the kind has to pay: its imports and one compiled function from the cache."""
-    for name in ("click", "rich.progress"):
-        with contextlib.suppress(ImportError):
-            __import__(name)
+    _command_line()
     from numba import njit
 
     @njit(cache=True)
@@ -94,6 +98,7 @@ def _imports() -> dict[str, Any]:
 
 def _first_step() -> dict[str, Any]:
     """Load the digits and train until the first step is done."""
+    _command_line()
     from mlpkernels import Adam, Dense, Network, Scaling, fit
     from mlpkernels.datasets import load
 

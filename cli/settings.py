@@ -104,7 +104,8 @@ class Settings:
         "Run", "cpu", choice(*BACKENDS), "NAME", "Kernels: cpu (compiled) or reference (plain NumPy).",
         "cpu")
     threads: Any = _setting(
-        "Run", AUTO, parsing.threads, "N", "CPU threads; no bit of the result depends on it.", "all cores")
+        "Run", AUTO, parsing.threads, "N", "CPU threads; no bit of the result depends on it.",
+        "one or all cores, whichever proves faster")
     checkpoint_every: Any = _setting(
         "Run", AUTO, whole(1, words=(AUTO,)), "N", "Epochs between checkpoints.",
         "each epoch, at most one a second")

@@ -1,6 +1,7 @@
 """Files that are either whole or not there: atomic writing, and safetensors with checked content."""
 
 import contextlib
+import json
 import os
 import stat
 import zlib
@@ -73,7 +74,17 @@ def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray
 
     texts = {**metadata, "format_version": str(FORMAT_VERSION)}
     texts["checksum"] = _checksum(tensors, texts)
-    write_atomic(path, safetensors.numpy.save(dict(tensors), texts))
+    write_atomic(path, _in_order(safetensors.numpy.save(dict(tensors), texts)))
+
+
+def _in_order(content: bytes) -> bytes:
+    """The same file with its header's texts sorted: safetensors writes them in another order in each process."""
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # the tensors stay aligned
+    return len(text).to_bytes(8, "little") + text + content[8 + size :]
 
 
 def read_tensors(path: str | os.PathLike[str], kind: str) -> tuple[Tensors, dict[str, str]]:

@@ -51,7 +51,7 @@ def in_child(target):
             status = 0
         finally:
             os._exit(status)
-    for _ in range(3000):
+    for _ in range(1000):
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
             return os.waitstatus_to_exitcode(status)

@@ -3,6 +3,8 @@
 import errno
 import os
 import stat
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -127,3 +129,20 @@ def test_files_of_other_programs_are_named(tmp_path):
     path.write_bytes(b"PK\x03\x04 something else entirely")
     with pytest.raises(ModelFileError, match="no safetensors file"):
         files.read_tensors(path, "model")
+
+
+def test_equal_content_is_equal_bytes_in_every_process(tmp_path):
+    code = (
+        "import sys, numpy as np\n"
+        "from mlpkernels.files import write_tensors\n"
+        "write_tensors(sys.argv[1], {'ü': np.ones(3, 'f4'), 'a': np.zeros((2, 2))},"
+        " {name: name * 3 for name in ('kind', 'b', 'd', 'c', 'ä')})"
+    )
+    written = set()
+    for number in range(3):
+        path = tmp_path / f"{number}.safetensors"
+        subprocess.run([sys.executable, "-c", code, str(path)], check=True)
+        written.add(path.read_bytes())
+    assert len(written) == 1
+    tensors, texts = files.read_tensors(path, "kindkindkind")
+    assert tensors["ü"].tolist() == [1, 1, 1] and texts["ä"] == "äää"
