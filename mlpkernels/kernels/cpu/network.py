@@ -26,8 +26,8 @@ from .simd import ADD_BIAS, ADD_BIAS_RELU, RELU_SLOPE, STORE
 LOGITS, LOSSES, DELTAS = range(3)  # how far rows_phase goes
 GRADIENT, NORM, UPDATE, FUSED_UPDATE = range(4)  # what params_phase does
 
-# Weight rows updated while their gradient is still in the level-2 cache: 96 rows of 256 floats are 98 KB.
-BLOCK = 96
+# Elements of a block of weight rows, updated while their gradient is still in the level-1 cache: 24 KB of float32.
+BLOCK = 6144
 
 
 @jit
@@ -137,16 +137,19 @@ def column_sums(deltas, at, stride, rows, out):
 
 
 @jit
-def _finish(what, model, optimizer, work, start, stop, norm_at, rows, learning_rate, factor, decays):
-    """What follows a block of gradients start … stop - 1, `rows` rows of weights or one of biases."""
+def _finish(what, model, optimizer, work, start, size, grad_at, norm_at, rows, learning_rate, factor, decays):
+    """What follows the gradient, at grad_at, of the parameters start … start + size - 1: `rows` rows of weights or
+    one of biases.
+    """
+    grad = work.grad[grad_at : grad_at + size]
     if what == NORM:
-        stride = (stop - start) // rows
+        stride = size // rows
         for i in range(rows):
-            work.norms[norm_at + i] = sum_of_squares(work.grad[start + i * stride : start + (i + 1) * stride])
+            work.norms[norm_at + i] = sum_of_squares(grad[i * stride : (i + 1) * stride])
     elif what == UPDATE:
-        scale(work.grad[start:stop], factor)
+        scale(grad, factor)
     if what in (UPDATE, FUSED_UPDATE):
-        update(optimizer, model.params, work.grad, start, stop, learning_rate, decays)
+        update(optimizer, model.params, grad, start, learning_rate, decays)
 
 
 @jit
@@ -168,23 +171,26 @@ def params_phase(gemm, what, slot, slots, model, optimizer, rows, x_stride, work
             source_stride = plan[layer - 1, OUT_STRIDE]
             source, source_at = work.outputs, plan[layer - 1, OUT] * batch
         first, last = share(inputs, slot, slots)
-        for start in range(first, last, BLOCK):
-            stop = min(start + BLOCK, last)
+        block = max(6, BLOCK // width // 6 * 6)
+        for start in range(first, last, block):
+            count = min(block, last - start)
+            # A gradient that is used at once and by nobody else goes where the block before it was: into the cache.
+            grad_at = weight + (first if what == FUSED_UPDATE else start) * width
             if what != UPDATE:
                 gemm(
                     source, source_at + start, 1, source_stride, work.deltas, delta_at, stride, 1, work.grad,
-                    weight + start * width, width, stop - start, width, rows, True, STORE, work.grad, 0, 0,
+                    grad_at, width, count, width, rows, True, STORE, work.grad, 0, 0,
                 )  # fmt: skip
             _finish(
-                what, model, optimizer, work, weight + start * width, weight + stop * width, norm_at + start,
-                stop - start, learning_rate, factor, True,
+                what, model, optimizer, work, weight + start * width, count * width, grad_at, norm_at + start, count,
+                learning_rate, factor, True,
             )  # fmt: skip
         if layer % slots == slots - 1 - slot:  # one slot has the layer's biases
             bias = plan[layer, BIAS]
             if what != UPDATE:
                 column_sums(work.deltas, delta_at, stride, rows, work.grad[bias : bias + width])
             _finish(
-                what, model, optimizer, work, bias, bias + width, norm_at + inputs, 1, learning_rate, factor,
+                what, model, optimizer, work, bias, width, bias, norm_at + inputs, 1, learning_rate, factor,
                 optimizer.settings[DECAY_BIAS] != 0,
             )  # fmt: skip
         norm_at += inputs + 1

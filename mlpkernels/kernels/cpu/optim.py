@@ -107,22 +107,22 @@ def adam_update(params, grad, m, v, learning_rate, beta1, beta2, epsilon, weight
 
 
 @jit
-def update(optimizer, params, grad, start, stop, learning_rate, decays):
-    """One optimiser step over the parameters start … stop - 1; optimizer.step counts the updates before it."""
+def update(optimizer, params, grad, start, learning_rate, decays):
+    """One optimiser step over the parameters from start on, as many as grad has; optimizer.step counts those before."""
     settings = optimizer.settings
     decay = settings[WEIGHT_DECAY] if decays else 0.0
+    stop = start + grad.shape[0]
     if settings[RULE] == SGD:
         velocity = optimizer.first
         if settings[MOMENTUM] != 0:
             velocity = velocity[start:stop]
         sgd_update(
-            params[start:stop], grad[start:stop], velocity, learning_rate, settings[MOMENTUM],
-            settings[NESTEROV] != 0, decay,
-        )  # fmt: skip
+            params[start:stop], grad, velocity, learning_rate, settings[MOMENTUM], settings[NESTEROV] != 0, decay
+        )
     else:
         adam_update(
-            params[start:stop], grad[start:stop], optimizer.first[start:stop], optimizer.second[start:stop],
-            learning_rate, settings[BETA1], settings[BETA2], settings[EPSILON], decay, settings[RULE] == ADAMW,
+            params[start:stop], grad, optimizer.first[start:stop], optimizer.second[start:stop], learning_rate,
+            settings[BETA1], settings[BETA2], settings[EPSILON], decay, settings[RULE] == ADAMW,
             optimizer.step[0] + 1,
         )  # fmt: skip
 
