@@ -126,6 +126,12 @@ def describe() -> dict[str, Any]:
     }
 
 
+def digest() -> str:
+    """Of the source that our kernels are compiled from; asked of a worker, so that this process stays small."""
+    with crew([OURS], [1]) as (worker,):
+        return worker.call("digest")
+
+
 def load() -> list[float]:
     """The machine's load averages over 1, 5 and 15 minutes; empty where there are none."""
     return [round(value, 2) for value in os.getloadavg()] if hasattr(os, "getloadavg") else []
@@ -157,7 +163,7 @@ def main() -> None:
     chosen = parse()
     only = chosen.only or SECTIONS
     rows = ROWS // 5 if chosen.quick else ROWS
-    aside = {"set_aside": set_aside()}
+    aside = {"set_aside": set_aside(), "kernels": [digest()]}
     found = (
         aside | describe() | {"threads": chosen.threads, "turns": chosen.turns, "quick": chosen.quick, "load": [load()]}
     )
@@ -172,6 +178,7 @@ def main() -> None:
         found["start"] = footprint.measure()
         print("\n" + footprint.table(found["start"]))
     found["load"].append(load())
+    found["kernels"].append(digest())
     print(report.load(found))
     if chosen.out:
         chosen.out.write_text(json.dumps(found, indent=1))

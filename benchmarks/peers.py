@@ -53,10 +53,12 @@ class Kernels:
         order, rates, losses, corrects = placed
         sizes = [self.case.batch] * len(losses)
         sizes[-1] = len(order) - sum(sizes[:-1])
-        self.backend.train_steps(
+        reached = self.backend.train_steps(
             self.model, self.optimizer, self.source, order, self.case.batch, 0, len(losses), rates, self.work, losses,
             corrects, self.threads,
         )  # fmt: skip
+        if reached != len(losses):
+            raise RuntimeError(f"{self.case}: the loss of step {reached + 1} is not finite")
         return losses / sizes
 
     def parameters(self) -> Parameters:

@@ -20,7 +20,7 @@ def machine(found: dict[str, Any]) -> str:
         f"- {cpu['cpu']} ({cpu['llvm_cpu']}: {', '.join(cpu['features'])}), {cpu['cores']} cores, threading layer "
         f"{cpu['threading_layer']}; one core's FMA peak {cpu['fma_gflops_float32']:.0f} GFLOP/s in float32, "
         f"copying {cpu['bandwidth_gbs']:.0f} GB/s",
-        f"- {found['system']}, Python {found['python']}; {versions}",
+        f"- {found['system']}, Python {found['python']}; {versions}; our kernels' source {found['kernels'][0]}",
         f"- thread counts {', '.join(map(str, found['threads']))}, each process bound to as many cores; medians of "
         f"{found['turns']} turns; load average before {_averages(found['load'][0])}",
     ]
@@ -41,6 +41,8 @@ def load(found: dict[str, Any]) -> str:
         if run["system"] == OURS and run["threads"] == 1
         for clock, processor in zip(run["seconds"], run["processor_seconds"], strict=True)
     ]
+    if len(set(found["kernels"])) > 1:
+        text += " **Our kernels' source changed while this ran: run it again.**"
     if waits:
         text += (
             f" Our epochs on one thread took {median(waits):.2f} times their processor time in the median"
@@ -163,34 +165,36 @@ def _versus(found: list[dict[str, Any]]) -> list[str]:
     names = list(dict.fromkeys(peers.family(run["system"]) for run in found[0]["runs"]))[1:]
     head, rule = " | ".join(["", *names, "our GFLOP/s |"]), "|---" * (len(names) + 2) + "|"
     lines = ["How many times faster we are; in brackets the least and most of the turns.", ""]
-    lines += [f"| by the clock, each at its better setting{head}", rule]
-    lines += [_row(entry, names, "seconds", entry["runs"]) for entry in found]
-    lines += ["", f"| by processor time, one thread each (a busy machine disturbs it least){head}", rule]
+    lines += [f"| medians by the clock, each at its better setting{head}", rule]
+    lines += [_row(entry, names, "seconds", entry["runs"], median) for entry in found]
+    lines += ["", f"| each system's fastest turn by the clock{head}", rule]
+    lines += [_row(entry, names, "seconds", entry["runs"], min) for entry in found]
+    lines += ["", f"| medians of processor time, one thread each (a busy machine disturbs it least){head}", rule]
     for entry in found:
         serial = [run for run in entry["runs"] if run["threads"] == 1]
-        lines.append(_row(entry, names, "processor_seconds", serial))
+        lines.append(_row(entry, names, "processor_seconds", serial, median))
     return lines
 
 
-def _row(entry: dict[str, Any], names: list[str], clock: str, runs: list[dict[str, Any]]) -> str:
-    """The ratio of medians of each peer's best run to ours, and the least and most ratio of a turn."""
-    ours = _best(runs, OURS, clock)
+def _row(entry: dict[str, Any], names: list[str], clock: str, runs: list[dict[str, Any]], middle: Any) -> str:
+    """The ratio of each peer's time to ours, both at their best, and the least and most ratio of a turn."""
+    ours = _best(runs, OURS, clock, middle)
     cells = []
     for name in names:
-        theirs = _best(runs, name, clock)
-        ratio = median(theirs) / median(ours)
+        theirs = _best(runs, name, clock, middle)
+        ratio = middle(theirs) / middle(ours)
         turns = [a / b for a, b in zip(theirs, ours, strict=False)]
         cell = f"{ratio:.2f} ({min(turns):.2f}…{max(turns):.2f})"
         cells.append(cell if ratio >= 1 else f"**{cell}: slower**")
-    speed = entry["flops"] * entry["rows"] / median(ours) / 1e9
+    speed = entry["flops"] * entry["rows"] / middle(ours) / 1e9
     return f"| {entry['case']} | " + " | ".join(cells) + f" | {speed:.0f} |"
 
 
-def _best(runs: list[dict[str, Any]], name: str, clock: str) -> list[float]:
-    """The times of a system's variant and thread count with the least median, among those run in every turn."""
+def _best(runs: list[dict[str, Any]], name: str, clock: str, middle: Any) -> list[float]:
+    """The times of a system's variant and thread count with the least median (or minimum), if run in every turn."""
     times = [run[clock] for run in runs if peers.family(run["system"]) == name]
     turns = max(map(len, times))
-    return min((each for each in times if len(each) == turns), key=median)
+    return min((each for each in times if len(each) == turns), key=middle)
 
 
 # ---- words

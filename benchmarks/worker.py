@@ -127,6 +127,12 @@ class Session:
 
         return machine.measure()
 
+    def digest(self) -> str:
+        """A digest of the source that our kernels are compiled from."""
+        from mlpkernels.kernels.cpu import cache
+
+        return cache.digest()
+
     def prepare(self, case: Any, rows: int) -> str:
         """Make the case's trainer on so many images; returns where these came from."""
         import data

@@ -148,6 +148,19 @@ def constant(value, dtype):
     return Rounded(value, dtype, unit(dtype) * np.abs(value))
 
 
+def over_root(m, v, scale, epsilon):
+    """m / (sqrt(v) · scale + epsilon), Adam's slope.
+
+    The divisor's bounds are taken apart: a v close to 0 may be 0 within its bound, the divisor stays above epsilon.
+    """
+    slack = 4 * unit(m.dtype)
+    divisor = np.sqrt(v.value) * scale.value + epsilon
+    least = (np.sqrt(np.maximum(v.value - v.error, 0)) * (scale.value - scale.error) + epsilon) * (1 - slack)
+    most = (np.sqrt(v.value + v.error) * (scale.value + scale.error) + epsilon) * (1 + slack)
+    turned = np.maximum(1 / least - 1 / divisor, 1 / divisor - 1 / most)
+    return m._rounded(m.value / divisor, m.error / least + np.abs(m.value) * turned)
+
+
 def softmax_parts(logits):
     """(z - max z, its exp, the sums of those) of rows of logits."""
     largest = logits.value.max(axis=1, keepdims=True)

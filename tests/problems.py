@@ -1,12 +1,17 @@
 """Networks, data and optimisers for the tests of the kernels, and the same computed with error bounds."""
 
 import itertools
+import os
 
 import numpy as np
-from bounds import Rounded, constant, cross_entropy, gamma
+from bounds import Rounded, constant, cross_entropy, gamma, over_root
 
 from mlpkernels.kernels import plan as p
 from mlpkernels.kernels.plan import IDENTITY, RELU, Model, OptimizerState, Source
+
+# Tests cut small calls into many slots. GNU's threads spin at each barrier by default: beside another busy program
+# that makes 86 s of the 6 that test_a_new_architecture_compiles_nothing takes. libgomp reads it when it is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 DTYPES = ["float32", "float64"]
 RULES = {
@@ -192,7 +197,7 @@ def bounded_adam(params, grad, m, v, learning_rate, beta1, beta2, epsilon, weigh
         g = grad + params * weight_decay
     m = m * beta1 + g * (1 - beta1)
     v = v * beta2 + g * g * (1 - beta2)
-    return params - m / (v.sqrt() * scale + epsilon) * rate, m, v
+    return params - over_root(m, v, scale, epsilon) * rate, m, v
 
 
 def _power(base, exponent):

@@ -97,6 +97,14 @@ def test_sizes_around_every_block(dtype, random):
         check(dtype, random, m, n, k, epilogue, transposed_a=bool(m % 2), transposed_b=bool(n % 2))
 
 
+def test_narrow_products_of_a_transposed_matrix(dtype, random):
+    """Weight gradients of few outputs, around the widths and depths where they are computed the other way round."""
+    lanes = VECTOR_BYTES // np.dtype(dtype).itemsize
+    for n, depth in itertools.product((1, 2, lanes - 1, lanes), (1, 50, source.DEPTH + 1, 2 * source.DEPTH + 3)):
+        for m in (4 * n - 1, 4 * n, 4 * n + 1, 5 * VECTORS * lanes + 3):
+            check(dtype, random, m, n, depth, list(EPILOGUES)[m % 4], transposed_a=True)
+
+
 def test_rows_of_b_a_power_of_two_apart_are_packed_without_a_difference(dtype, random):
     a = Matrix(random.normal(size=(40, 50)), dtype, random)
     values = random.normal(size=(50, 256))
@@ -112,20 +120,23 @@ def test_rows_of_b_a_power_of_two_apart_are_packed_without_a_difference(dtype, r
     assert results[0] == results[1]
 
 
-def test_an_element_has_the_same_bits_wherever_it_lies(dtype, random):
+@pytest.mark.parametrize("transposed", [False, True])
+def test_an_element_has_the_same_bits_wherever_it_lies(dtype, random, transposed):
     """However rows are shared out and columns cut: the sum over k is one chain."""
     m, n, k = 29, 75, source.DEPTH + 11
-    a, b = Matrix(random.normal(size=(m, k)), dtype, random), Matrix(random.normal(size=(k, n)), dtype, random)
+    a = Matrix(random.normal(size=(m, k)), dtype, random, transposed)
+    b = Matrix(random.normal(size=(k, n)), dtype, random)
     aux = Matrix(random.normal(size=(1, n)), dtype, random)
     for epilogue in ("store", "bias", "bias-relu"):
         whole = Matrix(np.zeros((m, n)), dtype, random)
         multiply(a, b, whole, k, epilogue, aux, 0)
-        for _ in range(20):
+        for _ in range(40):
             top, bottom = np.sort(random.choice(m + 1, 2, replace=False))
             left, right = np.sort(random.choice(n + 1, 2, replace=False))
+            right = min(right, left + int(random.choice([3, 75])))
             part = Matrix(np.zeros((bottom - top, right - left)), dtype, random)
             steps.get("gemm", dtype)(
-                a.flat, a.at + top * a.row, a.row, 1, b.flat, b.at + left, b.row, 1, part.flat, part.at, part.row,
+                a.flat, a.at + top * a.row, a.row, a.column, b.flat, b.at + left, b.row, 1, part.flat, part.at, part.row,
                 bottom - top, right - left, k, False, EPILOGUES[epilogue], aux.flat, aux.at + left, 0,
             )  # fmt: skip
             assert part.values.tobytes() == whole.values[top:bottom, left:right].tobytes(), (epilogue, top, left)

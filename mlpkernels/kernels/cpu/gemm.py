@@ -7,10 +7,8 @@ import numpy as np
 
 from .jit import jit
 from .simd import (
-    ADD_BIAS,
-    ADD_BIAS_RELU,
-    RELU_SLOPE,
     STORE,
+    TALL_ROWS,
     TILE_ROWS,
     VECTOR_BYTES,
     VECTORS,
@@ -18,10 +16,12 @@ from .simd import (
     flat,
     lanes,
     load,
+    load_few,
     load_vector_store,
     pointer_to,
     stack,
     store,
+    store_few,
     tile,
     transpose_block,
 )  # fmt: skip
@@ -42,8 +42,8 @@ def _pack(b, b_k, b_j, k, n, panel, width):
             source, target = advance(b, r * b_k), advance(panel, r * width)
             for j in range(0, whole, vector):
                 load_vector_store(advance(source, j), advance(target, j))
-            for j in range(whole, n):
-                store(target, j, load(source, j))
+            if whole < n:
+                load_few(advance(source, whole), advance(target, whole), n - whole)
     else:  # b_k == 1: a transposed matrix
         rows, whole = n // vector * vector, k // vector * vector
         for j in range(0, rows, vector):
@@ -55,35 +55,41 @@ def _pack(b, b_k, b_j, k, n, panel, width):
         for j in range(rows, n):
             for r in range(k):
                 store(panel, r * width + j, load(b, j * b_j + r))
-    for r in range(k):
-        for j in range(n, width):
-            store(panel, r * width + j, 0.0)
+        for r in range(k):
+            for j in range(n, width):
+                store(panel, r * width + j, 0.0)
 
 
 @jit
-def _fill_edge(room, width, c, c_row, rows, n):
+def _fill_edge(room, width, c, c_row, c_j, rows, n):
     """The edge tile's starting sums: n columns of c, zeros up to width."""
+    vector = lanes(room)
     for i in range(rows):
-        for j in range(n):
-            store(room, i * width + j, load(c, i * c_row + j))
-        for j in range(n, width):
-            store(room, i * width + j, 0.0)
+        if c_j == 1:
+            for j in range(0, n, vector):
+                load_few(advance(c, i * c_row + j), advance(room, i * width + j), n - j)
+        else:
+            for j in range(n):
+                store(room, i * width + j, load(c, i * c_row + j * c_j))
+            for j in range(n, width):
+                store(room, i * width + j, 0.0)
 
 
 @jit
-def _store_edge(room, width, c, c_row, rows, n, epilogue, aux, aux_row):
-    """n columns of the edge tile into c, the epilogue element by element."""
-    for i in range(rows):
+def _store_edge(room, width, c, c_row, c_j, rows, n, epilogue, aux, aux_row):
+    """n columns of the edge tile into c, through the epilogue; where c lies transposed there is none."""
+    vector = lanes(room)
+    if c_j == 1:
+        for i in range(rows):
+            for j in range(0, n, vector):
+                store_few(
+                    advance(room, i * width + j), advance(c, i * c_row + j), n - j, epilogue,
+                    advance(aux, i * aux_row + j),
+                )  # fmt: skip
+    else:
         for j in range(n):
-            value = load(room, i * width + j)
-            if epilogue in (ADD_BIAS, ADD_BIAS_RELU):
-                value += load(aux, j)
-            if (epilogue == ADD_BIAS_RELU and value <= 0) or (
-                epilogue == RELU_SLOPE and not load(aux, i * aux_row + j) > 0
-            ):
-                store(c, i * c_row + j, 0.0)
-            else:
-                store(c, i * c_row + j, value)
+            for i in range(rows):
+                store(c, i * c_row + j * c_j, load(room, i * width + j))
 
 
 @jit
@@ -94,6 +100,13 @@ def gemm(a, a_at, a_row, a_k, b, b_at, b_k, b_j, c, c_at, c_row, m, n, k, padded
     may be read and written up to the next full vector. m, n, k may be 0: an empty sum is 0.
     epilogue and aux: see simd.tile.
     """
+    c_j, deepest = 1, DEPTH
+    if n < lanes(a) and m >= 4 * n and k >= 32 and a_row == 1 and b_j == 1 and epilogue == STORE and not padded:
+        # A narrow product of a transposed a (a weight gradient of few outputs) would leave lanes empty: its transpose
+        # fills them, 200 GFLOP/s instead of 90 for 64 x 1024 x 10.
+        a, a_at, b, b_at = b, b_at, a, a_at
+        a_k, b_k = b_k, a_k
+        m, n, c_row, c_j, deepest = n, m, 1, c_row, k
     vector = lanes(a)
     room, corner = panel_room(a), edge_room(a)
     a_ptr, b_ptr = pointer_to(a, a_at), pointer_to(b, b_at)
@@ -102,13 +115,14 @@ def gemm(a, a_at, a_row, a_k, b, b_at, b_k, b_j, c, c_at, c_row, m, n, k, padded
         columns = min(n - j, VECTORS * vector)
         vectors = (columns + vector - 1) // vector
         width = vectors * vector
-        edge = columns < width and not padded
+        partial = columns < width and not padded
+        edge = partial or c_j != 1
         # Rows a power of two apart share few cache sets; a packed copy pays from about four row blocks on.
-        packs = b_j != 1 or edge or (m >= 24 and b_k > width and b_k * b.itemsize % 256 == 0)
+        packs = b_j != 1 or partial or (m >= 24 and b_k > width and b_k * b.itemsize % 256 == 0)
         aux_j = advance(aux_ptr, j)
         first = 0
         while True:  # once for k == 0, too
-            depth = min(DEPTH, k - first)
+            depth = min(DEPTH if packs else deepest, k - first)
             panel, stride = advance(b_ptr, first * b_k + j * b_j), b_k
             if packs:
                 _pack(panel, b_k, b_j, depth, columns, room, width)
@@ -118,13 +132,15 @@ def gemm(a, a_at, a_row, a_k, b, b_at, b_k, b_j, c, c_at, c_row, m, n, k, padded
             while i < m:
                 left = m - i
                 rows = 6 if left >= 6 and left != 8 else 4 if left >= 4 else 2 if left >= 2 else 1
+                if vectors == 1 and left >= TALL_ROWS[1]:
+                    rows = TALL_ROWS[0] if left >= TALL_ROWS[0] else TALL_ROWS[1]
                 a_i = advance(a_ptr, i * a_row + first * a_k)
-                c_ij = advance(c_ptr, i * c_row + j)
+                c_ij = advance(c_ptr, i * c_row + j * c_j)
                 aux_i = advance(aux_j, i * aux_row)
                 code = epilogue if ends else STORE
                 if edge:  # through a full tile on the stack
                     if first > 0:
-                        _fill_edge(corner, width, c_ij, c_row, rows, columns)
+                        _fill_edge(corner, width, c_ij, c_row, c_j, rows, columns)
                     c_tile, c_stride, code_tile = corner, width, STORE
                 else:
                     c_tile, c_stride, code_tile = c_ij, c_row, code
@@ -133,7 +149,7 @@ def gemm(a, a_at, a_row, a_k, b, b_at, b_k, b_j, c, c_at, c_row, m, n, k, padded
                     aux_i, aux_row,
                 )  # fmt: skip
                 if edge:
-                    _store_edge(corner, width, c_ij, c_row, rows, columns, code, aux_i, aux_row)
+                    _store_edge(corner, width, c_ij, c_row, c_j, rows, columns, code, aux_i, aux_row)
                 i += rows
             first += depth
             if ends:

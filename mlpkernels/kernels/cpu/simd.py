@@ -39,6 +39,7 @@ def _host() -> tuple[int, int, bool]:
 VECTOR_BYTES, REGISTERS, FUSED = _host()
 # Sums, the vectors of b and one broadcast must fit the registers: 6·4 + 4 + 1 of 32 or 6·2 + 2 + 1 of 16.
 TILE_ROWS = (6, 4, 2, 1)
+TALL_ROWS = (12, 8)  # of tiles one vector wide: with fewer sums each addition would wait for the one before
 VECTORS = 4 if REGISTERS == 32 else 2
 
 
@@ -91,7 +92,8 @@ def _splat(builder: Any, scalar: Any, vector: ir.VectorType) -> Any:
 
 @intrinsic
 def tile(typingctx, rows, vectors, a, a_row, a_k, b, b_k, c, c_row, k, accumulate, epilogue, aux, aux_row):
-    """c[rows, vectors · lanes] = epilogue(c or 0 + a @ b), rows one of 6, 4, 2, 1 and vectors 1 … VECTORS.
+    """c[rows, vectors · lanes] = epilogue(c or 0 + a @ b), rows one of 6, 4, 2, 1 and vectors 1 … VECTORS,
+    or one of TALL_ROWS by one.
 
     Pointers, and strides in elements: a's element (i, k) is at a + i·a_row + k·a_k, b's row k at b + k·b_k,
     contiguous. epilogue: STORE; ADD_BIAS and ADD_BIAS_RELU add aux[j]; RELU_SLOPE keeps what
@@ -107,7 +109,8 @@ def tile(typingctx, rows, vectors, a, a_row, a_k, b, b_k, c, c_row, k, accumulat
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         end = builder.append_basic_block("tile.end")
-        cases = [(r, v, builder.append_basic_block(f"tile{r}x{v}")) for r in TILE_ROWS for v in range(1, VECTORS + 1)]
+        sizes = [(r, v) for r in TILE_ROWS for v in range(1, VECTORS + 1)] + [(r, 1) for r in TALL_ROWS]
+        cases = [(r, v, builder.append_basic_block(f"tile{r}x{v}")) for r, v in sizes]
         which = builder.add(builder.mul(args[0], ir.Constant(_I64, 8)), args[1])
         switch = builder.switch(which, cases[0][2])
         for r, v, block in cases:
@@ -170,55 +173,118 @@ def _emit_tile(builder: Any, dtype: Any, rows: int, vectors: int, args: Any) -> 
 
 
 def _emit_epilogue(
-    builder: Any, vector: Any, cells: Any, results: Any, c_rows: Any, columns: Any, epilogue: Any, aux: Any,
+    builder: Any,
+    vector: Any,
+    cells: Any,
+    results: Any,
+    c_rows: Any,
+    columns: Any,
+    epilogue: Any,
+    aux: Any,
     aux_row: Any,
-) -> None:  # fmt: skip
-    """Store the sums: through a bias (or zero) and a floor (zero or none), or through ReLU's slope."""
-    zero = ir.Constant(vector, None)
-    names = ("plain", "biased", "floored", "slope", "stored")
-    plain, biased, floored, slope, end = (builder.append_basic_block(name) for name in names)
+) -> None:
+    """Store the sums: as they are, through a bias and a floor (zero or none), or through ReLU's slope.
+
+    Storing has a block of its own: adding no bias and taking no floor cost a fifth of a product of depth 8.
+    """
+    plain, biased, slope, end = (builder.append_basic_block(name) for name in ("plain", "biased", "slope", "stored"))
     switch = builder.switch(epilogue, plain)
     switch.add_case(ir.Constant(_I64, ADD_BIAS), biased)
     switch.add_case(ir.Constant(_I64, ADD_BIAS_RELU), biased)
     switch.add_case(ir.Constant(_I64, RELU_SLOPE), slope)
 
     builder.position_at_end(plain)
-    builder.branch(floored)
-    builder.position_at_end(biased)
-    loaded = [_load(builder, vector, aux, column) for column in columns]
-    none = ir.Constant(vector, [float("-inf")] * vector.count)
-    relu = builder.icmp_signed("==", epilogue, ir.Constant(_I64, ADD_BIAS_RELU))
-    low = builder.select(relu, zero, none)
-    builder.branch(floored)
-
-    builder.position_at_end(floored)
-    floor = builder.phi(vector)
-    floor.add_incoming(none, plain)
-    floor.add_incoming(low, biased)
-    biases = []
-    for bias in loaded:
-        phi = builder.phi(vector)
-        phi.add_incoming(zero, plain)
-        phi.add_incoming(bias, biased)
-        biases.append(phi)
     for (i, j), value in zip(cells, results, strict=True):
-        value = builder.fadd(value, biases[j])
-        value = builder.select(builder.fcmp_unordered(">", value, floor), value, floor)  # a NaN stays
         _store(builder, value, c_rows[i], columns[j])
+    builder.branch(end)
+
+    builder.position_at_end(biased)
+    biases = [_load(builder, vector, aux, column) for column in columns]
+    floor = _floor(builder, vector, epilogue)
+    for (i, j), value in zip(cells, results, strict=True):
+        _store(builder, _at_least(builder, builder.fadd(value, biases[j]), floor), c_rows[i], columns[j])
     builder.branch(end)
 
     builder.position_at_end(slope)
     for (i, j), value in zip(cells, results, strict=True):
         row = builder.gep(aux, [builder.mul(aux_row, ir.Constant(_I64, i))])
         output = _load(builder, vector, row, columns[j])
-        _store(
-            builder,
-            builder.select(builder.fcmp_ordered(">", output, zero), value, zero),
-            c_rows[i],
-            columns[j],
-        )
+        _store(builder, _where_positive(builder, output, value), c_rows[i], columns[j])
     builder.branch(end)
     builder.position_at_end(end)
+
+
+def _floor(builder: Any, vector: Any, epilogue: Any) -> Any:
+    """What no result falls below: zero with ReLU, else minus infinity."""
+    none = ir.Constant(vector, [float("-inf")] * vector.count)
+    relu = builder.icmp_signed("==", epilogue, ir.Constant(_I64, ADD_BIAS_RELU))
+    return builder.select(relu, ir.Constant(vector, None), none)
+
+
+def _at_least(builder: Any, value: Any, floor: Any) -> Any:
+    """max(value, floor); a NaN stays."""
+    return builder.select(builder.fcmp_unordered(">", value, floor), value, floor)
+
+
+def _where_positive(builder: Any, output: Any, value: Any) -> Any:
+    """value where output > 0, else zero."""
+    zero = ir.Constant(value.type, None)
+    return builder.select(builder.fcmp_ordered(">", output, zero), value, zero)
+
+
+def _mask(builder: Any, vector: Any, count: Any) -> Any:
+    """Which lanes are below count."""
+    integers = ir.VectorType(_I64, vector.count)
+    return builder.icmp_signed("<", ir.Constant(integers, list(range(vector.count))), _splat(builder, count, integers))
+
+
+def _masked_load(builder: Any, dtype: Any, pointer: Any, mask: Any) -> Any:
+    """The lanes that the mask has, zero in the others, whose memory is not touched."""
+    vector = _vector(dtype)
+    kind = ir.FunctionType(vector, [vector.as_pointer(), _I32, mask.type, vector])
+    name = f"llvm.masked.load.v{vector.count}{_NAMES[dtype]}.p0"
+    function = cgutils.get_or_insert_function(builder.module, kind, name)
+    align = ir.Constant(_I32, dtype.bitwidth // 8)
+    return builder.call(
+        function, [builder.bitcast(pointer, vector.as_pointer()), align, mask, ir.Constant(vector, None)]
+    )
+
+
+@intrinsic
+def load_few(typingctx, source, target, count):
+    """A vector of which only count elements exist, from source to target, zeros behind them."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        mask = _mask(builder, _vector(source.dtype), args[2])
+        _store(builder, _masked_load(builder, source.dtype, args[0], mask), args[1])
+        return context.get_dummy_value()
+
+    return types.void(source, source, types.intp), codegen
+
+
+@intrinsic
+def store_few(typingctx, source, target, count, epilogue, aux):
+    """count elements of the vector at source to target, through `tile`'s epilogue; aux as it is for them."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        source_at, target_at, count, epilogue, aux_at = args
+        dtype = source.dtype
+        vector = _vector(dtype)
+        mask = _mask(builder, vector, count)
+        uses = builder.icmp_signed("!=", epilogue, ir.Constant(_I64, STORE))
+        read = builder.and_(mask, _splat(builder, uses, mask.type))
+        value, extra = _load(builder, vector, source_at), _masked_load(builder, dtype, aux_at, read)
+        slope = builder.icmp_signed("==", epilogue, ir.Constant(_I64, RELU_SLOPE))
+        biased = _at_least(builder, builder.fadd(value, extra), _floor(builder, vector, epilogue))
+        result = builder.select(slope, _where_positive(builder, extra, value), builder.select(uses, biased, value))
+        kind = ir.FunctionType(ir.VoidType(), [vector, vector.as_pointer(), _I32, mask.type])
+        name = f"llvm.masked.store.v{vector.count}{_NAMES[dtype]}.p0"
+        function = cgutils.get_or_insert_function(builder.module, kind, name)
+        align = ir.Constant(_I32, dtype.bitwidth // 8)
+        builder.call(function, [result, builder.bitcast(target_at, vector.as_pointer()), align, mask])
+        return context.get_dummy_value()
+
+    return types.void(source, source, types.intp, types.intp, source), codegen
 
 
 @intrinsic
