@@ -8,7 +8,7 @@ import click
 from .errors import OptionError
 from .examples import write_examples
 from .parsing import Parser, choice
-from .settings import FIELDS, parse
+from .settings import FIELDS
 
 
 class Command(click.Command):
@@ -66,8 +66,8 @@ class SectionOption(click.Option):
 
 
 def setting_type(name: str, label: str = "") -> Checked:
-    """The type of the setting `name`."""
-    return Checked(lambda value: parse(name, value), label)
+    """The type of the setting `name` on the command line."""
+    return Checked(FIELDS[name].metadata["typed"], label)
 
 
 def setting_option(name: str, section: str | None = None) -> Callable[[Any], Any]:

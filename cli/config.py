@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ from mlpkernels import __version__
 from mlpkernels.errors import MlpkError
 
 from .errors import OptionError, os_error_text
-from .settings import FIELDS, Settings, build, from_mapping
+from .parsing import AUTO
+from .settings import DECIDED, FIELDS, Settings, build, from_mapping
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -22,22 +24,35 @@ def read(path: Path) -> dict[str, Any]:
         raise OptionError("--config", str(path), os_error_text(error).removeprefix(f"{path}: ")) from None
 
 
-def read_run(path: Path) -> Settings:
-    """The settings in a run folder's file `path`. MlpkError names what is wrong with it."""
+def read_run(path: Path, on_unknown: Callable[[str], None] | None = None) -> Settings:
+    """The settings in a run folder's file `path`. MlpkError names what is wrong with it.
+
+    `on_unknown` is told the names that are no settings, such as a later version's, where reading them is not
+    going on with the run: without it they are an error, and so is "auto" for what a run had to decide.
+    """
     try:
-        return build(_checked(path))
+        settings = build(_checked(path, on_unknown))
+        if on_unknown is None:
+            _refuse_undecided(settings)
+        return settings
     except (ValueError, OptionError) as error:
         raise MlpkError(f"{path}: {error}; copy it from where the run came from, or train again") from None
 
 
-def _checked(path: Path) -> dict[str, Any]:
+def _refuse_undecided(settings: Settings) -> None:
+    for name in DECIDED:
+        if getattr(settings, FIELDS[name].name) == AUTO:
+            raise ValueError(f"{name} is not there or {AUTO}: the value that the run was started with was wanted")
+
+
+def _checked(path: Path, on_unknown: Callable[[str], None] | None = None) -> dict[str, Any]:
     import tomllib
 
     try:
         values = tomllib.loads(path.read_bytes().decode())
     except ValueError as error:  # no TOML, or no UTF-8
         raise ValueError(f"not a TOML file: {error}") from None
-    return from_mapping(values)
+    return from_mapping(values, on_unknown)
 
 
 def to_toml(settings: Settings, *, with_out: bool) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -95,6 +96,8 @@ def chosen(found: Trained, data: str | None, part: str | None, given: dict[str, 
     elif data is None:
         raise OptionError(str(found.path), None, "a model file alone does not tell its data: give DATA after it")
     else:
+        if "label_column" not in given:
+            given = given | {"label_column": _label_column(found, data)}
         dataset = load_one(Settings(data=data, **given), data, min_classes=1)
         parts = {"train": dataset.train, "validation": None, "test": dataset.test}
         default = "train" if dataset.test is None else "test"
@@ -104,6 +107,17 @@ def chosen(found: Trained, data: str | None, part: str | None, given: dict[str, 
         raise DataError(f"{dataset.name} has no {wanted} part here; --part {default} is there")
     name = dataset.name if part is None and wanted == "train" else f"{dataset.name}, {wanted} part"
     return name, conformed(found, dataclasses.replace(dataset, train=rows, test=None)).train
+
+
+def _label_column(found: Trained, data: str) -> str:
+    """The column of other data's labels: the run's own, or the one beside pixels; "" for the first."""
+    if not data.lower().endswith((".csv", ".csv.gz", ".tsv")) or not Path(data).is_file():
+        return ""
+    from mlpkernels.datasets import csvfile, inputs
+
+    names = csvfile.read_header(Path(data)).names
+    own = found.settings.label_column if found.settings is not None else ""
+    return own if own in names else inputs.label_among_pixels(names) or ""
 
 
 def conformed(found: Trained, dataset: Dataset) -> Dataset:

@@ -68,6 +68,7 @@ def command(
         found.feature_names,
         invert=invert,
         label_column=label_column or None,
+        usual_label=found.settings.label_column or None if found.settings and label_column is None else None,
     )
     count = None if threads in (None, AUTO) else threads
     with compiling_notice():

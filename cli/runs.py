@@ -20,6 +20,7 @@ except ImportError:  # Windows: a fresh folder is still made by one process alon
     fcntl = None  # type: ignore[assignment]
 
 PARENT = Path("runs")
+_LOCK_FLAGS = os.O_RDWR | getattr(os, "O_CLOEXEC", 0)
 CONFIG, HISTORY, MODEL = "config.toml", "history.csv", "model.safetensors"
 CHECKPOINT, METRICS, PLOTS, LOCK = "checkpoint.safetensors", "metrics.json", "plots", ".lock"
 
@@ -119,8 +120,9 @@ class RunFolder:
             _release(self.path, self._lock)
             return
         for entry in self.path.iterdir():
-            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-        os.close(self._lock)
+            if entry.name != LOCK:
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        _release(self.path, self._lock)
         _remove_empty(self._made)
 
 
@@ -152,34 +154,63 @@ def _remove_empty(folders: Sequence[Path]) -> None:
 
 
 def _take_lock(folder: Path) -> int:
-    """Lock a folder for this process; the system lets go of it however the process ends."""
+    """Lock a folder for this process; the system lets go of it however the process ends.
+
+    Where there are no locks, on Windows and some clusters' file systems, the file itself is the lock: whoever
+    makes it holds it, and after a crash it has to be removed by hand.
+    """
     path = folder / LOCK
     while True:  # until the file that was opened is the one that is there
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        if fcntl is None:
-            return descriptor
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # The holder before may have removed the file between our open and our lock.
-            if os.path.exists(path) and os.path.samestat(os.fstat(descriptor), os.stat(path)):
-                os.truncate(descriptor, 0)
+            descriptor, made = os.open(path, _LOCK_FLAGS | os.O_CREAT | os.O_EXCL, 0o666), True
+        except FileExistsError:
+            try:
+                descriptor, made = os.open(path, _LOCK_FLAGS), False
+            except FileNotFoundError:  # its holder has just let go
+                continue
+        try:
+            if _locked(descriptor, made) and os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                os.ftruncate(descriptor, 0)
                 os.write(descriptor, f"{os.getpid()} on {socket.gethostname()}\n".encode())
                 return descriptor
-        except BlockingIOError:
-            owner = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "unknown"
+        except FileNotFoundError:  # the holder before removed it between our open and our lock
+            pass
+        except _HeldError as error:
+            owner = os.read(descriptor, 200).decode(errors="replace").strip() or "unknown"
             os.close(descriptor)
-            raise MlpkError(f"{folder}: another mlpk train writes to it now (process {owner})") from None
-        except OSError as error:
-            if error.errno in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
-                return descriptor  # a file system without locks, as some of clusters
+            raise MlpkError(f"{folder}: another mlpk train writes to it now (process {owner}){error}") from None
+        except BaseException:
             os.close(descriptor)
             raise
         os.close(descriptor)
 
 
+class _HeldError(Exception):
+    """Another process holds the lock; its text is what to do if that process is gone."""
+
+
+def _locked(descriptor: int, made: bool) -> bool:
+    """True once this process holds the lock; `made`: whether it made the file. _HeldError if another holds it."""
+    if fcntl is not None:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            raise _HeldError from None
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+                raise
+    if not made:
+        raise _HeldError(f"; if it is gone, remove {LOCK} there")
+    return True
+
+
 def _release(folder: Path, lock: int) -> None:
+    if fcntl is None:  # Windows does not remove what is open
+        os.close(lock)
     (folder / LOCK).unlink(missing_ok=True)
-    os.close(lock)
+    if fcntl is not None:
+        os.close(lock)
 
 
 def history_line(values: Iterable[Any]) -> str:

@@ -23,7 +23,9 @@ from .settings import Settings
 from .summary import LABEL_WIDTH, Summary
 
 if TYPE_CHECKING:
-    from mlpkernels import EpochResult, Network, TrainingState
+    from collections.abc import Callable, Iterator
+
+    from mlpkernels import EpochResult, Network, Progress, TrainingState
 
 _FEW = 1024  # rows at most of the training that loads the kernels
 _CHECKPOINT_SECONDS = 1.0  # without --checkpoint-every, how long a checkpoint is young enough
@@ -69,7 +71,9 @@ class Session:
     state: TrainingState
     saved: bool = False
     saved_at: float = 0.0
+    overflowed: bool = False
     ready_seconds: float = 0.0
+    _on_progress: Callable[[Progress], None] = dataclasses.field(default=lambda progress: None, repr=False)
 
     @property
     def path(self) -> Path:
@@ -99,9 +103,10 @@ class Session:
             # NumPy's warnings of overflow would only announce what DivergenceError says by name.
             with numpy.errstate(over="ignore", invalid="ignore"):
                 self._describe()
-                self._record_settings()
+                epochs = self._epochs()  # it refuses what cannot be before anything is written
                 self._ready()
-                self._train()
+                self._record_settings()
+                self._train(epochs)
                 self._finish()
         except Interrupted as error:
             error.message = error.message or self._stopped()
@@ -131,19 +136,24 @@ class Session:
 
     def _ready(self) -> None:
         """Load or compile the kernels by a small training of a copy, so that no epoch waits for them."""
+        import numpy as np
+
         from mlpkernels import fit
         from mlpkernels.datasets import Part
 
         began = time.perf_counter()
         rows = len(self.data.train) if self.settings.batch_size == "full" else self.settings.batch_size
         rows = min(rows, _FEW)
-        few = Part(self.data.train.x[:rows], self.data.train.y[:rows])
+        # Zeros, through weights of zero: what diverges is the user's training, not this one.
+        few = Part(np.zeros_like(self.data.train.x[:rows]), self.data.train.y[:rows])
+        network = self.network.copy()
+        network.params[...] = 0
         with compiling_notice(self.say):
             list(fit(
-                self.network.copy(), few, test=few, epochs=1, batch_size=rows,
+                network, few, test=few, epochs=1, batch_size=rows,
                 threads=self.threads, backend=self.settings.backend,
             ))  # fmt: skip
-            self.network.predict_proba(few.x[:1], threads=self.threads, backend=self.settings.backend)
+            network.predict_proba(few.x[:1], threads=self.threads, backend=self.settings.backend)
         self.ready_seconds = time.perf_counter() - began
         self.say(f"kernels ready in {tables.seconds(self.ready_seconds)}")
 
@@ -158,7 +168,8 @@ class Session:
             options |= {"momentum": settings.momentum, "nesterov": settings.nesterov}
         return optimizers.optimizer(settings.optimizer, **options)
 
-    def _epochs(self, on_progress: Any) -> Any:
+    def _epochs(self) -> Iterator[EpochResult]:
+        """The training, checked but not begun; `_on_progress` is called as it goes."""
         from mlpkernels import fit, schedules
 
         settings, data = self.settings, self.data
@@ -170,12 +181,12 @@ class Session:
                 class_weight=class_weight(settings, data.dataset.classes),
                 early_stopping=settings.early_stopping or None, clip_norm=settings.clip_norm or None,
                 eval_train=settings.eval_train, threads=self.threads, backend=settings.backend,
-                state=self.state, on_progress=on_progress,
+                state=self.state, on_progress=lambda progress: self._on_progress(progress),
             )  # fmt: skip
         except ValueError as error:  # single settings are checked already; these do not go together
             raise MlpkError(str(error)) from error
 
-    def _train(self) -> None:
+    def _train(self, epochs: Iterator[EpochResult]) -> None:
         lines = EpochLines(
             self.settings.epochs, validation=self.data.validation is not None, test=True, unit=self.data.unit
         )
@@ -187,15 +198,15 @@ class Session:
                         shown.update(progress)
                         stop.check()
 
-                    for result in self._epochs(on_progress):
+                    self._on_progress = on_progress
+                    for result in epochs:
                         self._record(result)
                         shown.epoch(result)
                         stop.check()
             except (Interrupted, BrokenPipeError) as error:
                 if isinstance(error, Interrupted) and error.message:
                     raise  # the second signal: at once
-                if self.state.started:
-                    self._save()
+                self._save_stopped()
                 raise
             except DivergenceError as error:
                 raise self._diverged(error) from error
@@ -212,7 +223,10 @@ class Session:
     def _stopped(self) -> str:
         """What to say to someone who stopped this training."""
         if not self.saved and self.folder.fresh:
-            return "stopped before the first step; nothing was kept"
+            when = "after a weight had overflowed" if self.overflowed else "before the first step"
+            return f"stopped {when}; nothing was kept"
+        if self.overflowed:
+            return f"stopped; a weight is not finite any more, the last checkpoint is in {self.path}"
         epoch, step = self.state.epoch, self.state.step
         where = f"in epoch {epoch + 1} at step {step} of {self.state.steps}" if step else f"after epoch {epoch}"
         return f"stopped {where}; go on with: mlpk train --resume {self.quoted}"
@@ -247,6 +261,16 @@ class Session:
         }
         save_checkpoint(self.folder / runs.CHECKPOINT, self.network, self.state, extra)
         self.saved, self.saved_at = True, time.perf_counter()
+
+    def _save_stopped(self) -> None:
+        """Save where training was stopped; weights that have overflowed leave the last checkpoint as it is."""
+        import numpy
+
+        if not (self.state.epoch or self.state.step):
+            return
+        self.overflowed = not numpy.isfinite(self.network.params).all()
+        if not self.overflowed:
+            self._save()
 
     # ---- afterwards
 

@@ -3,7 +3,7 @@
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from . import parsing
@@ -19,11 +19,19 @@ INITS = ("he-normal", "he-uniform", "glorot-normal", "glorot-uniform", "pytorch"
 # Below this many training rows mini-batches are smaller and epochs more.
 SMALL_DATA = 10_000
 
+# What `resolve` decides: a run's own file holds values.
+DECIDED = ("epochs", "batch-size", "scale")
 
-def _setting(section: str, default: Any, parse: Parser, metavar: str, help: str, shown: str = "") -> Any:
-    """A field with what its option needs; `shown` is the default in words, where it has to be told."""
+
+def _setting(
+    section: str, default: Any, parse: Parser, metavar: str, help: str, shown: str = "", typed: Parser | None = None
+) -> Any:  # fmt: skip
+    """A field with what its option needs; `shown` is the default in words, where it has to be told.
+
+    `typed` is the parser on the command line, where it is stricter than that of a file.
+    """
     help += f" [default: {shown}]" if shown else ""
-    metadata = {"section": section, "parse": parse, "metavar": metavar, "help": help}
+    metadata = {"section": section, "parse": parse, "typed": typed or parse, "metavar": metavar, "help": help}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -88,7 +96,8 @@ class Settings:
         "Training", AUTO, number(0, words=(AUTO,)), "W", "As in torch.optim.", "0, or 0.01 with adamw")
     schedule: str = _setting(
         "Training", "constant", parsing.schedule, "NAME",
-        "Learning rate by epoch: constant, step:EPOCHS:FACTOR, cosine, one-cycle.", "constant")
+        "Learning rate by epoch: constant, step:EPOCHS:FACTOR, cosine (cosine:2 with 2 epochs of warm-up), one-cycle.",
+        "constant")
     clip_norm: float = _setting("Training", 0.0, number(0), "NORM", "Longest gradient; 0: any.", "0")
     early_stopping: int = _setting(
         "Training", 0, whole(0), "N",
@@ -104,8 +113,8 @@ class Settings:
         "Run", "cpu", choice(*BACKENDS), "NAME", "Kernels: cpu (compiled) or reference (plain NumPy).",
         "cpu")
     threads: Any = _setting(
-        "Run", AUTO, parsing.threads, "N", "CPU threads; no bit of the result depends on it.",
-        "one or all cores, whichever proves faster")
+        "Run", AUTO, whole(1, words=(AUTO,)), "N", "CPU threads; no bit of the result depends on it.",
+        "one or all cores, whichever proves faster", parsing.threads)
     checkpoint_every: Any = _setting(
         "Run", AUTO, whole(1, words=(AUTO,)), "N", "Epochs between checkpoints.",
         "each epoch, at most one a second")
@@ -125,11 +134,17 @@ def parse(name: str, value: Any) -> Any:
     return FIELDS[name].metadata["parse"](value)
 
 
-def from_mapping(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Checked values by setting; ValueError names the setting and what was wanted."""
+def from_mapping(values: Mapping[str, Any], on_unknown: Callable[[str], None] | None = None) -> dict[str, Any]:
+    """Checked values by setting; ValueError names the setting and what was wanted.
+
+    A name that is no setting goes to `on_unknown` and is left out; without it, it is a ValueError.
+    """
     parsed = {}
     for name, value in values.items():
         if name not in FIELDS:
+            if on_unknown is not None:
+                on_unknown(name)
+                continue
             raise ValueError(f"{name}: no such setting{close_match(name, FIELDS)}")
         try:
             parsed[name] = parse(name, value)

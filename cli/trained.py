@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import config, runs
-from .errors import OptionError
+from .errors import OptionError, one_line
 from .settings import BUNDLED, Settings
 
 if TYPE_CHECKING:
@@ -52,18 +52,35 @@ def load(path: Path) -> Trained:
         return Trained(path, network, None, _full_scale_of(network), None)
     extra = _extra(folder)
     names = extra.get("feature_names")
-    settings = config.read_run(folder / runs.CONFIG)
+    settings = _settings(folder / runs.CONFIG)
     full_scale = extra.get("full_scale", _full_scale_of(network))
     return Trained(path, network, settings, full_scale, None if names is None else tuple(names))
 
 
+def _settings(path: Path) -> Settings:
+    """The run's settings; a note tells of those that this version does not know."""
+    unknown: list[str] = []
+    settings = config.read_run(path, unknown.append)
+    if unknown:
+        click.echo(f"note: {path}: no such setting: {', '.join(unknown)}; passed over", err=True)
+    return settings
+
+
 def _extra(folder: Path) -> dict[str, Any]:
-    """What the run's checkpoint tells about the data; nothing where a run was copied without it."""
+    """What the run's checkpoint tells about the data; nothing where a run was copied without it.
+
+    The model is whole without it, so a damaged checkpoint is only told in a note.
+    """
     from mlpkernels import load_checkpoint
+    from mlpkernels.errors import ModelFileError
 
     if not (folder / runs.CHECKPOINT).is_file():
         return {}
-    extra: dict[str, Any] = load_checkpoint(folder / runs.CHECKPOINT)[2]
+    try:
+        extra: dict[str, Any] = load_checkpoint(folder / runs.CHECKPOINT)[2]
+    except ModelFileError as error:
+        click.echo(f"note: {one_line(str(error))}; going on with the model alone", err=True)
+        return {}
     return extra
 
 

@@ -24,9 +24,10 @@ def as_rows(x: Any, shape: tuple[int, ...], name: str = "x") -> np.ndarray:
     """x as (N, D) rows, C-contiguous, of dtype uint8, float32 or float64; D is the product of `shape`.
 
     x is (N, D), (N, *shape), or (N, H, W) for shape (1, H, W), of any real dtype. DataError names another
-    shape, TypeError another dtype. Copies only what needs it.
+    shape and masked arrays, TypeError another dtype. Copies only what needs it.
     """
     width = math.prod(shape)
+    refuse_masked(x, name)
     if not isinstance(x, np.ndarray):
         try:
             x = np.asarray(x)
@@ -190,7 +191,8 @@ def _sample_weights(sample_weight: Any, rows: int) -> np.ndarray:
 
 
 def _vector(values: Any, rows: int, name: str) -> np.ndarray:
-    """values as an array (rows,); DataError names another shape."""
+    """values as an array (rows,); DataError names another shape and masked arrays."""
+    refuse_masked(values, name)
     try:
         array = np.asarray(values)
     except ValueError:
@@ -198,6 +200,15 @@ def _vector(values: Any, rows: int, name: str) -> np.ndarray:
     if array.shape != (rows,):
         raise DataError(f"{name}: an array of shape ({rows},) was wanted, one value a row, not {array.shape}")
     return array
+
+
+def refuse_masked(values: Any, name: str) -> None:
+    """Raise DataError for a masked array, naming it."""
+    if isinstance(values, np.ma.MaskedArray):  # as a plain array it would lose its mask, and nobody would know
+        raise DataError(
+            f"{name}: a masked array: fill or leave out its masked values, and pass a plain array "
+            "(numpy.ma.filled(values, number) makes one)"
+        )
 
 
 def check_classes(classes: Sequence[Any] | None, outputs: int) -> tuple[int | str, ...]:

@@ -32,7 +32,7 @@ from .drawing import (
     text_width,
     to_rgb,
 )
-from .metrics import check_indices
+from .metrics import checked_labels
 from .table_figures import table_mistakes, table_samples, table_weights
 
 if TYPE_CHECKING:
@@ -203,7 +203,7 @@ def _table(x: ArrayLike, shape: Sequence[int]) -> NDArray[Any]:
 
 
 def _labels(name: str, values: ArrayLike, classes_count: int, rows: int) -> NDArray[np.int64]:
-    labels = check_indices(name, values, classes_count)
+    labels = checked_labels(name, values, classes_count)
     if len(labels) != rows:
         raise ValueError(f"{name}: {len(labels)} labels for {rows} rows of x; wanted one a row")
     return labels

@@ -46,7 +46,7 @@ def log_loss(y: ArrayLike, proba: ArrayLike) -> float:
         raise TypeError(f"proba: dtype {table.dtype}, wanted floating-point probabilities")
     if table.ndim != 2:
         raise ValueError(f"proba: shape {table.shape}, wanted (N, K): one row a sample, one column a class")
-    labels = check_indices("y", y, table.shape[1])
+    labels = checked_labels("y", y, table.shape[1])
     _same_length(labels, table, "proba")
     epsilon = float(np.finfo(table.dtype).eps) if table.dtype.kind == "f" else float(np.finfo(float).eps)
     with np.errstate(invalid="ignore"):  # inf - inf: refused below
@@ -72,8 +72,8 @@ def confusion_matrix(y: ArrayLike, predicted: ArrayLike, classes_count: int) -> 
     """
     if classes_count < 1:
         raise ValueError(f"classes_count: {classes_count}, wanted at least 1")
-    truth = check_indices("y", y, classes_count)
-    guess = check_indices("predicted", predicted, classes_count)
+    truth = checked_labels("y", y, classes_count)
+    guess = checked_labels("predicted", predicted, classes_count)
     _same_length(truth, guess)
     cells = np.bincount(truth * classes_count + guess, minlength=classes_count**2)
     return cells.astype(np.int64, copy=False).reshape(classes_count, classes_count)
@@ -93,7 +93,7 @@ def class_report(confusion: ArrayLike) -> ClassReport:
     return ClassReport(precision, recall, _ratio(2 * right, support + guessed), support)
 
 
-def check_indices(name: str, values: ArrayLike, classes_count: int) -> NDArray[np.int64]:
+def checked_labels(name: str, values: ArrayLike, classes_count: int) -> NDArray[np.int64]:
     """Return class indices (N,) as int64, or raise a ValueError or TypeError that names the argument."""
     array = _rows(name, values)
     if array.dtype.kind not in "iub":

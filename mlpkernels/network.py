@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from . import files, kernels, layers, seeds
+from . import files, kernels, seeds
+from . import layers as architecture
 from .arrays import (
     as_rows,
     check_classes,
@@ -66,12 +67,12 @@ class Network:
     ) -> None:  # fmt: skip
         """Everything but the initial values."""
         self.layers = tuple(stack)
-        layers.check_stack(self.layers)
+        architecture.check_stack(self.layers)
         self.shape = check_shape(inputs)
         self.inputs = math.prod(self.shape)
         self.classes = check_classes(classes, self.layers[-1].outputs)
         self.dtype = check_dtype(dtype)
-        self.init = layers.check_init(init)
+        self.init = architecture.check_init(init)
         self.scaling = scaling
         if scaling is not None and scaling.width not in (None, self.inputs):
             raise ValueError(f"scaling: it was fitted to {scaling.width} columns, inputs are {self.inputs}")
@@ -86,7 +87,7 @@ class Network:
         generator = seeds.generator(seed, seeds.INITIAL_VALUES)
         for layer, weights, biases in self._blocks(self.params):
             inputs, outputs = weights.shape
-            start = layers.initial_values(layer.init or self.init, inputs, outputs, generator)
+            start = architecture.initial_values(layer.init or self.init, inputs, outputs, generator)
             weights[...], biases[...] = start
 
     # ---- parameters
@@ -314,10 +315,10 @@ class Network:
     ) -> "Network":
         """The network of `describe`'s texts and `state_dict`'s tensors; ModelFileError names the reason."""
         try:
-            stack = [layers.from_json(layer) for layer in json.loads(description["architecture"])]
-            layers.check_stack(stack)
+            stack = [architecture.from_json(layer) for layer in json.loads(description["architecture"])]
+            architecture.check_stack(stack)
             shape = check_shape(tuple(json.loads(description["shape"])))
-            _check_tensors(tensors, layers.tensor_shapes(stack, math.prod(shape)))  # before anything is allocated
+            _check_tensors(tensors, architecture.tensor_shapes(stack, math.prod(shape)))  # before anything is allocated
             dtype = check_dtype(description["dtype"])
             strange = {tensor.dtype.name for tensor in tensors.values()} - {dtype.name}
             if strange:

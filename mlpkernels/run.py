@@ -1,10 +1,11 @@
 """A training run made ready: its settings and data checked and converted, and told apart from another's."""
 
+import itertools
 import math
 import operator
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -23,6 +24,8 @@ from .schedules import Schedule
 from .state import Mark, Progress, TrainingState
 
 Data = Part | tuple[Any, Any]
+
+_CHECKED_BYTES = 1 << 24  # of a checksum's block
 
 
 @dataclass
@@ -197,8 +200,8 @@ def _facts(network: Network, settings: Settings, sources: Mapping[str, Source], 
     facts: dict[str, Any] = {
         "dtype": network.dtype.name,
         "layers": f"{network.inputs} inputs, {list(network.layers)}",
-        "classes": f"{len(network.classes)} ({_checksum(description['classes'].encode())})",
-        "scaling": f"{scaling} ({_checksum(description['scaling'].encode())})",
+        "classes": f"{len(network.classes)} ({_checksum([description['classes'].encode()])})",
+        "scaling": f"{scaling} ({_checksum([description['scaling'].encode()])})",
     }
     for name in ("epochs", "batch_size", "optimizer", "schedule", "seed", "early_stopping"):
         value = getattr(settings, name)
@@ -207,7 +210,7 @@ def _facts(network: Network, settings: Settings, sources: Mapping[str, Source], 
         "clip_norm": settings.clip_norm,
         "eval_train": settings.eval_train,
         "class_weight": repr(settings.class_weight),
-        "sample_weight": f"given ({_checksum(sources['training data'].weights)})" if weighted else None,
+        "sample_weight": f"given ({_checksum([sources['training data'].weights])})" if weighted else None,
         "backend": settings.backend,
     }
     for name in ("training data", "validation data", "test data"):
@@ -216,13 +219,19 @@ def _facts(network: Network, settings: Settings, sources: Mapping[str, Source], 
 
 
 def _fingerprint(source: Source) -> str:
-    """Tells two data sets apart, from all labels and some rows: reading 60,000 images would take 50 ms."""
+    """Tells two data sets apart by a checksum over every label and value.
+
+    It is taken at once and not when first needed: the arrays are the caller's, who may change them meanwhile.
+    It reads the data once, at 7 GB a second where it was measured: 7 ms for 60,000 images of 28 x 28 bytes.
+    """
     rows = source.bytes if len(source.bytes) else source.rows
-    some = np.ascontiguousarray(rows[:: max(1, len(rows) // 64)])
-    return f"{len(rows)} rows ({_checksum(source.labels, some)})"
+    size = max(1, _CHECKED_BYTES // max(1, rows[:1].nbytes))
+    # by blocks, so that rows which do not lie one behind the other are not copied all at once
+    blocks = (np.ascontiguousarray(rows[first : first + size]) for first in range(0, len(rows), size))
+    return f"{len(rows)} rows ({_checksum(itertools.chain([source.labels], blocks))})"
 
 
-def _checksum(*buffers: Any) -> str:
+def _checksum(buffers: Iterable[Any]) -> str:
     crc = 0
     for buffer in buffers:
         crc = zlib.crc32(buffer, crc)

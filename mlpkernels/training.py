@@ -49,8 +49,8 @@ def fit(
     Validation alone is watched: early_stopping is the number of epochs without a lower validation loss
     after which training ends; the best weights are put back when it ends, by that or by `epochs`. clip_norm
     limits the gradient's norm. eval_train replaces the training figures by a pass over the training part
-    after the epoch. threads None takes one or all cores, whichever
-    is measured to be faster as training goes; their number never changes a bit of the result.
+    after the epoch. threads None takes one or all cores, whichever is measured to be faster as training goes;
+    their number never changes a bit of the result.
 
     on_progress is called several times a second; what it raises ends training with `state` consistent.
     `state` is filled as training goes; one that is filled already goes on exactly where it stood, bit for

@@ -1,5 +1,6 @@
 """Parallel launches that could abort a process, each to be run in one of its own: python parallel_cases.py CASE."""
 
+import contextlib
 import multiprocessing
 import os
 import sys
@@ -30,7 +31,7 @@ def work(seed, count):
 
 
 def expected():
-    with threads.launch(1):
+    with threads.launch(1) if threads.layer() != "none" else contextlib.nullcontext():
         return [work(seed, 1) for seed in range(WORKERS)]
 
 
@@ -134,10 +135,19 @@ def one_thread():
     assert threads.slots(8, 1e12) == 1
 
 
-CASES = {case.__name__: case for case in (concurrent, forked, forked_first, forked_during_a_launch, pool, one_thread)}
+def no_layer():
+    """The layer that was asked for is not there: one thread, and no error."""
+    assert threads.layer() == "none" and threads.slots(8, 1e12) == 1
+    check(8)
+
+
+CASES = {
+    case.__name__: case
+    for case in (concurrent, forked, forked_first, forked_during_a_launch, pool, one_thread, no_layer)
+}
 
 if __name__ == "__main__":
-    threads._WORTH = dict.fromkeys(threads._WORTH, 0.0)  # no work is too small
+    threads._WORTH = {layer: 0.0 for layer in threads._WORTH if layer != "none"} | {"none": float("inf")}
     SERIAL = expected()
     CASES[sys.argv[1]]()
     print("right", os.environ.get("NUMBA_THREADING_LAYER"), flush=True)

@@ -65,6 +65,19 @@ def test_rows_that_are_no_numbers(x):
         arrays.as_rows(x, (3,))
 
 
+def test_masked_arrays_are_refused_by_name():
+    rows = np.ma.masked_array(np.zeros((2, 3)), mask=[[0, 0, 1], [0, 0, 0]])
+    column = np.ma.masked_array([0, 1], mask=[0, 1])
+    fault = "a masked array: fill or leave out its masked values"
+    with pytest.raises(DataError, match=f"^x: {fault}"):
+        arrays.as_rows(rows, (3,))
+    for check in (arrays.class_indices, arrays.check_indices):
+        with pytest.raises(DataError, match=f"^y: {fault}"):
+            check(column, (0, 1), 2)
+    with pytest.raises(DataError, match=f"^sample_weight: {fault}"):
+        arrays.mean_one(column, 2, SINGLE)
+
+
 @pytest.mark.parametrize("scaling", [None, Scaling("none", 1.0, 0.0), Scaling("unit", 0.5, 0.0)])
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_the_first_value_that_is_not_finite_is_named(scaling, bad, monkeypatch):

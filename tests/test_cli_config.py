@@ -94,6 +94,12 @@ def test_a_wrong_file_is_refused_by_file_and_key(tmp_path, content, told):
     assert refusal(result).startswith(f"mlpk train: --config {file}: {told}")
 
 
+def test_a_file_may_be_of_a_machine_with_more_cores(tmp_path):
+    (tmp_path / "mine.toml").write_text("threads = 4096\n")
+    text = good("train", "--config", tmp_path / "mine.toml", "--print-config", backend=False).stdout
+    assert tomllib.loads(text)["threads"] == 4096
+
+
 def test_a_file_that_is_not_there(tmp_path):
     line = refusal(mlpk("train", "--config", tmp_path / "no.toml"))
     assert line.startswith(f"mlpk train: --config {tmp_path / 'no.toml'}: no such file or directory")

@@ -185,9 +185,13 @@ def test_info_of_a_run_s_model_file_and_of_damaged_files(tmp_path):
     for content in ("{", "[]", '{"epochs": 3}'):
         (run / "metrics.json").write_text(content)
         assert refusal(mlpk("info", run)).startswith(f"error: {run / 'metrics.json'}: damaged")
-    for content, told in (("hiden = [1]", "hiden: no such setting, did you mean hidden?"), ("=", "not a TOML file")):
+    unknown = "hiden: no such setting, did you mean hidden?"
+    for content, told, names in (
+        ("hiden = [1]", unknown, ["train"]),
+        ("=", "not a TOML file", ["info", "eval", "train"]),
+    ):
         (run / "config.toml").write_text(content)
-        for command in (["info", run], ["eval", run], ["train", "--resume", run]):
+        for command in ([name, *(["--resume"] if name == "train" else []), run] for name in names):
             result = mlpk(*command)
             assert result.exit_code == 1
             assert refusal(result).startswith(f"error: {run / 'config.toml'}: {told}")

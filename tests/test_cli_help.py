@@ -103,3 +103,8 @@ def test_a_reader_that_has_enough_ends_the_command_quietly():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 141
     assert done.stderr == ""
+
+
+def test_the_schedule_s_help_tells_of_the_warm_up():
+    text = " ".join(good("train", "--help", backend=False).stdout.split())
+    assert "cosine (cosine:2 with 2 epochs of warm-up)" in text

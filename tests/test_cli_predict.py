@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -93,6 +94,61 @@ def test_a_table_s_columns_are_found_by_name(tmp_path):
     assert [row["class"] for row in rows] == ["no", "yes"]
     (tmp_path / "less.csv").write_text("b\n0\n")
     assert "no column a" in refusal(mlpk("predict", run, tmp_path / "less.csv"))
+
+
+@pytest.fixture(scope="module")
+def labels_last(tmp_path_factory):
+    """(table of pixels with the labels in its last column, run on it)."""
+    folder = tmp_path_factory.mktemp("last")
+    data = datasets.load("digits").train
+    rows = [f"{','.join(map(str, x))},{y}\n" for x, y in zip((15 * data.x[:300]).tolist(), data.y[:300], strict=True)]
+    table = folder / "table.csv"
+    table.write_text(",".join(f"pixel{k}" for k in range(64)) + ",digit\n" + "".join(rows))
+    return table, train(folder / "run", table, "--label-column", "digit", "--epochs", 20, "--learning-rate", 0.01)
+
+
+@pytest.mark.parametrize("alone", [False, True], ids=["run", "model file"])
+def test_labels_in_the_last_column_of_pixels(labels_last, tmp_path, alone):
+    table, run = labels_last
+    if alone:
+        copy = tmp_path / "mine.safetensors"
+        copy.write_bytes((run / "model.safetensors").read_bytes())
+        run = copy
+    lines = table.read_text().splitlines()
+    other = tmp_path / "other.csv"
+    other.write_text("\n".join(lines[:101]) + "\n")
+    classes = [row["class"] for row in parsed(good("predict", run, other, "--format", "csv").stdout)]
+    right = sum(found == line.rpartition(",")[2] for found, line in zip(classes, lines[1:101], strict=True))
+    assert right > 80
+    figures = json.loads(good("eval", run, other, "--format", "json").stdout)
+    assert figures["accuracy"] == right / 100
+
+
+def test_the_run_s_label_column_is_left_out_where_it_is_there(labels_last, tmp_path):
+    table, run = labels_last
+    lines = [line.rpartition(",")[0] for line in table.read_text().splitlines()[:11]]
+    (tmp_path / "plain.csv").write_text("\n".join(lines) + "\n")
+    found = parsed(good("predict", run, tmp_path / "plain.csv", table, "--format", "csv").stdout)
+    assert [row["class"] for row in found[:10]] == [row["class"] for row in found[10:20]]
+
+
+@pytest.mark.parametrize("name", ["eval", "predict", "info"])
+def test_a_good_model_is_used_beside_a_damaged_checkpoint_and_unknown_settings(labels_last, tmp_path, name):
+    table, whole = labels_last
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    words = {"eval": [run, table], "predict": [run, table], "info": [run]}[name]
+    plain = good(name, *words).stdout
+    checkpoint = run / "checkpoint.safetensors"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    with open(run / "config.toml", "a") as file:
+        file.write("later-setting = 1\n")
+    result = good(name, *words)
+    assert result.stdout == plain or name == "info"  # which shows the files' sizes
+    notes = [line for line in result.stderr.splitlines() if line.startswith("note: ")]
+    assert len(notes) == 2
+    assert f"note: {run / 'config.toml'}: no such setting: later-setting; passed over" in notes
+    assert any(str(checkpoint) in note and note.endswith("; going on with the model alone") for note in notes)
 
 
 def test_a_model_file_alone_predicts_pictures_too(run, pictures, tmp_path):

@@ -3,6 +3,7 @@
 import csv
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 from cli_running import BACKEND, good, mlpk, refusal, start, train, weights
 from mlpkernels_cli import interrupts, runs
 from mlpkernels_cli.interrupts import Deferred, Interrupted
+from mlpkernels_cli.session import Session
 
 from mlpkernels import load_checkpoint
 from mlpkernels.pace import Pace
@@ -132,8 +134,6 @@ def test_a_second_signal_while_saving_leaves_the_checkpoint_before(tmp_path, sto
         if self.saved:
             os.kill(os.getpid(), signal.SIGINT)
         plain(self)
-
-    from mlpkernels_cli.session import Session
 
     plain = Session._save
     monkeypatch.setattr(Session, "_save", impatient)
@@ -308,7 +308,77 @@ def test_other_data_under_the_same_name_are_refused(tmp_path):
     table.write_text("\n".join(["kind,a,b", *rows]) + "\n")
     run = train(tmp_path / "run", table)
     table.write_text("\n".join(["kind,a,b", *rows[:-1], "1,9,9"]) + "\n")
+    before = {file.name: file.read_bytes() for file in run.iterdir()}
     assert "data was" in refusal(mlpk("train", "--resume", run, "--epochs", 3, "--quiet"))
+    assert {file.name: file.read_bytes() for file in run.iterdir()} == before
+
+
+def test_a_run_of_a_machine_with_more_cores_goes_on(tmp_path):
+    run = train(tmp_path / "run")
+    config = run / "config.toml"
+    config.write_text(config.read_text().replace('threads = "auto"', "threads = 4096"))
+    good("eval", run)
+    good("train", "--resume", run, "--epochs", 3)
+    assert column(run, "epoch") == ["1", "2", "3"]
+    assert "\nthreads = 4096\n" in config.read_text()
+
+
+@pytest.mark.parametrize("name, value", [("epochs", "2"), ("batch-size", "32"), ("scale", '"unit"')])
+@pytest.mark.parametrize("line", ['{} = "auto"', "# {}"])
+def test_a_run_s_file_without_what_was_decided_is_refused(tmp_path, finished, name, value, line):
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    text = (run / "config.toml").read_text()
+    assert f"\n{name} = {value}\n" in text
+    (run / "config.toml").write_text(text.replace(f"\n{name} = {value}\n", f"\n{line.format(name)}\n"))
+    told = refusal(mlpk("train", "--resume", run, "--learning-rate", 0.001))
+    assert told.startswith(f"error: {run / 'config.toml'}: {name} is not there or auto: the value")
+
+
+def overflow_when_stopped(monkeypatch, saved):
+    """A weight is infinite when the first signal comes, before (saved False) or after a first checkpoint."""
+    plain = Session._record
+
+    def check(self):
+        monkeypatch.setattr(Deferred, "check", lambda self: None)
+        session.network.params[0] = np.inf
+        raise Interrupted(signal.SIGINT)
+
+    def record(self, result):
+        nonlocal session
+        plain(self, result)
+        session = self
+        monkeypatch.setattr(Deferred, "check", check)
+
+    def train(self, epochs):
+        nonlocal session
+        session = self
+        monkeypatch.setattr(Deferred, "check", check)
+        train_plain(self, epochs)
+
+    session, train_plain = None, Session._train
+    if saved:
+        monkeypatch.setattr(Session, "_record", record)
+    else:
+        monkeypatch.setattr(Session, "_train", train)
+
+
+@pytest.mark.parametrize("extra", [(), ("--early-stopping", 2)], ids=["plain", "early stopping"])
+def test_stopped_after_an_overflow_the_last_checkpoint_stays(tmp_path, monkeypatch, extra):
+    overflow_when_stopped(monkeypatch, saved=True)
+    out = tmp_path / "run"
+    result = mlpk("train", *SMALL, *extra, "--out", out)
+    told = f"stopped; a weight is not finite any more, the last checkpoint is in {out}\n"
+    assert (result.exit_code, result.stderr) == (130, told)
+    assert load_checkpoint(out / "checkpoint.safetensors")[1].epoch == 1
+    assert all(np.isfinite(np.frombuffer(value, np.float32)).all() for value in weights(out).values())
+
+
+def test_stopped_after_an_overflow_before_a_checkpoint_nothing_is_left(tmp_path, monkeypatch):
+    overflow_when_stopped(monkeypatch, saved=False)
+    result = mlpk("train", *SMALL, "--out", tmp_path / "run")
+    assert (result.exit_code, result.stderr) == (130, "stopped after a weight had overflowed; nothing was kept\n")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_config_and_resume_do_not_go_together(finished):

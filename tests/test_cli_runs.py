@@ -1,5 +1,6 @@
 """Run folders: made once, locked, found again, without half lines."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -72,6 +73,26 @@ def test_the_lock_names_its_owner_and_ends_with_it(here):
         other.kill()
     assert (here / "run" / runs.LOCK).exists()
     RunFolder.reopen(here / "run").close()
+
+
+def no_locks(*arguments):
+    raise OSError(errno.ENOLCK, "No locks available")
+
+
+@pytest.mark.parametrize("way", ["no fcntl", "no locks"])
+def test_without_locks_whoever_makes_the_file_holds_the_folder(here, monkeypatch, way):
+    if way == "no fcntl":
+        monkeypatch.setattr(runs, "fcntl", None)
+    else:
+        monkeypatch.setattr(runs.fcntl, "flock", no_locks)
+    folder = RunFolder.create("run", "digits")
+    told = rf"another mlpk train writes to it now \(process {os.getpid()} on .*\); if it is gone, remove \.lock there"
+    with pytest.raises(MlpkError, match=told):
+        RunFolder.reopen(here / "run")
+    folder.close()
+    RunFolder.reopen(here / "run").close()
+    RunFolder.create("fresh", "digits").close(keep=False)
+    assert [entry.name for entry in here.iterdir()] == ["run"] and list((here / "run").iterdir()) == []
 
 
 def test_a_folder_that_cannot_be_made_leaves_no_parents(here, monkeypatch):

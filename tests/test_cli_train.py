@@ -318,3 +318,19 @@ def test_mnist_by_folder(mnist_dir, tmp_path):
 
 def test_the_settings_say_which_kernels(tmp_path):
     assert tomllib.loads((train(tmp_path / "run") / "config.toml").read_text())["backend"] == BACKEND
+
+
+def test_data_that_diverge_at_once_are_told_of_in_the_user_s_words(tmp_path):
+    table = tmp_path / "huge.csv"
+    table.write_text("kind,a,b\n" + "".join(f"{k % 2},{3e38 * (-1) ** k},3e38\n" for k in range(40)))
+    result = mlpk("train", table, "--scale", "none", "--learning-rate", 0.25, "--no-plots", "--out", tmp_path / "run")
+    assert result.exit_code == 1
+    assert "kernels ready" in result.stdout  # loading them has not met the data
+    line = refusal_line(result)
+    assert line.startswith("error: the loss is not finite in epoch 1, step 1: try a --learning-rate below 0.25")
+    assert not (tmp_path / "run").exists()
+
+
+def refusal_line(result):
+    (line,) = result.stderr.splitlines()
+    return line

@@ -52,8 +52,21 @@ def test_a_plain_file_is_preferred_to_its_gz(tmp_path):
     assert len(datasets.load(folder).train) == 6
 
 
+def test_the_files_own_names_are_preferred_to_similar_ones(tmp_path):
+    folder = write_folder(tmp_path / "a")
+    for name in ("old-train-images-idx3-ubyte", "train-images-copy", "my-t10k-labels-idx1-ubyte.gz"):
+        (folder / name).write_bytes(b"broken")
+    assert len(datasets.load(folder).train) == 6
+    # without exact names, one that starts rightly is preferred to one that contains it
+    for name in ("train-images-copy", "my-t10k-labels-idx1-ubyte.gz"):
+        (folder / name).unlink()
+    (folder / "train-images-idx3-ubyte").rename(folder / "train-images.bin")
+    assert idx.find(folder)["train-images"].name == "train-images.bin"
+
+
 def test_two_files_for_one_role_are_refused(tmp_path):
     folder = write_folder(tmp_path / "a")
+    (folder / "train-images-idx3-ubyte").rename(folder / "train-images-old")
     (folder / "train-images-copy").write_bytes(idx_bytes(IMAGES))
     with pytest.raises(DataError, match="could each be the train-images file"):
         datasets.load(folder)

@@ -1,7 +1,14 @@
 """Folders of pictures by class: sizes, colours, order, and what is wrong with a file."""
 
+import io
+import tempfile
+import zlib
+from pathlib import Path
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from mlpkernels import datasets
@@ -167,3 +174,59 @@ def test_floating_point_pixels_are_refused(tmp_path):
 def test_natural_order():
     names = ["a10", "a2", "a", "10", "2", "b1"]
     assert sorted(names, key=images.natural_key) == ["a", "a2", "a10", "b1", "2", "10"]
+
+
+def encoded(kind, mode):
+    """A picture of 4 x 3 pixels of noise as a file's bytes."""
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 4, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(buffer, kind)
+    return buffer.getvalue()
+
+
+GOOD = [
+    encoded(*how) for how in (("PNG", "RGB"), ("PNG", "P"), ("PNG", "LA"), ("BMP", "L"), ("GIF", "P"), ("TIFF", "L"))
+]
+
+
+def survives(content):
+    """Beside a right picture: either both are read, or a DataError names the file."""
+    with tempfile.TemporaryDirectory() as folder:
+        picture(Path(folder), "a/1.png")
+        path = Path(folder) / "b" / "2.png"
+        path.parent.mkdir()
+        path.write_bytes(content)
+        try:
+            data = datasets.load(folder)
+        except DataError as error:
+            assert str(path) in str(error)
+        else:
+            assert data.shape[1:] == (3, 4) and len(data.train) == 2
+
+
+@given(st.binary(max_size=200), st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"BM", b"II*\0", b"P5 4 3 "]))
+@settings(deadline=None, max_examples=60)
+def test_any_bytes(content, start):
+    survives(start + content)
+
+
+@given(
+    st.sampled_from(GOOD),
+    st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), max_size=4),
+    st.integers(-60, 8),
+)
+@settings(deadline=None, max_examples=60)
+def test_any_mutation_of_a_right_picture(content, changes, length):
+    content = bytearray(content)
+    for place, value in changes:
+        content[place % len(content)] = value
+    survives(bytes(content[:length] if length < 0 else content + bytes(length)))
+
+
+@given(st.binary(min_size=13, max_size=13), st.booleans())
+@settings(deadline=None, max_examples=60)
+def test_any_png_header_with_a_right_checksum(fields, right_size):
+    """A damaged header is found by its checksum; one that was written so has to be survived as well."""
+    good = encoded("PNG", "RGB")
+    head = b"IHDR" + (good[16:24] + fields[8:] if right_size else fields)
+    survives(good[:12] + head + zlib.crc32(head).to_bytes(4, "big") + good[33:])

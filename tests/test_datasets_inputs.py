@@ -55,9 +55,28 @@ def test_csv_with_and_without_labels(tmp_path):
     x, names = read_inputs([path], (2,))
     assert x.tolist() == [[1, 2], [3, 4]] and names == [f"{path}:1", f"{path}:2"]
     labelled = write(tmp_path, "y,a,b\nx,1,2\n,3,4\n", "labelled.csv")
-    assert read_inputs([labelled], (2,))[0].tolist() == [[1, 2], [3, 4]]
+    assert read_inputs([labelled], (2,), label_column="y")[0].tolist() == [[1, 2], [3, 4]]
+    assert read_inputs([path, labelled], (2,), usual_label="y")[0].tolist() == [[1, 2], [3, 4]] * 2
     last = write(tmp_path, "a,b,y\n1,2,x\n3,4,y\n", "last.csv")
     assert read_inputs([last], (2,), label_column="y")[0].tolist() == [[1, 2], [3, 4]]
+
+
+@pytest.mark.parametrize("place", [0, 2, 4])
+def test_labels_anywhere_among_pixels(tmp_path, place):
+    names, values = [f"pixel{i}" for i in range(4)], ["1", "2", "3", "4"]
+    names.insert(place, "digit")
+    values.insert(place, "7")
+    path = write(tmp_path, f"{','.join(names)}\n{','.join(values)}\n")
+    assert read_inputs([path], (1, 2, 2), 255.0)[0].tolist() == [[1, 2, 3, 4]]
+
+
+@pytest.mark.parametrize("header", ["y,a,b", "a,b,y", "pixel0,pixel1,pixel2", "label,id,pixel0"])
+def test_a_column_too_many_that_may_be_any_is_refused(tmp_path, header):
+    path = write(tmp_path, f"{header}\n1,2,3\n")
+    with pytest.raises(
+        DataError, match=rf"t\.csv: one column more than the 2 .* --label-column \(columns: {header[:1]}"
+    ):
+        read_inputs([path], (2,))
 
 
 def test_csv_columns_by_name(tmp_path):

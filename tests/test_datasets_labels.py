@@ -16,6 +16,10 @@ from mlpkernels.errors import DataError
         (["1.5", "x"], ("1.5", "x"), [0, 1]),
         (["1" * 30, "2"], ("1" * 30, "2"), [0, 1]),
         (["1_0", "1"], ("1", "1_0"), [1, 0]),
+        (["1", "01", "10"], ("01", "1", "10"), [1, 0, 2]),
+        (["01", "02"], ("01", "02"), [0, 1]),
+        (["-07", "7.0"], ("-07", "7.0"), [0, 1]),
+        (["0", "-0", "+1", "0.0"], (0, 1), [0, 0, 1, 0]),
         (["é", "z"], ("z", "é"), [1, 0]),
         ([], (), []),
     ],
@@ -25,7 +29,9 @@ def test_texts(texts, classes, codes):
     assert found == classes and indices.tolist() == codes and indices.dtype == np.int32
 
 
-@pytest.mark.parametrize(("texts", "index"), [(["1", ""], 1), (["nan", "1"], 0), (["1", "2", "2.5"], 2), (["NaN"], 0)])
+@pytest.mark.parametrize(
+    ("texts", "index"), [(["1", ""], 1), (["nan", "1"], 0), (["1", "2", "2.5"], 2), (["01", "2.5"], 1), (["NaN"], 0)]
+)
 def test_texts_that_are_no_labels(texts, index):
     with pytest.raises(labels.LabelError) as caught:
         labels.from_texts(texts)
@@ -73,6 +79,9 @@ def test_matching_onto_other_classes():
     y = np.array([0, 1, 0], np.int32)
     assert labels.matched(y, (3, 7), (1, 3, 7), "new").tolist() == [1, 2, 1]
     assert labels.matched(y, ("3", "7"), (3, 7), "new").tolist() == [0, 1, 0]
+    for given, wanted in ((("01",), (1,)), ((1,), ("01",))):
+        with pytest.raises(DataError, match="outside the classes"):
+            labels.matched(np.array([0], np.int32), given, wanted, "new")
     # only what occurs counts
     assert labels.matched(y, (3, 7, 99), (3, 7), "new").tolist() == [0, 1, 0]
     with pytest.raises(DataError, match="new: label 7 outside the classes 3, 4"):

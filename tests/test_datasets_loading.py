@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mlpkernels import datasets
@@ -58,6 +59,17 @@ def test_one_class_is_enough_to_evaluate(tmp_path):
     assert datasets.load(tmp_path / "t.csv", min_classes=1).classes == (1,)
     with pytest.raises(DataError, match="training needs at least 2 classes"):
         datasets.load(tmp_path / "t.csv")
+
+
+def test_labels_that_all_differ_are_enough_to_evaluate(tmp_path):
+    letters = [chr(ord("a") + index) for index in range(20)]
+    table, archive = tmp_path / "t.csv", tmp_path / "t.npz"
+    table.write_text("y,a\n" + "".join(f"{letter},{row}\n" for row, letter in enumerate(letters)))
+    np.savez(archive, X=np.arange(20.0)[:, None], y=letters)
+    for path in (table, archive):
+        assert datasets.load(path, min_classes=1).classes == tuple(letters)
+        with pytest.raises(DataError, match="20 different labels in 20 rows"):
+            datasets.load(path)
 
 
 def test_digits_import_no_reader_they_do_not_need():

@@ -86,6 +86,13 @@ def test_contradicting_data_sets_are_refused(changes, text):
         Dataset(**{**settings, **changes})
 
 
+def test_masked_arrays_are_refused_by_name():
+    x, y = np.zeros((2, 3)), np.array([0, 1])
+    for arguments, name in (((np.ma.masked_array(x, x == 0), y), "x"), ((x, np.ma.masked_array(y)), "y")):
+        with pytest.raises(DataError, match=f"^{name}: a masked array: fill or leave out"):
+            Part(*arguments)
+
+
 def test_reprs_say_sizes_and_not_values():
     data = Dataset("d", part(), part(2), ("a", "b"), (3,))
     assert repr(data) == "Dataset(d: 4 rows to train, 2 to test, shape (3,) float64, 2 classes)"

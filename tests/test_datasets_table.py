@@ -190,6 +190,14 @@ def test_an_mnist_sized_table_loads_in_seconds(tmp_path):
     assert seconds < 2, f"a tenth of MNIST took {seconds:.1f} s"
 
 
+@pytest.mark.parametrize("header", ["y,a,b, a", "y,pixel0,pixel1,pixel0", "a,b,c,a"])
+def test_two_columns_of_one_name_are_refused(tmp_path, header):
+    path = write(tmp_path, header + "\n1,2,3,4\n2,3,4,5\n")
+    first = 1 if header.startswith("a") else 2
+    with pytest.raises(DataError, match=f"columns {first} and 4 are both called '(a|pixel0)': rename"):
+        datasets.load(path)
+
+
 @given(
     st.lists(st.tuples(st.integers(0, 3), st.floats(-1e300, 1e300), st.integers(0, 255)), min_size=1),
     st.sampled_from(["\n", "\r\n"]),

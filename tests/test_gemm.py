@@ -136,8 +136,8 @@ def test_an_element_has_the_same_bits_wherever_it_lies(dtype, random, transposed
             right = min(right, left + int(random.choice([3, 75])))
             part = Matrix(np.zeros((bottom - top, right - left)), dtype, random)
             steps.get("gemm", dtype)(
-                a.flat, a.at + top * a.row, a.row, a.column, b.flat, b.at + left, b.row, 1, part.flat, part.at, part.row,
-                bottom - top, right - left, k, False, EPILOGUES[epilogue], aux.flat, aux.at + left, 0,
+                a.flat, a.at + top * a.row, a.row, a.column, b.flat, b.at + left, b.row, 1, part.flat, part.at,
+                part.row, bottom - top, right - left, k, False, EPILOGUES[epilogue], aux.flat, aux.at + left, 0,
             )  # fmt: skip
             assert part.values.tobytes() == whole.values[top:bottom, left:right].tobytes(), (epilogue, top, left)
 

@@ -142,3 +142,18 @@ def test_contradictions_are_refused_by_name(change, words):
     with pytest.raises(ResumeError, match=words):
         fit(other, part, state=state, **{**options, **change})
     assert state.step == step and state.settings["batch_size"] == 16
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize("row", [1, ROWS - 1])
+def test_one_changed_value_anywhere_is_noticed(dtype, row):
+    x = np.arange(ROWS * WIDTH).reshape(ROWS, WIDTH).astype(dtype)
+    part = Part(x, blobs().y)
+    net, state = network(), TrainingState()
+    train(net, part, epochs=1, state=state, backend="reference")
+    other = x.copy()
+    other[row, WIDTH - 1] += 1
+    with pytest.raises(ResumeError, match=r"training data was 90 rows .* and is now 90 rows"):
+        train(net, Part(other, part.y), epochs=2, state=state, backend="reference")
+    train(net, Part(np.asfortranarray(x), part.y), epochs=2, state=state, backend="reference")
+    assert state.epoch == 2

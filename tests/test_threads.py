@@ -27,36 +27,42 @@ def present(layer):
     return True
 
 
+def run_on(layer, name, count=4):
+    """Run a case of parallel_cases.py on this layer with so many threads; fail unless it found all right."""
+    done = subprocess.run(
+        [sys.executable, Path(__file__).parent / "parallel_cases.py", name], capture_output=True, text=True,
+        timeout=60, env={**os.environ, "NUMBA_THREADING_LAYER": layer, "NUMBA_NUM_THREADS": str(count)},
+    )  # fmt: skip
+    assert done.returncode == 0, (done.returncode, done.stdout, done.stderr)
+    assert done.stdout == f"right {layer}\n"
+
+
 @pytest.fixture(params=LAYERS)
-def run_case(request):
-    """run_case(name) runs a case of parallel_cases.py on this layer with four threads; returns its output."""
+def layer(request):
     if not present(request.param):
         pytest.skip(f"Numba finds no library for the threading layer {request.param}")
-
-    def run(name, count=4):
-        done = subprocess.run(
-            [sys.executable, Path(__file__).parent / "parallel_cases.py", name], capture_output=True, text=True,
-            timeout=150,
-            env={**os.environ, "NUMBA_THREADING_LAYER": request.param, "NUMBA_NUM_THREADS": str(count)},
-        )  # fmt: skip
-        assert done.returncode == 0, (done.returncode, done.stdout, done.stderr)
-        assert done.stdout == f"right {request.param}\n"
-
-    return run
+    return request.param
 
 
-def test_python_threads_may_launch_at_once(run_case):
-    run_case("concurrent")
+def test_python_threads_may_launch_at_once(layer):
+    run_on(layer, "concurrent")
 
 
 @posix
 @pytest.mark.parametrize("case", ["forked", "forked_first", "forked_during_a_launch", "pool"])
-def test_a_forked_child_gets_the_right_result(run_case, case):
-    run_case(case)
+def test_a_forked_child_gets_the_right_result(layer, case):
+    run_on(layer, case)
 
 
-def test_one_thread_needs_no_layer(run_case):
-    run_case("one_thread", 1)
+def test_one_thread_needs_no_layer(layer):
+    run_on(layer, "one_thread", 1)
+
+
+def test_a_layer_that_is_not_there_means_one_thread():
+    missing = [layer for layer in LAYERS if not present(layer)]
+    if not missing:
+        pytest.skip("every threading layer is here")
+    run_on(missing[0], "no_layer")
 
 
 # ---- how many
@@ -78,7 +84,7 @@ def test_small_work_and_one_thread_take_the_serial_loop(of_eight, monkeypatch):
 
 
 def test_a_child_forked_from_gnu_threads_takes_the_serial_loop(of_eight, monkeypatch):
-    monkeypatch.setattr(threads, "_forked_from_threads", True)
+    monkeypatch.setattr(threads, "_forked_after_launch", True)
     assert threads.slots(8, 1e12) == 1
 
 

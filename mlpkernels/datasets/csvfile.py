@@ -53,6 +53,16 @@ class Header:
         hint = f" (did you mean '{near[0]}'?)" if near else ""
         raise DataError(f"{self.path}: no column '{column}'{hint}; the columns are {listed(self.names)}")
 
+    def check_distinct(self) -> None:
+        """Raise DataError where two columns have one name: nothing could later be asked for by it."""
+        first: dict[str, int] = {}
+        for index, name in enumerate(self.names):
+            if first.setdefault(name, index) != index:
+                raise DataError(
+                    f"{self.path}: columns {first[name] + 1} and {index + 1} are both called '{name}': rename "
+                    "or leave out one of them"
+                )
+
 
 @dataclass(frozen=True)
 class Columns:

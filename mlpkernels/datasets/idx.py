@@ -19,7 +19,7 @@ from .part import Dataset, Part
 _BYTES = 0x08  # IDX's code of unsigned bytes, the only kind used for images and labels
 _KINDS = {0x08: "uint8", 0x09: "int8", 0x0B: "int16", 0x0C: "int32", 0x0D: "float32", 0x0E: "float64"}
 _DEFLATE_LIMIT = 1032  # no deflate stream expands further
-ROLES = {  # what each of the four files is, and how its name may start
+ROLES = {  # what each of the four files is, and what its name starts with (or contains: emnist-test-images...)
     "train-images": ("train-images",),
     "train-labels": ("train-labels",),
     "t10k-images": ("t10k-images", "test-images"),
@@ -62,7 +62,8 @@ def content_sha256(values: NDArray[np.uint8]) -> str:
 def find(folder: Path) -> dict[str, Path]:
     """The IDX files of a folder by role (see ROLES); a plain file is preferred to its .gz.
 
-    Raises DataError where two different files claim one role.
+    MNIST's own names (train-images-idx3-ubyte) come first, then names that start like them, then names that
+    contain such a start. Raises DataError where two different files claim one role equally well.
     """
     found: dict[str, Path] = {}
     if not folder.is_dir():
@@ -70,12 +71,21 @@ def find(folder: Path) -> dict[str, Path]:
     names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
     for role, starts in ROLES.items():
         files = [name for name in names if any(start in name for start in starts) and (folder / name).is_file()]
-        stems = {name.removesuffix(".gz").replace(".", "-") for name in files}
-        if len(stems) > 1:
+        exact = {f"{start}-idx{3 if 'images' in role else 1}-ubyte" for start in starts}
+        files = (
+            [name for name in files if _stem(name) in exact]
+            or [name for name in files if name.startswith(starts)]
+            or files
+        )
+        if len({_stem(name) for name in files}) > 1:
             raise DataError(f"{folder}: {labels.listed(files)} could each be the {role} file: keep one")
         if files:
             found[role] = folder / files[0]  # "name" sorts before "name.gz"
     return found
+
+
+def _stem(name: str) -> str:
+    return name.removesuffix(".gz").replace(".", "-")
 
 
 def load_pairs(

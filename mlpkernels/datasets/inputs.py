@@ -29,14 +29,16 @@ def read_inputs(
     *,
     invert: bool = False,
     label_column: str | None = None,
+    usual_label: str | None = None,
 ) -> tuple[NDArray[Any], list[str]]:
     """(rows (N, D) on the training data's scale, a name for each row) of the files, in their order.
 
     shape: the model's (C, H, W) or (D,); full_scale and feature_names: the training data's. Pictures must
     have the model's size, become grey or RGB as shape says, and have names of files; rows of CSV and NPZ are
-    called file:1, file:2, ... A CSV may have a column of labels, which is left out: label_column, or the
-    first where there is one column more than the model takes. invert: full_scale - x, for dark on light.
-    uint8 where everything is, else floats. Raises DataError for unreadable files, other sizes or columns.
+    called file:1, file:2, ... A CSV may have a column of labels, which is left out: label_column, or
+    usual_label in files that have it, or the one column that is not named like a pixel where all others are.
+    invert: full_scale - x, for dark on light. uint8 where everything is, else floats. Raises DataError for
+    unreadable files, other sizes or columns, one column too many that could be any.
     """
     if invert and full_scale is None:
         raise DataError("--invert needs a known full scale, such as pictures have; this model has none")
@@ -59,7 +61,7 @@ def read_inputs(
         flush()
         lower = path.name.lower()
         if lower.endswith((".csv", ".csv.gz", ".tsv")):
-            rows = _read_csv(path, shape, full_scale, feature_names, label_column)
+            rows = _read_csv(path, shape, full_scale, feature_names, label_column, usual_label)
         elif lower.endswith(".npz"):
             rows = _read_npz(path, shape, full_scale)
         else:
@@ -90,11 +92,14 @@ def _read_csv(
     full_scale: float | None,
     feature_names: Sequence[str] | None,
     label_column: str | None,
+    usual_label: str | None,
 ) -> NDArray[Any]:
     header = csvfile.read_header(path)
     width = math.prod(shape)
     count = len(header.names)
     order = list(range(count))
+    if label_column is None and usual_label in header.names:
+        label_column = usual_label
     if label_column is not None:
         order.remove(header.place(label_column))
     if feature_names is not None:
@@ -103,9 +108,15 @@ def _read_csv(
             raise DataError(f"{path}: no column {listed(missing, 6)}; the model takes {listed(feature_names, 6)}")
         order = [header.place(name) for name in feature_names]
     elif len(order) == width + 1 and label_column is None:
-        order.pop(0)
+        label = label_among_pixels(header.names)
+        if label is None:
+            raise DataError(
+                f"{path}: one column more than the {width:,} that the model takes, and any may hold the labels: name "
+                f"it with --label-column (columns: {listed(header.names, 6)})"
+            )
+        order.remove(header.place(label))
     if len(order) != width:
-        raise DataError(f"{path}: {count:,} columns, wanted are {described(shape)} (a label may come first)")
+        raise DataError(f"{path}: {count:,} columns, wanted are {described(shape)} (one of labels may be there too)")
     wanted = set(order)
     roles = [csvfile.NUMBER if index in wanted else csvfile.SKIP for index in range(count)]
     names = tuple(header.names[index] for index in order)
@@ -119,6 +130,12 @@ def _read_csv(
         if found == 1.0:
             values = _on_scale(values, found, full_scale)
     return np.ascontiguousarray(values)
+
+
+def label_among_pixels(names: Sequence[str]) -> str | None:
+    """The one column that is not named like a pixel; None where there are more of them, or none."""
+    others = [name for name in names if not is_pixels((name,))]
+    return others[0] if len(others) == 1 and len(names) > 1 else None
 
 
 def _read_npz(path: Path, shape: tuple[int, ...], full_scale: float | None) -> NDArray[Any]:

@@ -15,6 +15,7 @@ Label = int | str
 
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?", re.ASCII)
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
+_PADDED = re.compile(r"[+-]?0[0-9]+", re.ASCII)
 _EXACT = 2**53  # above it a float no longer tells neighbouring integers apart
 
 
@@ -29,8 +30,9 @@ class LabelError(ValueError):
 def from_texts(texts: Sequence[str]) -> tuple[tuple[Label, ...], NDArray[np.int32]]:
     """Classes of the texts, and for each text its class index, (len(texts),) int32.
 
-    All texts numbers: the classes are integers, ascending ("3" and "3.0" are the same). Otherwise they are
-    the texts themselves, sorted. Raises LabelError for an empty text, "nan", or fractions among numbers.
+    All texts numbers: the classes are integers, ascending ("3" and "3.0" are the same). Otherwise, and where
+    an integer has leading zeros ("01" is an identifier, and another one than "1"), they are the texts
+    themselves, sorted. Raises LabelError for an empty text, "nan", or fractions among numbers.
     """
     for index, text in enumerate(texts):
         if not text or text.lower() == "nan":
@@ -117,7 +119,8 @@ def _as_integers(texts: Sequence[str]) -> list[Label]:
         if value != int(value):
             raise LabelError(f"{text} is no class: labels must be integers or text", index)
         integers.append(int(value))
-    return integers
+    # after the loop: fractions are refused wherever they stand
+    return list(texts) if any(_PADDED.fullmatch(text) for text in texts) else integers
 
 
 def _indexed(values: Sequence[Label]) -> tuple[tuple[Label, ...], NDArray[np.int32]]:

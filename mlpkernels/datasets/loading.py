@@ -32,13 +32,14 @@ def load(
     data_dir: a folder that holds a named data set, or its parent; after it MLPK_DATA_DIR and the user's cache
     folder are looked at, then it is downloaded there, unless offline. label_column: of a CSV file, the first
     column otherwise. on_download(file, done, total): called as bytes arrive; total is None where unknown.
-    min_classes: labels must show as many; 1 for data that is only evaluated. Raises DataError for anything
-    unknown, damaged or inconsistent, UnavailableError for what is neither found nor to be had.
+    min_classes: labels must show as many; 1 for data that is only evaluated, whose labels may then all differ.
+    Raises DataError for anything unknown, damaged or inconsistent, UnavailableError for what is neither found
+    nor to be had.
     """
     name = data.strip().lower().replace("_", "-") if isinstance(data, str) else None
     if label_column is not None and (name in NAMES or not str(data).lower().endswith(_TABLES)):
         raise DataError(f"{data}: only CSV files have a label column; leave out --label-column")
-    dataset = _load(data, name, data_dir, offline, label_column, on_download)
+    dataset = _load(data, name, data_dir, offline, label_column, on_download, min_classes)
     if len(dataset.classes) < min_classes:
         raise DataError(
             f"{data}: all {len(dataset.train):,} rows have the label {dataset.classes[0]}; training needs at "
@@ -54,6 +55,7 @@ def _load(
     offline: bool,
     label_column: str | None,
     on_download: OnDownload | None,
+    min_classes: int,
 ) -> Dataset:
     # each reader is imported when needed: digits must not pay for Pillow or for network code
     if name == "digits":
@@ -79,11 +81,11 @@ def _load(
     if lower.endswith(_TABLES):
         from .table import load_table
 
-        return load_table(path, label_column)
+        return load_table(path, label_column, min_classes=min_classes)
     if lower.endswith(".npz"):
         from .archive import load_archive
 
-        return load_archive(path)
+        return load_archive(path, min_classes=min_classes)
     hint = f"; give its folder {path.parent} instead" if "idx" in lower else ""
     raise DataError(f"{path}: not a kind of data set{hint}; wanted {', '.join(NAMES)}, or {_PATHS}")
 

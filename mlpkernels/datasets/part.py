@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..arrays import refuse_masked
 from ..errors import DataError
 
 _STORED = (np.dtype(np.uint8), np.dtype(np.float32), np.dtype(np.float64))
@@ -22,7 +23,7 @@ class Part:
     x (N, D) uint8, float32 or float64; y (N,) int32 class indices from 0. Both are C-contiguous, aligned,
     writable and in the machine's byte order; what is not is copied, the arrays given are never modified.
     Other integers and booleans become float64, half precision becomes float32. Raises DataError for other
-    dtypes and shapes, rows and labels of different counts, NaN and infinity.
+    dtypes and shapes, masked arrays, rows and labels of different counts, NaN and infinity.
     """
 
     x: NDArray[Any]
@@ -107,8 +108,9 @@ class Dataset:
 def stored_rows(values: ArrayLike, name: str) -> NDArray[Any]:
     """values as an array that is kept: uint8, float32 or float64, C-contiguous, writable, native byte order.
 
-    Copies only where one of these does not hold. Raises DataError for anything but real numbers.
+    Copies only where one of these does not hold. Raises DataError for anything but real numbers, and for masked arrays.
     """
+    refuse_masked(values, name)
     array = np.asarray(values)
     kind = array.dtype.kind
     if kind not in "fiub":
@@ -136,6 +138,7 @@ def check_finite(x: NDArray[Any], name: str) -> None:
 
 
 def _stored_labels(values: ArrayLike) -> NDArray[np.int32]:
+    refuse_masked(values, "y")
     y = np.asarray(values)
     if y.dtype.kind not in "iu" and y.size:
         raise DataError(f"y: the labels are {y.dtype}, wanted integer class indices")

@@ -18,15 +18,17 @@ from .part import Dataset, Part
 _PIXEL = re.compile(r"(pixel|px)[ _-]?\d+([_x]\d+)?|\d+x\d+", re.ASCII | re.IGNORECASE)
 
 
-def load_table(path: Path, label_column: str | None = None) -> Dataset:
+def load_table(path: Path, label_column: str | None = None, *, min_classes: int = 2) -> Dataset:
     """The data set of a CSV file with a header; the labels are the first column or `label_column`.
 
     Columns named like pixels (pixel0, pixel1, ...) of whole numbers 0 to 255 stay uint8 with full scale 255,
     and are images where their count is a square. Other columns are float64. Raises DataError as
-    `csvfile.read_columns` does, and for labels that are fractions or all different.
+    `csvfile.read_columns` does, for two columns of one name, for labels that are fractions, and, unless
+    min_classes is 1 (data that is only evaluated), for labels that are nearly all different.
     """
     header = csvfile.read_header(path)
     label = 0 if label_column is None else header.place(label_column)
+    header.check_distinct()
     features = tuple(name for index, name in enumerate(header.names) if index != label)
     if not features:
         raise DataError(f"{path}: one column, '{header.names[0]}': wanted a label and one or more values")
@@ -34,7 +36,8 @@ def load_table(path: Path, label_column: str | None = None) -> Dataset:
     pixels = is_pixels(features)
     columns = csvfile.read_columns(header, roles, as_bytes=pixels)
     classes, y = _classes(path, header, label, columns)
-    labels.check_count(classes, len(y), f"{path}, column '{header.names[label]}'")
+    if min_classes > 1:  # a few rows to evaluate may well show each of many classes once
+        labels.check_count(classes, len(y), f"{path}, column '{header.names[label]}'")
     values, full_scale = pixel_values(columns.values) if pixels else (columns.values, None)
     side = math.isqrt(len(features))
     images = pixels and side > 1 and side * side == len(features)

@@ -7,7 +7,6 @@ no other file, so each cached entry point carries `digest()` of all kernel files
 import contextlib
 import hashlib
 import os
-import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -47,7 +46,7 @@ def compiled(function: Callable[..., Any], signature: Any, parallel: bool = Fals
 
 
 def _cached(function: Callable[..., Any], signature: Any, parallel: bool) -> Any:
-    """The function compiled with the cache; None where there is no writable place or a full disk."""
+    """The function compiled with the cache; None where there is no writable place, a full disk or no mending it."""
     try:
         dispatcher = njit(parallel=parallel, cache=True, **OPTIONS)(function)
         path = Path(dispatcher.stats.cache_path)
@@ -55,10 +54,10 @@ def _cached(function: Callable[..., Any], signature: Any, parallel: bool) -> Any
         with _locked(path / "mlpkernels.lock"):
             try:
                 dispatcher.compile(signature)
-            except (EOFError, pickle.UnpicklingError):  # a truncated file: forget what the index lists, once
+            except Exception:  # unpickling a damaged file raises anything: forget what the index lists, once
                 dispatcher._cache.flush()
                 dispatcher.compile(signature)
-    except (EOFError, pickle.UnpicklingError, OSError, RuntimeError):
+    except Exception:  # the same error comes again, by its name, where it is not the cache's
         return None
     return dispatcher
 
@@ -71,4 +70,7 @@ def _locked(path: Path) -> Iterator[None]:
         return
     with open(path, "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        try:
+            yield
+        finally:  # not left to closing: a child forked meanwhile has the file open, too
+            fcntl.flock(file, fcntl.LOCK_UN)

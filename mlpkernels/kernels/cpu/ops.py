@@ -28,7 +28,7 @@ Array = np.ndarray
 
 def _output(name: str, array: Any, dimensions: int) -> Array:
     """An array that a kernel writes: it must be what is wanted, since a converted copy would be lost."""
-    if not isinstance(array, np.ndarray):
+    if not isinstance(array, np.ndarray) or isinstance(array, np.matrix | np.ma.MaskedArray):
         raise TypeError(f"{name} must be a NumPy array to be written to, got {type(array).__name__}")
     if array.dtype not in (np.float32, np.float64):
         raise TypeError(f"{name} must be float32 or float64, got {array.dtype}")
@@ -86,7 +86,7 @@ def _product(
     """c = epilogue(a @ b) on Numba's current number of threads, or on one where that is faster."""
     (m, n), dtype = c.shape, c.dtype
     a, b, aux, out = a.reshape(-1), b.reshape(-1), aux.reshape(-1), c.reshape(-1)
-    slots = threads.slots(numba.get_num_threads(), 2.0 * m * n * k)
+    slots = threads.slots(threads.current(), 2.0 * m * n * k)
     gemm = steps.get("gemm", dtype)
     if slots == 1:
         gemm(a, 0, a_row, a_k, b, 0, b_k, b_j, out, 0, n, m, n, k, False, epilogue, aux, 0, aux_row)

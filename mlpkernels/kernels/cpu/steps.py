@@ -4,6 +4,7 @@ The serial and the parallel loop are thin: both call the phases through function
 code, hence its bits and its compile time (a phase compiled into a parallel loop takes three times as long again).
 """
 
+import os
 import threading
 from functools import cache as once
 from math import isfinite, sqrt
@@ -14,6 +15,7 @@ from numba import prange, types
 
 from ..plan import CLIP_NORM, Model, OptimizerState, Source, Workspace
 from . import network
+from .borrow import borrow
 from .cache import compiled, digest
 from .clock import clock
 from .gemm import gemm as _gemm
@@ -26,7 +28,7 @@ from .simd import TILE_ROWS, VECTORS, lanes, pointer_to, tile
 
 
 @jit
-def _check(work, rows):
+def _totals(work, rows):
     """Σ of the rows' losses, in order, and the correct count."""
     loss, correct = 0.0, 0
     for i in range(rows):
@@ -68,6 +70,8 @@ def entry_points(sources: str) -> dict[str, Any]:
         learning_rates, x_stride, work, losses, corrects, seconds,
     ):  # fmt: skip
         sources  # noqa: B018
+        model, optimizer, source, work = borrow(model), borrow(optimizer), borrow(source), borrow(work)
+        order, learning_rates = borrow(order), borrow(learning_rates)
         T = model.params.dtype.type
         limit = optimizer.settings[CLIP_NORM]
         until = clock() + seconds
@@ -78,7 +82,7 @@ def entry_points(sources: str) -> dict[str, Any]:
             rows = min(batch_size, order.shape[0] - at)
             rate = learning_rates[s]
             rows_phase(gemm, DELTAS, 0, 1, model, source, order, at, rows, T(rows), x_stride, work)
-            losses[s], corrects[s] = _check(work, rows)
+            losses[s], corrects[s] = _totals(work, rows)
             if not isfinite(losses[s]):
                 return s
             if limit > 0:
@@ -119,7 +123,7 @@ def entry_points(sources: str) -> dict[str, Any]:
                     x_stride,
                     work,
                 )
-            losses[s], corrects[s] = _check(work, rows)
+            losses[s], corrects[s] = _totals(work, rows)
             if not isfinite(losses[s]):
                 return s
             factor = T(1)
@@ -147,6 +151,8 @@ def entry_points(sources: str) -> dict[str, Any]:
 
     def run(rows_phase, params_phase, gemm, slots, goal, model, optimizer, source, order, divisor, x_stride, work):
         sources  # noqa: B018
+        model, optimizer, source, work = borrow(model), borrow(optimizer), borrow(source), borrow(work)
+        order = borrow(order)
         rows = order.shape[0]
         rows_phase(gemm, goal, 0, 1, model, source, order, 0, rows, divisor, x_stride, work)
         if goal == DELTAS:
@@ -273,6 +279,16 @@ def signatures(T: Any) -> dict[str, Any]:
 _entries = once(lambda: entry_points(digest()))
 _made: dict[tuple[str, str], Any] = {}
 _lock = threading.RLock()
+
+
+def _after_fork() -> None:
+    """A lock that another thread held when the process forked would stay held for ever."""
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def get(name: str, dtype: Any) -> Any:

@@ -1,7 +1,8 @@
 """How many slots a call is cut into, and what keeps a parallel launch safe on every threading layer.
 
 omp and tbb take launches from several Python threads at once; workqueue aborts the process, so a lock is held.
-GNU's omp kills a child forked after its first launch, so such a child gets one slot: the serial loop.
+GNU's omp kills a child forked after its first launch, and workqueue's state may be anything if another thread was
+launching just then: a child forked after a launch gets one slot, the serial loop.
 """
 
 import contextlib
@@ -15,16 +16,16 @@ from numba.np.ufunc import parallel as numba_parallel
 
 # Below this work a parallel region costs more than it saves: floating-point operations of the whole call, for
 # regions of 2 µs (omp) or 150 µs (workqueue) on cores of 50-200 GFLOP/s.
-_WORTH = {"omp": 2e6, "tbb": 3e6, "workqueue": 1e8}
+_WORTH = {"omp": 2e6, "tbb": 3e6, "workqueue": 1e8, "none": float("inf")}
 
 _lock = threading.RLock()
-_forked_from_threads = False
+_forked_after_launch = False
 
 
 def _after_fork() -> None:
-    global _forked_from_threads, _lock
+    global _forked_after_launch, _lock
     _lock = threading.RLock()
-    _forked_from_threads = bool(numba_parallel._is_initialized) and numba_parallel._threading_layer == "omp"
+    _forked_after_launch = bool(numba_parallel._is_initialized)
 
 
 if hasattr(os, "register_at_fork"):
@@ -32,9 +33,14 @@ if hasattr(os, "register_at_fork"):
 
 
 def layer() -> str:
-    """The name of Numba's threading layer, started if it was not."""
+    """The name of Numba's threading layer, started if it was not; "none" where the one asked for is not there."""
+    if numba_parallel._is_initialized:
+        return str(numba_parallel._threading_layer)
     with _lock:
-        numba_parallel._launch_threads()
+        try:
+            numba_parallel._launch_threads()
+        except ValueError:  # NUMBA_THREADING_LAYER=tbb without TBB
+            return "none"
     return str(numba.threading_layer())
 
 
@@ -43,11 +49,19 @@ def available() -> int:
     return int(getattr(numba.config, "NUMBA_NUM_THREADS"))  # noqa: B009
 
 
+def current() -> int:
+    """The threads that numba.set_num_threads left to this thread of Python; 1 where a launch would not be safe.
+
+    Numba takes a lock to answer, which a child forked while another thread held it would never get.
+    """
+    return 1 if _forked_after_launch or layer() == "none" else int(numba.get_num_threads())
+
+
 def slots(threads: int, work: float) -> int:
     """The number of slots for a call of `work` floating-point operations a region: 1 means the serial loop."""
-    if threads <= 1 or _forked_from_threads or available() == 1:
+    if threads <= 1 or _forked_after_launch or available() == 1:
         return 1
-    return threads if work >= _WORTH.get(layer(), 2e6) else 1
+    return threads if work >= _WORTH[layer()] else 1
 
 
 @contextlib.contextmanager

@@ -1,4 +1,8 @@
-"""The verbs of the compiled backend: see reference.py for what each means."""
+"""The verbs of the compiled backend: see reference.py for what each means.
+
+They check what costs nothing to check. That `order` and the labels lie within their arrays is for the caller to see
+to, as `Network` and `fit` do: compiled code would read past the end.
+"""
 
 from functools import cache as once
 from typing import Any
@@ -30,6 +34,14 @@ def _source(source: Source, dtype: np.dtype) -> Source:
     return source._replace(factor=dtype.type(source.factor), offset=dtype.type(source.offset))
 
 
+def _check_room(work: Workspace, rows: int, reached: int, there: int) -> None:
+    """Raise ValueError where compiled code would run past an array."""
+    if rows > len(work.losses):
+        raise ValueError(f"work has room for {len(work.losses)} rows, {rows} are asked for: see make_workspace")
+    if reached > there:
+        raise ValueError(f"{reached} is asked for where the arrays end at {there}")
+
+
 def train_steps(
     model: Model, optimizer: OptimizerState, source: Source, order: np.ndarray, batch_size: int, first: int, last: int,
     learning_rates: np.ndarray, work: Workspace, losses: np.ndarray, corrects: np.ndarray, threads: int = 1,
@@ -41,6 +53,7 @@ def train_steps(
         model, optimizer, _source(source, dtype), order, batch_size, first, last, learning_rates, _x_stride(model),
         work, losses, corrects, float(seconds),
     )  # fmt: skip
+    _check_room(work, min(batch_size, len(order)), last, min(map(len, (learning_rates, losses, corrects))))
     slots = _slots(threads, _work(model, min(batch_size, len(order)), 3) / 2)
     if slots == 1:
         return int(steps.get("train", dtype)(*steps.phases(dtype), 1, *arguments))
@@ -53,6 +66,7 @@ def _run(
 ) -> None:
     """One batch as far as `goal` says; what it leaves is in the workspace."""
     dtype = model.params.dtype
+    _check_room(work, len(order), 0, 0)
     arguments = (
         goal, model, _no_optimizer(dtype), _source(source, dtype), order, dtype.type(divisor), _x_stride(model), work,
     )  # fmt: skip
@@ -82,6 +96,7 @@ def evaluate(
     model: Model, source: Source, start: int, stop: int, work: Workspace, threads: int = 1
 ) -> tuple[float, int]:
     """(Σ weight · loss, correct count) over rows start … stop - 1: see reference.evaluate."""
+    _check_room(work, 0, stop, len(source.labels))
     loss, correct = 0.0, 0
     for first in range(start, stop, len(work.losses)):
         rows = np.arange(first, min(first + len(work.losses), stop))
@@ -95,6 +110,7 @@ def predict(
     model: Model, source: Source, start: int, stop: int, work: Workspace, out: np.ndarray, threads: int = 1
 ) -> None:
     """Logits of rows start … stop - 1: see reference.predict."""
+    _check_room(work, 0, stop, max(len(source.bytes), len(source.rows)))
     batch = len(work.losses)
     row = model.plan[-1]
     stride, at = int(row[p.OUT_STRIDE]), int(row[p.OUT]) * batch
