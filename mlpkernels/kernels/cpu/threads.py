@@ -12,6 +12,8 @@ import threading
 from collections.abc import Iterator
 
 import numba
+from llvmlite.binding import ffi
+from numba.core.compiler_lock import global_compiler_lock
 from numba.np.ufunc import parallel as numba_parallel
 
 # Below this work a parallel region costs more than it saves: floating-point operations of the whole call, for
@@ -22,14 +24,29 @@ _lock = threading.RLock()
 _forked_after_launch = False
 
 
+def _before_fork() -> None:
+    """Take the compiler's locks: held by another thread at a fork they would never be free in the child."""
+    for lock in _COMPILER_LOCKS:
+        lock.acquire()
+
+
+def _release() -> None:
+    for lock in reversed(_COMPILER_LOCKS):
+        lock.release()
+
+
 def _after_fork() -> None:
     global _forked_after_launch, _lock
+    _release()
     _lock = threading.RLock()
     _forked_after_launch = bool(numba_parallel._is_initialized)
 
 
+# Private names: where a release has others, forking beside a thread that compiles is as safe as Numba makes it.
+_OWNERS = (global_compiler_lock, getattr(ffi.lib, "_lock", None))
+_COMPILER_LOCKS = [owner._lock for owner in _OWNERS if hasattr(owner, "_lock")]
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(before=_before_fork, after_in_parent=_release, after_in_child=_after_fork)
 
 
 def layer() -> str:
