@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import numba
 from llvmlite.binding import ffi
@@ -43,7 +44,7 @@ def _after_fork() -> None:
 
 
 # Private names: where a release has others, forking beside a thread that compiles is as safe as Numba makes it.
-_OWNERS = (global_compiler_lock, getattr(ffi.lib, "_lock", None))
+_OWNERS: tuple[Any, ...] = (global_compiler_lock, getattr(ffi.lib, "_lock", None))
 _COMPILER_LOCKS = [owner._lock for owner in _OWNERS if hasattr(owner, "_lock")]
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_before_fork, after_in_parent=_release, after_in_child=_after_fork)
