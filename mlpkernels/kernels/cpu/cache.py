@@ -54,6 +54,8 @@ def _cached(function: Callable[..., Any], signature: Any, parallel: bool) -> Any
         with _locked(path / "mlpkernels.lock"):
             try:
                 dispatcher.compile(signature)
+            except OSError:
+                raise
             except Exception:  # unpickling a damaged file raises anything: forget what the index lists, once
                 dispatcher._cache.flush()
                 dispatcher.compile(signature)

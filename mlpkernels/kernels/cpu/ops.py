@@ -93,7 +93,8 @@ def _product(
     else:
         parallel = steps.get("product_parallel", dtype)
         with threads.launch(slots):
-            parallel(gemm, slots, a, a_row, a_k, b, b_k, b_j, out, m, n, k, epilogue, aux, aux_row)
+            pointer = steps.pointer("gemm", dtype.name)
+            parallel(pointer, slots, a, a_row, a_k, b, b_k, b_j, out, m, n, k, epilogue, aux, aux_row)
 
 
 def dense_forward(x: Any, w: Any, b: Any, activation: int, out: Array) -> None:
