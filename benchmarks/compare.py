@@ -25,10 +25,11 @@ from worker import Worker, crew, pause, set_aside
 
 OURS, BLAS = "mlpkernels", "OpenBLAS"
 SECTIONS = ("products", "training", "start")
-# A variant whose best turn so far is longer than its system's best by this factor is left out, after which turn.
-_SLOW = {1: 4.0, 2: 2.0}
-_PASS = 5e-4  # seconds of calls in a pass over a product
-_PASSES = 10  # in a turn
+# A setting whose fastest turn takes so many seconds, and so many times what the same system's fastest one takes, is
+# left out of the turns after the second.
+_SLOW, _SLOWER = 5.0, 4.0
+_PASS = 2e-3  # seconds of calls in a pass over a product
+_PASSES = 3  # in a turn
 
 
 def compare_products(threads: list[int], turns: int, quick: bool) -> dict[str, Any]:
@@ -97,18 +98,19 @@ def _take_turns(case: Case, workers: list[Worker], turns: int, rows: int) -> lis
                 runs[worker]["seconds"].append(result["seconds"])
                 runs[worker]["processor_seconds"].append(result["processor_seconds"])
                 runs[worker]["losses"].append(result["loss"])
-        if turn in _SLOW:
-            going = _without_slow(going, {worker: min(runs[worker]["seconds"]) for worker in going}, _SLOW[turn])
+        if turn >= 2:
+            going = _without_slow(going, {worker: min(runs[worker]["seconds"]) for worker in going})
     return list(runs.values())
 
 
-def _without_slow(workers: list[Worker], seconds: dict[Worker, float], factor: float) -> list[Worker]:
-    """The workers but those slower than their own system's best by more than the factor."""
+def _without_slow(workers: list[Worker], seconds: dict[Worker, float]) -> list[Worker]:
+    """The workers but those that take long, and far longer than their own system's best."""
     best: dict[str, float] = {}
     for worker in workers:
         name = peers.family(worker.system)
         best[name] = min(best.get(name, seconds[worker]), seconds[worker])
-    return [worker for worker in workers if seconds[worker] <= factor * best[peers.family(worker.system)]]
+    limits = {name: max(_SLOW, _SLOWER * least) for name, least in best.items()}
+    return [worker for worker in workers if seconds[worker] <= limits[peers.family(worker.system)]]
 
 
 def describe() -> dict[str, Any]:

@@ -18,6 +18,7 @@ from numba import njit, types
 from peers import Kernels
 
 from mlpkernels.kernels.cpu import machine, network, steps
+from mlpkernels.kernels.cpu.borrow import borrow
 from mlpkernels.kernels.plan import odd_stride
 
 PARTS = ("gather", "forward", "loss", "input gradients", "weight gradients", "update", "the rest")
@@ -25,12 +26,17 @@ CASES = (Case(64, "sgd", 8), Case(64, "sgd", 64), Case(128, "adam", 128), Case(1
 _OPTIONS = {"nogil": True, "boundscheck": False, "error_model": "numpy"}
 
 
+# borrow, as in training: counting references to the arrays would cost 5 µs a step
+
+
 def _gather(source, order, batch, stride, work):
+    source, order, work = borrow(source), borrow(order), borrow(work)
     for at in range(0, order.shape[0], batch):
         network._gather(source, order, at, 0, min(batch, order.shape[0] - at), work.x, stride)
 
 
 def _rows(phase, gemm, goal, model, source, order, batch, stride, work):
+    model, source, order, work = borrow(model), borrow(source), borrow(order), borrow(work)
     T = model.params.dtype.type
     for at in range(0, order.shape[0], batch):
         rows = min(batch, order.shape[0] - at)
@@ -38,6 +44,7 @@ def _rows(phase, gemm, goal, model, source, order, batch, stride, work):
 
 
 def _params(phase, gemm, what, model, optimizer, rows, batch, stride, work, rate):
+    model, optimizer, work = borrow(model), borrow(optimizer), borrow(work)
     T = model.params.dtype.type
     for at in range(0, rows, batch):
         phase(gemm, what, 0, 1, model, optimizer, min(batch, rows - at), stride, work, rate, T(1))

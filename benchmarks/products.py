@@ -112,7 +112,7 @@ class Loops:
         c = plan.zeros(m * c_row, np.float32)
         a_row, a_k = (1, a_row) if a_t else (a_row, 1)
         b_k, b_j = (1, b_row) if b_t else (b_row, 1)
-        gemm, slots = steps.get("gemm", np.float32), pool.slots(self.threads, float(product.flops))
+        gemm, slots = steps.pointer("gemm", "float32"), pool.slots(self.threads, float(product.flops))
         arguments = (gemm, slots, a, a_row, a_k, b, b_k, b_j, c, c_row, m, n, k, simd.STORE)
 
         def call(times: int) -> None:
@@ -160,9 +160,13 @@ def _loops() -> tuple[Any, Any]:
     from numba import njit, prange, types
 
     from mlpkernels.kernels.cpu import steps
+    from mlpkernels.kernels.cpu.borrow import borrow
     from mlpkernels.kernels.cpu.network import share
 
+    # borrow, as in training: counting references to the arrays costs as much as the smallest products
+
     def serial(times, gemm, slots, a, a_row, a_k, b, b_k, b_j, c, c_row, m, n, k, store):
+        a, b, c = borrow(a), borrow(b), borrow(c)
         for _ in range(times):
             gemm(a, 0, a_row, a_k, b, 0, b_k, b_j, c, 0, c_row, m, n, k, True, store, c, 0, 0)
 
@@ -171,9 +175,10 @@ def _loops() -> tuple[Any, Any]:
             for slot in prange(slots):
                 start, stop = share(m, np.int64(slot), slots)
                 if start < stop:
+                    out = borrow(c)
                     gemm(
-                        a, start * a_row, a_row, a_k, b, 0, b_k, b_j, c, start * c_row, c_row, stop - start, n, k,
-                        True, store, c, 0, 0,
+                        borrow(a), start * a_row, a_row, a_k, borrow(b), 0, b_k, b_j, out, start * c_row, c_row,
+                        stop - start, n, k, True, store, out, 0, 0,
                     )  # fmt: skip
 
     pointer = types.FunctionType(steps.signatures(types.float32)["gemm"])
@@ -227,10 +232,12 @@ def calls(product: Product, seconds: float) -> int:
 
 
 def passes(call: Call, times: int, count: int) -> list[float]:
-    """Seconds a call in each of `count` passes of so many calls."""
+    """Seconds a call in each of `count` passes of so many calls; what a pass of none takes is not counted."""
     found = []
     for _ in range(count):
         began = time.perf_counter()
+        call(0)
+        entered = time.perf_counter()
         call(times)
-        found.append((time.perf_counter() - began) / times)
+        found.append(max(1e-9, (time.perf_counter() - entered) - (entered - began)) / times)
     return found
