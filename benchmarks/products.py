@@ -217,10 +217,10 @@ def _blas_loop(sgemm: Any) -> Any:
 
     @njit
     def loop(times, a_t, b_t, m, n, k, lda, ldb, ldc, a, b, c):
+        a_at, b_at, c_at = a.ctypes.data, b.ctypes.data, c.ctypes.data
         for _ in range(times):
             sgemm(
-                row_major, np.int32(a_t), np.int32(b_t), m, n, k, one, a.ctypes.data, lda, b.ctypes.data, ldb, zero,
-                c.ctypes.data, ldc,
+                row_major, np.int32(a_t), np.int32(b_t), m, n, k, one, a_at, lda, b_at, ldb, zero, c_at, ldc
             )  # fmt: skip
 
     return loop
@@ -232,12 +232,12 @@ def calls(product: Product, seconds: float) -> int:
 
 
 def passes(call: Call, times: int, count: int) -> list[float]:
-    """Seconds a call in each of `count` passes of so many calls; what a pass of none takes is not counted."""
-    found = []
-    for _ in range(count):
-        began = time.perf_counter()
-        call(0)
-        entered = time.perf_counter()
-        call(times)
-        found.append(max(1e-9, (time.perf_counter() - entered) - (entered - began)) / times)
-    return found
+    """Seconds a call in each of `count` passes of so many calls, without what entering the compiled loop takes."""
+    entering = min(_seconds(call, 0) for _ in range(5))
+    return [(_seconds(call, times) - entering) / times for _ in range(count)]
+
+
+def _seconds(call: Call, times: int) -> float:
+    began = time.perf_counter()
+    call(times)
+    return time.perf_counter() - began

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numba
@@ -39,8 +40,10 @@ def start(names, dtypes, root=None, **environment):
     given = {**os.environ, **environment}
     if root is not None:
         given["PYTHONPATH"] = str(root)
+    # Not the project's folder: from there Python would take the sources before what is installed, another cache.
+    folder = root or tempfile.gettempdir()
     return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, ",".join(names), ",".join(dtypes)], text=True, cwd=root,
+        [sys.executable, "-c", SCRIPT, ",".join(names), ",".join(dtypes)], text=True, cwd=folder,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={k: v for k, v in given.items() if v is not None},
     )  # fmt: skip
 
