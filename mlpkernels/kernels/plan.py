@@ -8,35 +8,70 @@ then have no edges, loads stay inside a cache line, and a power-of-two width doe
 of a batch onto the same few cache sets. No file, named view or op shows the padding.
 """
 
+import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-# Columns of a plan. KIND is the layer's kind; offsets count elements.
-KIND, INPUTS, OUTPUTS, ACTIVATION, WEIGHT, WEIGHT_STRIDE, BIAS, OUT, OUT_STRIDE, COLUMNS = range(10)
+# Columns of a plan; offsets count elements. Weights are (INPUTS, OUTPUTS), a convolution's (C·kh·kw, channels), a batch
+# norm's (1, channels); a layer without has 0 of each. TAKES and GIVES are a sample's elements before and behind it.
+KIND, INPUTS, OUTPUTS, ACTIVATION, WEIGHT, WEIGHT_STRIDE, BIAS, OUT, OUT_STRIDE, TAKES, GIVES = range(11)
+# IMAGE: what the layer gives is (OUT_CHANNELS, OUT_HEIGHT, OUT_WIDTH), from (CHANNELS, HEIGHT, WIDTH); a flat one's height
+# and width are 1. BUFFER: where a batch norm's running statistics begin.
+IMAGE, CHANNELS, HEIGHT, WIDTH, OUT_CHANNELS, OUT_HEIGHT, OUT_WIDTH, BUFFER = range(11, 19)
+KERNEL_H, KERNEL_W, STRIDE_H, STRIDE_W, PADDING_H, PADDING_W, COLUMNS = range(19, 26)
 
-DENSE = 0  # KIND
+DENSE, CONV, POOL, DROPOUT, BATCH_NORM = range(5)  # KIND
 IDENTITY, RELU = 0, 1  # ACTIVATION
 
+DROP, BN_MOMENTUM, BN_EPSILON, RATES = range(4)  # entries of a row of Model.rates
+
 # Entries of OptimizerState.settings.
-RULE, MOMENTUM, NESTEROV, WEIGHT_DECAY, BETA1, BETA2, EPSILON, CLIP_NORM, DECAY_BIAS, SETTINGS = range(10)
+RULE, MOMENTUM, NESTEROV, WEIGHT_DECAY, BETA1, BETA2, EPSILON, CLIP_NORM, DECAY_BIAS, SEED, SETTINGS = range(11)
 SGD, ADAM, ADAMW = 0, 1, 2  # settings[RULE]
 
 PAD = 16
 _ALIGNMENT = 64  # bytes: one cache line, one AVX-512 register
 
 
+class Row(NamedTuple):
+    """What `build` makes a plan's row of: shapes are (C, H, W), a flat one's (C, 1, 1); weights (I, O), 0 without.
+
+    rates: probability of dropout, batch norm's momentum and epsilon.
+    """
+
+    kind: int
+    shape: tuple[int, int, int]
+    out_shape: tuple[int, int, int]
+    weights: tuple[int, int] = (0, 0)
+    activation: int = IDENTITY
+    image: bool = False
+    kernel: tuple[int, int] = (1, 1)
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    rates: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+
 class Model(NamedTuple):
-    """A network: plan (L, COLUMNS) int64 and params (P,) of its dtype."""
+    """A network: plan (L, COLUMNS) int64, params (P,) of its dtype, and what few layers need.
+
+    buffers (S,) float64: for each batch norm, from its BUFFER on, running means, running variances (WEIGHT_STRIDE
+    elements each; values that the network's dtype holds exactly) and, in PAD elements, the count of batches.
+    rates (L, RATES) float64.
+    """
 
     plan: np.ndarray
     params: np.ndarray
+    buffers: np.ndarray = np.zeros(0)
+    rates: np.ndarray = np.zeros((0, RATES))
 
 
 class OptimizerState(NamedTuple):
     """An optimiser's settings (SETTINGS,) float64, its count of updates step (1,) int64, and its memory.
 
     first (P,): SGD's velocity or Adam's mean; second (P,): Adam's mean of squares. (0,) where unused.
+    settings[SEED], with the step, is what dropout's masks come from.
     """
 
     settings: np.ndarray
@@ -62,8 +97,9 @@ class Source(NamedTuple):
 class Workspace(NamedTuple):
     """Room for one mini-batch of `losses.size` rows; what is in it means nothing between calls.
 
-    x: the gathered batch. outputs and deltas: every layer's outputs and the loss's gradient by them.
+    x: the gathered batch. outputs and deltas: every flat layer's outputs and the loss's gradient by them.
     grad (P,), losses (B,) float64, corrects (B,) int64, norms: partial sums of the gradient's squares.
+    The rest is the compiled backend's, empty without layers that need it: see kernels/cpu/layout.py.
     """
 
     x: np.ndarray
@@ -73,6 +109,9 @@ class Workspace(NamedTuple):
     losses: np.ndarray
     corrects: np.ndarray
     norms: np.ndarray
+    images: np.ndarray
+    layout: np.ndarray
+    moments: np.ndarray
 
 
 def pad(n: int) -> int:
@@ -85,26 +124,38 @@ def odd_stride(n: int) -> int:
     return (pad(n) // PAD | 1) * PAD
 
 
-def build(layers: list[tuple[int, int, int]]) -> tuple[np.ndarray, int]:
-    """The plan of dense layers [(inputs, outputs, activation), …] and the length of its flat parameters."""
+def build(layers: Sequence[Row | tuple[int, int, int]]) -> tuple[np.ndarray, int]:
+    """The plan of rows, or of dense layers (inputs, outputs, activation), and the length of its flat parameters."""
     plan = np.zeros((len(layers), COLUMNS), np.int64)
-    parameters = out = 0
-    for row, (inputs, outputs, activation) in zip(plan, layers, strict=True):
-        stride = pad(outputs)
-        row[:] = (
-            DENSE,
-            inputs,
-            outputs,
-            activation,
-            parameters,
-            stride,
-            parameters + inputs * stride,
-            out,
-            odd_stride(outputs),
-        )
-        parameters += inputs * stride + stride
+    rows = [layer if isinstance(layer, Row) else dense(*layer) for layer in layers]
+    parameters = out = buffer = 0
+    for i, (row, made) in enumerate(zip(plan, rows, strict=True)):
+        (inputs, outputs), stride = made.weights, pad(made.weights[1])
+        gives = math.prod(made.out_shape)
+        row[: IMAGE + 1] = (
+            made.kind, inputs, outputs, made.activation, parameters, stride, parameters + inputs * stride, out,
+            odd_stride(gives), math.prod(made.shape), gives, made.image,
+        )  # fmt: skip
+        if made.image and i + 1 < len(rows) and rows[i + 1].image:
+            row[OUT_STRIDE] = 0  # it never lies flat
+        row[CHANNELS:BUFFER] = *made.shape, *made.out_shape
+        row[BUFFER] = buffer
+        row[KERNEL_H:COLUMNS] = *made.kernel, *made.stride, *made.padding
+        parameters += (inputs + (outputs > 0)) * stride
         out += row[OUT_STRIDE]
+        buffer += 2 * stride + PAD if made.kind == BATCH_NORM else 0
     return plan, parameters
+
+
+def dense(inputs: int, outputs: int, activation: int) -> Row:
+    """A dense layer's row."""
+    return Row(DENSE, (inputs, 1, 1), (outputs, 1, 1), (inputs, outputs), activation)
+
+
+def buffer_size(plan: np.ndarray) -> int:
+    """The length of Model.buffers."""
+    norms = plan[plan[:, KIND] == BATCH_NORM]
+    return int((2 * norms[:, WEIGHT_STRIDE] + PAD).sum())
 
 
 def zeros(size: int, dtype: Any) -> np.ndarray:
@@ -120,13 +171,16 @@ def make_workspace(plan: np.ndarray, batch: int, dtype: Any) -> Workspace:
     rows = int(plan[:, OUT_STRIDE].sum()) * batch
     parameters = int(plan[-1, BIAS] + plan[-1, WEIGHT_STRIDE])
     return Workspace(
-        x=zeros(odd_stride(int(plan[0, INPUTS])) * batch, dtype),
+        x=zeros(odd_stride(int(plan[0, TAKES])) * batch, dtype),
         outputs=zeros(rows, dtype),
         deltas=zeros(rows, dtype),
         grad=zeros(parameters, dtype),
         losses=np.zeros(batch),
         corrects=np.zeros(batch, np.int64),
         norms=np.zeros(int(plan[:, INPUTS].sum()) + len(plan)),
+        images=zeros(0, dtype),
+        layout=np.zeros((0, 0), np.int64),
+        moments=np.zeros(0),
     )
 
 
