@@ -25,6 +25,7 @@ from problems import (
 from mlpkernels import kernels
 from mlpkernels.kernels import cpu, plan, reference
 from mlpkernels.kernels.cpu import steps, verbs
+from mlpkernels.kernels.cpu.gemm import DEPTH
 from mlpkernels.kernels.plan import bias_view, make_workspace, weight_view
 
 SIZES = [
@@ -157,6 +158,18 @@ def test_the_bits_are_the_same_for_any_number_of_threads(dtype):
         assert run.train(cpu, threads=threads) == 4
         results.append(run.state())
     assert len(set(results)) == 1
+
+
+@pytest.mark.parametrize("rows", [1, 7, DEPTH, DEPTH + 1])
+def test_an_update_in_the_products_store_has_the_bits_of_one_behind_it(dtype, slots, rows):
+    """Clipping to a norm that no gradient has takes the update out of the weight gradient's store, and scales by 1."""
+    results = []
+    for n, clip in ((1, 0.0), (1, 1e30), (3, 0.0)):
+        slots(n)
+        run = Run((13, 70, 5), dtype, "sgd", rows=3 * rows, batch=rows, clip=clip)
+        assert run.train(cpu, threads=n) == 3
+        results.append(run.state())
+    assert results[0] == results[1] == results[2]
 
 
 @pytest.mark.parametrize("rule", ["momentum-decay", "adamw"])

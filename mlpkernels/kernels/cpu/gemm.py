@@ -7,6 +7,7 @@ import numpy as np
 
 from .jit import jit
 from .simd import (
+    DESCEND,
     STORE,
     TALL_ROWS,
     TILE_ROWS,
@@ -98,7 +99,7 @@ def gemm(a, a_at, a_row, a_k, b, b_at, b_k, b_j, c, c_at, c_row, m, n, k, padded
 
     b_j == 1 (rows of b contiguous) or b_k == 1 (b is a transposed matrix). padded: rows of b (b_j == 1), c and aux
     may be read and written up to the next full vector. m, n, k may be 0: an empty sum is 0.
-    epilogue and aux: see simd.tile.
+    epilogue and aux: see simd.tile; DESCEND is for padded products.
     """
     c_j, deepest = 1, DEPTH
     if n < lanes(a) and m >= 4 * n and k >= 32 and a_row == 1 and b_j == 1 and epilogue == STORE and not padded:
@@ -107,6 +108,8 @@ def gemm(a, a_at, a_row, a_k, b, b_at, b_k, b_j, c, c_at, c_row, m, n, k, padded
         a, a_at, b, b_at = b, b_at, a, a_at
         a_k, b_k = b_k, a_k
         m, n, c_row, c_j, deepest = n, m, 1, c_row, k
+    if epilogue == DESCEND:
+        deepest = k  # c holds what the sums are taken from, and has no room for parts of them
     vector = lanes(a)
     room, corner = panel_room(a), edge_room(a)
     a_ptr, b_ptr = pointer_to(a, a_at), pointer_to(b, b_at)
@@ -119,7 +122,8 @@ def gemm(a, a_at, a_row, a_k, b, b_at, b_k, b_j, c, c_at, c_row, m, n, k, padded
         edge = partial or c_j != 1
         # Rows a power of two apart share few cache sets; a packed copy pays from about four row blocks on.
         packs = b_j != 1 or partial or (m >= 24 and b_k > width and b_k * b.itemsize % 256 == 0)
-        aux_j = advance(aux_ptr, j)
+        packs = packs and epilogue != DESCEND
+        aux_j = aux_ptr if epilogue == DESCEND else advance(aux_ptr, j)
         first = 0
         while True:  # once for k == 0, too
             depth = min(DEPTH if packs else deepest, k - first)

@@ -11,17 +11,22 @@ from ..plan import (
     BIAS,
     DECAY_BIAS,
     INPUTS,
+    MOMENTUM,
     OUT,
     OUT_STRIDE,
     OUTPUTS,
     RELU,
+    RULE,
+    SGD,
     WEIGHT,
+    WEIGHT_DECAY,
     WEIGHT_STRIDE,
 )  # fmt: skip
+from .gemm import DEPTH
 from .jit import jit
 from .loss import row_losses
 from .optim import scale, sum_of_squares, update
-from .simd import ADD_BIAS, ADD_BIAS_RELU, RELU_SLOPE, STORE
+from .simd import ADD_BIAS, ADD_BIAS_RELU, DESCEND, RELU_SLOPE, STORE, prefetch
 
 LOGITS, LOSSES, DELTAS = range(3)  # how far rows_phase goes
 GRADIENT, NORM, UPDATE, FUSED_UPDATE = range(4)  # what params_phase does
@@ -76,6 +81,16 @@ def _gather(source, order, at, start, stop, x, stride):
 
 
 @jit
+def _fetch(source, order, first, last):
+    """Have the next batch's rows brought near: they lie anywhere in memory. A step of 8 images: 13.6 µs to 12.2."""
+    for i in range(first, min(last, order.shape[0])):
+        if source.bytes.shape[0] > 0:
+            prefetch(source.bytes, order[i])
+        else:
+            prefetch(source.rows, order[i])
+
+
+@jit
 def _forward(gemm, plan, params, work, x_stride, start, stop):
     batch = work.losses.shape[0]
     for layer in range(plan.shape[0]):
@@ -115,6 +130,8 @@ def rows_phase(gemm, goal, slot, slots, model, source, order, at, rows, divisor,
     if start >= stop:
         return
     _gather(source, order, at, start, stop, work.x, x_stride)
+    if goal == DELTAS:
+        _fetch(source, order, at + rows + start, at + rows + stop)
     _forward(gemm, plan, params, work, x_stride, start, stop)
     if goal == LOGITS:
         return
@@ -159,8 +176,12 @@ def params_phase(gemm, what, slot, slots, model, optimizer, rows, x_stride, work
     GRADIENT stops there, NORM adds the gradient's squares to work.norms, FUSED_UPDATE updates at once.
     UPDATE takes the gradient that NORM left, scales it by factor and updates.
     """
-    plan = model.plan
+    plan, settings = model.plan, optimizer.settings
     batch = work.losses.shape[0]
+    # The simplest rule fits into the product's store, and no gradient is written: 16.5 µs to 13.6 a step of 8 images.
+    # A long sum is better cut.
+    in_store = what == FUSED_UPDATE and settings[RULE] == SGD and settings[MOMENTUM] == 0 and rows <= DEPTH
+    in_store = in_store and settings[WEIGHT_DECAY] == 0
     norm_at = 0
     for layer in range(plan.shape[0]):
         inputs, width, weight = plan[layer, INPUTS], plan[layer, WEIGHT_STRIDE], plan[layer, WEIGHT]
@@ -172,6 +193,15 @@ def params_phase(gemm, what, slot, slots, model, optimizer, rows, x_stride, work
             source, source_at = work.outputs, plan[layer - 1, OUT] * batch
         first, last = share(inputs, slot, slots)
         block = max(6, BLOCK // width // 6 * 6)
+        if in_store:
+            grad_at = weight + first * width
+            if first < last:
+                work.grad[grad_at] = learning_rate
+            gemm(
+                source, source_at + first, 1, source_stride, work.deltas, delta_at, stride, 1, model.params, grad_at,
+                width, last - first, width, rows, True, DESCEND, work.grad, grad_at, 0,
+            )  # fmt: skip
+            first = last
         for start in range(first, last, block):
             count = min(block, last - start)
             # A gradient that is used at once and by nobody else goes where the block before it was: into the cache.

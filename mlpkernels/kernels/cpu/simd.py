@@ -18,7 +18,7 @@ from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
 
 # What happens to the sums when they are stored; the numbers are compiled into every kernel.
-STORE, ADD_BIAS, ADD_BIAS_RELU, RELU_SLOPE = range(4)
+STORE, ADD_BIAS, ADD_BIAS_RELU, RELU_SLOPE, DESCEND = range(5)
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 _FLOATS = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}
@@ -97,7 +97,7 @@ def tile(typingctx, rows, vectors, a, a_row, a_k, b, b_k, c, c_row, k, accumulat
 
     Pointers, and strides in elements: a's element (i, k) is at a + i·a_row + k·a_k, b's row k at b + k·b_k,
     contiguous. epilogue: STORE; ADD_BIAS and ADD_BIAS_RELU add aux[j]; RELU_SLOPE keeps what
-    aux[i·aux_row + j] > 0 keeps.
+    aux[i·aux_row + j] > 0 keeps; DESCEND, never with accumulate, takes aux[0] times the sums from what c holds.
 
     One kernel a size, chosen by a switch in here: a function a size would be optimised once more in each caller.
     """
@@ -183,15 +183,17 @@ def _emit_epilogue(
     aux: Any,
     aux_row: Any,
 ) -> None:
-    """Store the sums: as they are, through a bias and a floor (zero or none), or through ReLU's slope.
+    """Store the sums: as they are, through a bias and a floor (zero or none), through ReLU's slope, or as a descent.
 
     Storing has a block of its own: adding no bias and taking no floor cost a fifth of a product of depth 8.
     """
-    plain, biased, slope, end = (builder.append_basic_block(name) for name in ("plain", "biased", "slope", "stored"))
+    names = ("plain", "biased", "slope", "descent", "stored")
+    plain, biased, slope, descent, end = (builder.append_basic_block(name) for name in names)
     switch = builder.switch(epilogue, plain)
     switch.add_case(ir.Constant(_I64, ADD_BIAS), biased)
     switch.add_case(ir.Constant(_I64, ADD_BIAS_RELU), biased)
     switch.add_case(ir.Constant(_I64, RELU_SLOPE), slope)
+    switch.add_case(ir.Constant(_I64, DESCEND), descent)
 
     builder.position_at_end(plain)
     for (i, j), value in zip(cells, results, strict=True):
@@ -210,6 +212,13 @@ def _emit_epilogue(
         row = builder.gep(aux, [builder.mul(aux_row, ir.Constant(_I64, i))])
         output = _load(builder, vector, row, columns[j])
         _store(builder, _where_positive(builder, output, value), c_rows[i], columns[j])
+    builder.branch(end)
+
+    builder.position_at_end(descent)
+    rate = _splat(builder, builder.load(aux), vector)
+    for (i, j), value in zip(cells, results, strict=True):
+        held = _load(builder, vector, c_rows[i], columns[j])
+        _store(builder, builder.fsub(held, builder.fmul(rate, value)), c_rows[i], columns[j])
     builder.branch(end)
     builder.position_at_end(end)
 
@@ -361,6 +370,25 @@ def advance(typingctx, pointer, offset):
         return builder.gep(args[0], [args[1]])
 
     return pointer(pointer, types.intp), codegen
+
+
+@intrinsic
+def prefetch(typingctx, array, row):
+    """Ask for a matrix's row to be brought into the cache, without waiting for it."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        made = context.make_array(signature.args[0])(context, builder, args[0])
+        stride, _ = cgutils.unpack_tuple(builder, made.strides, 2)
+        bytes_ = ir.IntType(8).as_pointer()
+        start = builder.gep(builder.bitcast(made.data, bytes_), [builder.mul(args[1], stride)])
+        kind = ir.FunctionType(ir.VoidType(), [bytes_, _I32, _I32, _I32])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        flags = [ir.Constant(_I32, flag) for flag in (0, 3, 1)]  # to be read, soon, data
+        with cgutils.for_range_slice(builder, ir.Constant(_I64, 0), stride, ir.Constant(_I64, 64), _I64) as (at, _):
+            builder.call(function, [builder.gep(start, [at]), *flags])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), codegen
 
 
 @intrinsic
