@@ -115,8 +115,11 @@ class Session:
             self.folder.close(keep=self.saved)
 
     def _describe(self) -> None:
+        from mlpkernels import Dense
+
         settings, network = self.settings, self.network
-        widths = " → ".join(map(str, [network.inputs, *(layer.outputs for layer in network.layers)]))
+        outputs = [layer.outputs for layer in network.layers if isinstance(layer, Dense)]
+        widths = " → ".join(map(str, [network.inputs, *outputs]))
         threads = "" if self.threads is None else f", {self.threads} thread{'s' * (self.threads > 1)}"
         self.say(f"{self.data.dataset.name}: {self.data.describe()}")
         self.say(f"network {widths}, {tables.count(network.parameter_count)} parameters, {settings.dtype}")
@@ -251,7 +254,7 @@ class Session:
         model, mark = self.network, self.state.mark
         if self.settings.early_stopping and mark is not None and mark.best_params is not None:
             model = self.network.copy()
-            model.params[...] = mark.best_params
+            model.params[...], model.buffers[...] = mark.best_params, mark.best_buffers
         model.save(self.folder / runs.MODEL)
         dataset = self.data.dataset
         extra = {

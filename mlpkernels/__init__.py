@@ -9,8 +9,12 @@ __all__ = [
     "SGD",
     "Adam",
     "AdamW",
+    "BatchNorm",
+    "Conv2d",
     "Dense",
+    "Dropout",
     "EpochResult",
+    "MaxPool2d",
     "Network",
     "Scaling",
     "TrainingState",
@@ -21,7 +25,11 @@ __all__ = [
 ]
 
 _HOME = {
+    "BatchNorm": "layers",
+    "Conv2d": "layers",
     "Dense": "layers",
+    "Dropout": "layers",
+    "MaxPool2d": "layers",
     "Network": "network",
     "SGD": "optimizers",
     "Adam": "optimizers",
@@ -36,7 +44,7 @@ _HOME = {
 
 if TYPE_CHECKING:
     from .checkpoint import load_checkpoint, save_checkpoint
-    from .layers import Dense
+    from .layers import BatchNorm, Conv2d, Dense, Dropout, MaxPool2d
     from .network import Network
     from .optimizers import SGD, Adam, AdamW
     from .scaling import Scaling

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from . import files
+from . import files, seeds
 from .errors import ModelFileError
 from .kernels import plan
 from .kernels.plan import OptimizerState
@@ -33,12 +33,12 @@ def save_checkpoint(
     if mark is None or optimizer is None:
         raise ValueError("state: it is empty; pass it to fit, which fills it, before saving it")
     tensors = network.state_dict()
-    for prefix, flat in (
-        ("optimizer.first", optimizer.first), ("optimizer.second", optimizer.second),
-        ("best", mark.best_params), ("last", state.last_params),
+    for prefix, flat, buffers in (
+        ("optimizer.first", optimizer.first, None), ("optimizer.second", optimizer.second, None),
+        ("best", mark.best_params, mark.best_buffers), ("last", state.last_params, state.last_buffers),
     ):  # fmt: skip
         if flat is not None and flat.size:
-            tensors |= {f"{prefix}.{name}": tensor for name, tensor in network.tensors(flat).items()}
+            tensors |= {f"{prefix}.{name}": tensor for name, tensor in network.tensors(flat, buffers).items()}
     tensors |= {
         "optimizer.settings": optimizer.settings,
         "optimizer.step": optimizer.step,
@@ -85,16 +85,17 @@ def load_checkpoint(path: str | os.PathLike[str]) -> tuple[Network, TrainingStat
 
 def _state(network: Network, training: dict[str, Any], groups: dict[str, dict[str, np.ndarray]]) -> TrainingState:
     arrays = groups.pop("state")
-    flats = {name: network.flatten(tensors) for name, tensors in groups.items()}
-    strange = set(flats) - {"optimizer.first", "optimizer.second", "best", "last"}
+    strange = set(groups) - {"optimizer.first", "optimizer.second", "best", "last"}
     if strange:
         raise ValueError(f"{strange.pop()} was not expected")
     none = plan.zeros(0, network.dtype)
+    memory = {name: network.flatten(groups[name]) for name in groups if name.startswith("optimizer.")}
+    kept = {name: network.flatten_all(groups[name]) for name in ("best", "last") if name in groups}
     optimizer = OptimizerState(
-        _vector(arrays, "optimizer.settings", np.float64, plan.SETTINGS),
+        _settings(arrays, training["settings"]["seed"]),
         _vector(arrays, "optimizer.step", np.int64, 1),
-        flats.get("optimizer.first", none),
-        flats.get("optimizer.second", none),
+        memory.get("optimizer.first", none),
+        memory.get("optimizer.second", none),
     )
     adam = optimizer.settings[plan.RULE] != plan.SGD
     wanted = (adam or optimizer.settings[plan.MOMENTUM] != 0, adam)
@@ -113,9 +114,17 @@ def _state(network: Network, training: dict[str, Any], groups: dict[str, dict[st
         raise ValueError(f"{len(history)} results of {training['epoch']} epochs")
     mark = Mark(
         len(history), int(training["updates"]), generator, np.array([float(training["seconds"])]), history,
-        training["best_loss"], int(training["best_epoch"]), flats.get("best"),
+        training["best_loss"], int(training["best_epoch"]), *kept.get("best", (None, None)),
     )  # fmt: skip
-    return TrainingState(dict(training["settings"]), optimizer, losses, corrects, mark, flats.get("last"))
+    last = kept.get("last", (None, None))
+    return TrainingState(dict(training["settings"]), optimizer, losses, corrects, mark, *last)
+
+
+def _settings(arrays: Mapping[str, np.ndarray], seed: int) -> np.ndarray:
+    """The optimiser's settings; files from before dropout lack what its masks come from."""
+    older = arrays["optimizer.settings"].shape == (plan.SEED,)
+    settings = _vector(arrays, "optimizer.settings", np.float64, plan.SEED if older else plan.SETTINGS)
+    return np.append(settings, seeds.masks_seed(seed)) if older else settings
 
 
 def _vector(arrays: Mapping[str, np.ndarray], name: str, dtype: Any, size: int) -> np.ndarray:

@@ -1,9 +1,9 @@
-"""The network: layers become a plan and one flat parameter array; it predicts, evaluates, saves and loads."""
+"""The network: layers become a plan and flat arrays of parameters; it predicts, evaluates, saves and loads."""
 
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -26,30 +26,32 @@ from .arrays import (
 from .errors import ModelFileError
 from .kernels import plan as plans
 from .kernels.plan import Model, Source, Workspace
-from .layers import Dense
+from .layers import Layer
 from .scaling import Scaling
+from .tensors import Naming, check_dtypes, check_shapes
 
 _FEW = 32  # rows of the small workspace, for one sample or a few
-_MANY = 1024  # rows of the large one; fewer where they would take more than _ROOM
+_MANY = 1024  # rows of the large one; of both fewer where they would take more than _ROOM
 _ROOM = 2**25  # bytes
 
 
 class Network:
-    """A trained or untrained multi-layer perceptron.
+    """A trained or untrained network.
 
-    layers: the dense layers, the last without activation (its outputs are the logits). inputs: D, or the
-    shape of a sample, (C, H, W) for images. classes: a label for each output, by default 0, 1, …. dtype:
+    layers: of the kinds in `layers`, the last a Dense without activation (its outputs are the logits). inputs: D, or
+    the shape of a sample, (C, H, W) for images. classes: a label for each output, by default 0, 1, …. dtype:
     "float32" or "float64". init: initial values, one of `layers.INITS`, drawn from `seed`. scaling: what
     turns raw inputs into the network's, or None. ValueError or TypeError names an argument that does not
     fit.
 
-    Attributes: layers, shape, inputs (D), classes (tuple), dtype, scaling, plan (the kernels' table) and
-    params, its flat array (P,), whose rows are padded with zeros: change parameters through `parameters()`.
+    Attributes: layers, shape, inputs (D), classes (tuple), dtype, scaling, plan (the kernels' table), params, its
+    flat array (P,), whose rows are padded with zeros: change parameters through `parameters()`, and buffers (S,)
+    float64, the running statistics of batch norms, empty without: see `statistics()`.
     """
 
     def __init__(
         self,
-        layers: Sequence[Dense],
+        layers: Sequence[Layer],
         inputs: int | tuple[int, ...],
         *,
         classes: Sequence[int | str] | None = None,
@@ -62,7 +64,7 @@ class Network:
         self._draw(seed)
 
     def _build(
-        self, stack: Sequence[Dense], inputs: Any, classes: Sequence[int | str] | None, dtype: Any, init: str,
+        self, stack: Sequence[Layer], inputs: Any, classes: Sequence[int | str] | None, dtype: Any, init: str,
         scaling: Scaling | None,
     ) -> None:  # fmt: skip
         """Everything but the initial values."""
@@ -70,89 +72,98 @@ class Network:
         architecture.check_stack(self.layers)
         self.shape = check_shape(inputs)
         self.inputs = math.prod(self.shape)
-        self.classes = check_classes(classes, self.layers[-1].outputs)
+        self._rows = rows = architecture.rows(self.layers, self.shape)
+        self.classes = check_classes(classes, rows[-1].weights[1])
         self.dtype = check_dtype(dtype)
         self.init = architecture.check_init(init)
         self.scaling = scaling
         if scaling is not None and scaling.width not in (None, self.inputs):
             raise ValueError(f"scaling: it was fitted to {scaling.width} columns, inputs are {self.inputs}")
-        sizes = [self.inputs, *(layer.outputs for layer in self.layers)]
-        self.plan, size = plans.build(
-            [(i, o, layer.code) for i, o, layer in zip(sizes, sizes[1:], self.layers, strict=False)]
-        )
+        self.plan, size = plans.build(rows)
         self.params = plans.zeros(size, self.dtype)
+        self.buffers = np.zeros(plans.buffer_size(self.plan))
+        self._rates = np.array([row.rates for row in rows], np.float64)
+        self._naming = Naming(self.plan, architecture.module_numbers(self.layers, rows))
+        for name, view in self.statistics().items():
+            view[...] = name.endswith("running_var")
         self._workspaces: dict[tuple[str, int], list[Workspace]] = {}
 
     def _draw(self, seed: int) -> None:
         generator = seeds.generator(seed, seeds.INITIAL_VALUES)
-        for layer, weights, biases in self._blocks(self.params):
-            inputs, outputs = weights.shape
-            start = architecture.initial_values(layer.init or self.init, inputs, outputs, generator)
-            weights[...], biases[...] = start
+        for number, (layer, row) in enumerate(zip(self.layers, self._rows, strict=True)):
+            if row.weights[1]:
+                start = layer.initial(row, self.init, generator)
+                for view, values in zip((plans.weight_view, plans.bias_view), start, strict=True):
+                    view(self.plan, number, self.params)[...] = values
 
     # ---- parameters
 
-    def _blocks(self, flat: np.ndarray) -> Iterator[tuple[Dense, np.ndarray, np.ndarray]]:
-        """Each layer with its weights (I, O) and biases (O,) as views of a flat array like params."""
-        for row, layer in enumerate(self.layers):
-            yield layer, plans.weight_view(self.plan, row, flat), plans.bias_view(self.plan, row, flat)
-
     def views(self, flat: np.ndarray) -> dict[str, np.ndarray]:
-        """Named views, weights (I, O), of a flat array (P,) laid out as params: a gradient, for instance."""
-        named, module = {}, 0
-        for layer, weights, biases in self._blocks(flat):
-            named[f"{module}.weight"], named[f"{module}.bias"] = weights, biases
-            module += layer.modules
-        return named
+        """Named views, as `parameters` has them, of a flat array (P,) laid out as params: a gradient, for instance."""
+        return self._naming.views(flat)
 
     def parameters(self) -> dict[str, np.ndarray]:
-        """The parameters as named views: weights (I, O) and biases (O,); what is written there counts.
+        """The parameters as named views; what is written there counts.
 
-        Names are those of the equal torch.nn.Sequential, where a ReLU is a module too: 0.weight, 2.weight, ….
+        Weights are (I, O) of a Dense, (O, C, kh, kw) of a Conv2d, (C,) of a BatchNorm (its gamma); biases (O,). Names
+        are those of the equal torch.nn.Sequential, where a ReLU is a module too, and a Flatten before a Dense that
+        reads images: 0.weight, 2.weight, ….
         """
         return self.views(self.params)
 
-    def tensors(self, flat: np.ndarray) -> dict[str, np.ndarray]:
-        """Named copies of a flat array (P,) laid out as params, unpadded and C-contiguous, weights (O, I)."""
-        return {name: np.array(view.T, order="C", copy=True) for name, view in self.views(flat).items()}
+    def statistics(self) -> dict[str, np.ndarray]:
+        """The batch norms' running_mean, running_var (C,) and num_batches_tracked (1,) as named views, float64."""
+        return self._naming.statistics(self.buffers)
+
+    def tensors(self, flat: np.ndarray, buffers: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """Named copies of a flat array (P,) laid out as params, and of buffers (S,), if given; see `state_dict`."""
+        return self._naming.tensors(flat, buffers)
 
     def flatten(self, tensors: Mapping[str, np.ndarray]) -> np.ndarray:
-        """The flat array (P,) of named tensors, weights (O, I); the reverse of `tensors`.
+        """The flat array (P,) of named tensors, weights (O, I); the reverse of `tensors` without buffers.
 
         ValueError names one that is missing, too many, of another shape or not finite.
         """
         flat = plans.zeros(self.params.size, self.dtype)
-        views = self.views(flat)
-        _check_tensors(tensors, {name: view.T.shape for name, view in views.items()})
-        for name, view in views.items():
-            with np.errstate(over="ignore"):
-                view[...] = np.asarray(tensors[name]).T
-            if not np.isfinite(view).all():
-                raise ValueError(f"{name} holds a value that is not finite in {self.dtype}; finite weights were wanted")
+        self._naming.read(tensors, flat)
         return flat
 
+    def flatten_all(self, tensors: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+        """The flat array (P,) and the buffers (S,) of tensors as `state_dict` gives them; ValueError as `flatten`."""
+        flat, buffers = plans.zeros(self.params.size, self.dtype), np.zeros(self.buffers.size)
+        self._naming.read(tensors, flat, buffers)
+        return flat, buffers
+
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Copies of the parameters as torch.nn.Sequential has them: weights (O, I), biases (O,)."""
-        return self.tensors(self.params)
+        """Copies of parameters and running statistics, named and shaped as torch.nn.Sequential has them.
+
+        Weights are (O, I) of a Dense, else as in `parameters`; num_batches_tracked is an int64 scalar.
+        """
+        return self.tensors(self.params, self.buffers)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over parameters named and shaped as in `state_dict`; all or, on a ValueError, none."""
-        self.params[...] = self.flatten(state)
+        """Take over what is named and shaped as in `state_dict`; all or, on a ValueError, nothing."""
+        self.params[...], self.buffers[...] = self.flatten_all(state)
 
     @property
     def parameter_count(self) -> int:
-        """The number of weights and biases."""
+        """The number of weights and biases, a batch norm's gamma and beta among them."""
         return sum(view.size for view in self.parameters().values())
 
     @property
     def flops(self) -> int:
-        """Floating-point operations of a sample's forward pass: two for each weight."""
-        return 2 * sum(weights.size for _, weights, _ in self._blocks(self.params))
+        """Floating-point operations of a sample's products, forward: two a weight, of a convolution at each pixel.
+
+        Those of pools, batch norms and activations, few beside them, are not counted.
+        """
+        products = self.plan[np.isin(self.plan[:, plans.KIND], (plans.DENSE, plans.CONV))]
+        factors = [plans.INPUTS, plans.OUTPUTS, plans.OUT_HEIGHT, plans.OUT_WIDTH]  # both 1 of a dense layer
+        return 2 * int(products[:, factors].prod(axis=1).sum())
 
     @property
     def model(self) -> Model:
-        """What kernels take: the plan and the parameters, not copied."""
-        return Model(self.plan, self.params)
+        """What kernels take: the plan, the parameters and the buffers, not copied."""
+        return Model(self.plan, self.params, self.buffers, self._rates)
 
     # ---- inputs
 
@@ -267,8 +278,8 @@ class Network:
 
     def take_workspace(self, compiled: ModuleType, rows: int) -> Workspace:
         """A workspace for many or few rows that no other thread uses: one given back, or a new one."""
-        wide = int(self.plan[:, plans.OUT_STRIDE].sum()) * 2 + self.inputs
-        batch = _FEW if rows <= _FEW else max(_FEW, min(_MANY, _ROOM // (wide * self.dtype.itemsize)))
+        wide = 2 * int(self.inputs + self.plan[:, plans.GIVES].sum())  # what the compiled backend keeps of a row
+        batch = max(1, min(_FEW if rows <= _FEW else _MANY, _ROOM // (wide * self.dtype.itemsize)))
         try:
             return self._workspaces[compiled.__name__, batch].pop()  # atomic, so threads need no lock
         except (KeyError, IndexError):
@@ -283,8 +294,8 @@ class Network:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write model.safetensors: tensors as the equal torch.nn.Sequential has them, all else as metadata.
 
-        Atomic: an OSError (no folder, disk full) leaves what was there. ValueError unless all weights are
-        finite.
+        Atomic: an OSError (no folder, disk full) leaves what was there. ValueError unless all weights and running
+        statistics are finite.
         """
         tensors = self.state_dict()
         for name, tensor in tensors.items():
@@ -318,11 +329,9 @@ class Network:
             stack = [architecture.from_json(layer) for layer in json.loads(description["architecture"])]
             architecture.check_stack(stack)
             shape = check_shape(tuple(json.loads(description["shape"])))
-            _check_tensors(tensors, architecture.tensor_shapes(stack, math.prod(shape)))  # before anything is allocated
+            check_shapes(tensors, architecture.tensor_shapes(stack, shape))  # before anything is allocated
             dtype = check_dtype(description["dtype"])
-            strange = {tensor.dtype.name for tensor in tensors.values()} - {dtype.name}
-            if strange:
-                raise ValueError(f"tensors of {strange.pop()} in a network of {dtype}")
+            check_dtypes(tensors, dtype)
             scaling = json.loads(description["scaling"])
             network = cls.__new__(cls)
             network._build(
@@ -359,33 +368,26 @@ class Network:
         return f"Network({list(self.layers)}, inputs={shape}, dtype='{self.dtype}')"
 
     def summary(self) -> str:
-        """A table of the layers for people: sizes, parameters, bytes, operations."""
-        lines = [f"{'layer':<24}{'shape':<16}{'parameters':>14}"]
-        for layer, weights, biases in self._blocks(self.params):
-            kind = "Dense" if layer.activation is None else f"Dense + {layer.activation}"
-            shape = " → ".join(map(str, weights.shape))
-            lines.append(f"{kind:<24}{shape:<16}{weights.size + biases.size:>14,}")
+        """A table of the layers for people: what each makes of its input's shape, parameters, bytes, operations."""
+        lines = [("layer", "shape", "parameters")]
+        for layer, row in zip(self.layers, self._rows, strict=True):
+            kind = type(layer).__name__ if layer.code == plans.IDENTITY else f"{type(layer).__name__} + relu"
+            count = (row.weights[0] + 1) * row.weights[1]
+            lines.append((kind, " → ".join(map(_size, (row.shape, row.out_shape))), f"{count:,}"))
+        lines.append(("total", "", f"{self.parameter_count:,}"))
+        first, second = (max(least, 2 + max(len(line[k]) for line in lines)) for k, least in ((0, 24), (1, 16)))
+        table = [f"{kind:<{first}}{shape:<{second}}{count:>14}" for kind, shape, count in lines]
         size = self.parameter_count * self.dtype.itemsize
-        lines.append(f"{'total':<40}{self.parameter_count:>14,}")
-        lines.append(f"{size:,} bytes of {self.dtype}, {self.flops:,} FLOPs a sample")
-        return "\n".join(lines)
+        return "\n".join([*table, f"{size:,} bytes of {self.dtype}, {self.flops:,} FLOPs a sample"])
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    """A row's shape for people, a flat one's (C, 1, 1) as one number."""
+    return " x ".join(map(str, shape if shape[1:] != (1, 1) else shape[:1]))
 
 
 def _rebuild(kind: type[Network], arguments: tuple[Any, ...], tensors: dict[str, np.ndarray]) -> Network:
     network = kind.__new__(kind)
     network._build(*arguments)
-    for name, view in network.parameters().items():
-        view[...] = tensors[name].T  # unchecked: a network that diverged can be copied too
+    network._naming.write(tensors, network.params, network.buffers)  # unchecked: one that diverged can be copied too
     return network
-
-
-def _check_tensors(tensors: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Refuse, by ValueError, tensors whose names or shapes are not those wanted."""
-    for name, shape in shapes.items():
-        if name not in tensors:
-            raise ValueError(f"{name} is missing; {', '.join(shapes)} were wanted")
-        if np.shape(tensors[name]) != shape:
-            raise ValueError(f"{name} has shape {np.shape(tensors[name])}; {shape} was wanted")
-    extra = sorted(set(tensors) - set(shapes))
-    if extra:
-        raise ValueError(f"{extra[0]} was not expected; {', '.join(shapes)} were wanted")

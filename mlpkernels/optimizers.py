@@ -6,23 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from .checks import check_number
 from .kernels import plan
 from .kernels.plan import OptimizerState
-
-
-def _check(owner: object, name: str, wanted: str, low: float, high: float, *, open_low: bool = False) -> None:
-    """Refuse a setting that is no finite number in [low, high), or in (low, high) with open_low."""
-    value: Any = getattr(owner, name)
-    text = f"{type(owner).__name__}: {name}={value!r}: {wanted} was wanted"
-    if isinstance(value, (bool, str)):
-        raise TypeError(text)
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise TypeError(text) from None
-    if not math.isfinite(number) or number < low or number >= high or (open_low and number == low):
-        raise ValueError(text)
-    object.__setattr__(owner, name, number)
 
 
 @dataclass(frozen=True)
@@ -40,15 +26,19 @@ class SGD:
     decay_bias: bool = True
 
     def __post_init__(self) -> None:
-        _check(self, "learning_rate", "a finite number above 0", 0, math.inf, open_low=True)
-        _check(self, "momentum", "a number from 0 to below 1", 0, 1)
-        _check(self, "weight_decay", "a finite number from 0", 0, math.inf)
+        check_number(self, "learning_rate", "a finite number above 0", 0, math.inf, open_low=True)
+        check_number(self, "momentum", "a number from 0 to below 1", 0, 1)
+        check_number(self, "weight_decay", "a finite number from 0", 0, math.inf)
         if self.nesterov and not self.momentum:
             raise ValueError("SGD: nesterov=True without momentum: set momentum, 0.9 for instance")
 
-    def settings(self, clip_norm: float | None = None) -> np.ndarray:
-        """The settings as kernels take them (SETTINGS,) float64; clip_norm None or 0 clips nothing."""
+    def settings(self, clip_norm: float | None = None, seed: int = 0) -> np.ndarray:
+        """The settings as kernels take them (SETTINGS,) float64.
+
+        clip_norm None or 0 clips nothing; seed, below 2^53, is where dropout's masks come from.
+        """
         values = np.zeros(plan.SETTINGS)
+        values[plan.SEED] = seed
         values[plan.RULE] = plan.SGD
         values[plan.MOMENTUM] = self.momentum
         values[plan.NESTEROV] = self.nesterov
@@ -57,10 +47,12 @@ class SGD:
         values[plan.DECAY_BIAS] = self.decay_bias
         return values
 
-    def state(self, params: np.ndarray, clip_norm: float | None = None) -> OptimizerState:
+    def state(self, params: np.ndarray, clip_norm: float | None = None, seed: int = 0) -> OptimizerState:
         """Memory for params (P,), all zero: the velocity where there is momentum."""
         velocity = plan.zeros(params.size if self.momentum else 0, params.dtype)
-        return OptimizerState(self.settings(clip_norm), np.zeros(1, np.int64), velocity, plan.zeros(0, params.dtype))
+        return OptimizerState(
+            self.settings(clip_norm, seed), np.zeros(1, np.int64), velocity, plan.zeros(0, params.dtype)
+        )
 
 
 @dataclass(frozen=True)
@@ -78,15 +70,19 @@ class Adam:
     decay_bias: bool = True
 
     def __post_init__(self) -> None:
-        _check(self, "learning_rate", "a finite number above 0", 0, math.inf, open_low=True)
-        _check(self, "beta1", "a number from 0 to below 1", 0, 1)
-        _check(self, "beta2", "a number from 0 to below 1", 0, 1)
-        _check(self, "epsilon", "a finite number above 0", 0, math.inf, open_low=True)
-        _check(self, "weight_decay", "a finite number from 0", 0, math.inf)
+        check_number(self, "learning_rate", "a finite number above 0", 0, math.inf, open_low=True)
+        check_number(self, "beta1", "a number from 0 to below 1", 0, 1)
+        check_number(self, "beta2", "a number from 0 to below 1", 0, 1)
+        check_number(self, "epsilon", "a finite number above 0", 0, math.inf, open_low=True)
+        check_number(self, "weight_decay", "a finite number from 0", 0, math.inf)
 
-    def settings(self, clip_norm: float | None = None) -> np.ndarray:
-        """The settings as kernels take them (SETTINGS,) float64; clip_norm None or 0 clips nothing."""
+    def settings(self, clip_norm: float | None = None, seed: int = 0) -> np.ndarray:
+        """The settings as kernels take them (SETTINGS,) float64.
+
+        clip_norm None or 0 clips nothing; seed, below 2^53, is where dropout's masks come from.
+        """
         values = np.zeros(plan.SETTINGS)
+        values[plan.SEED] = seed
         values[plan.RULE] = plan.ADAM
         values[plan.WEIGHT_DECAY] = self.weight_decay
         values[plan.BETA1] = self.beta1
@@ -96,10 +92,10 @@ class Adam:
         values[plan.DECAY_BIAS] = self.decay_bias
         return values
 
-    def state(self, params: np.ndarray, clip_norm: float | None = None) -> OptimizerState:
+    def state(self, params: np.ndarray, clip_norm: float | None = None, seed: int = 0) -> OptimizerState:
         """Memory for params (P,), all zero: the means of gradients and of their squares."""
         first, second = plan.zeros(params.size, params.dtype), plan.zeros(params.size, params.dtype)
-        return OptimizerState(self.settings(clip_norm), np.zeros(1, np.int64), first, second)
+        return OptimizerState(self.settings(clip_norm, seed), np.zeros(1, np.int64), first, second)
 
 
 @dataclass(frozen=True)
@@ -108,9 +104,9 @@ class AdamW(Adam):
 
     weight_decay: float = 0.01
 
-    def settings(self, clip_norm: float | None = None) -> np.ndarray:
-        """The settings as kernels take them (SETTINGS,) float64; clip_norm None or 0 clips nothing."""
-        values = super().settings(clip_norm)
+    def settings(self, clip_norm: float | None = None, seed: int = 0) -> np.ndarray:
+        """The settings as kernels take them (SETTINGS,) float64; see `Adam.settings`."""
+        values = super().settings(clip_norm, seed)
         values[plan.RULE] = plan.ADAMW
         return values
 

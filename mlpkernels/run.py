@@ -16,6 +16,7 @@ from . import kernels, seeds
 from .arrays import as_rows, check_indices, class_indices, combined_weights, thread_count
 from .datasets import Part
 from .errors import DataError, ResumeError
+from .kernels import plan
 from .kernels.plan import Source, Workspace
 from .network import Network
 from .optimizers import Optimizer
@@ -146,6 +147,7 @@ def prepare(
     batch_size = len(rows) if isinstance(settings.batch_size, str) else settings.batch_size
     if batch_size > len(rows):
         raise ValueError(f"batch_size={batch_size}: at most {len(rows)}, the training rows, or 'full' was wanted")
+    _check_batch_norms(network, len(rows), batch_size)
     steps = -(-len(rows) // batch_size)
     settings.schedule.rates(settings.optimizer.learning_rate, 0, steps, settings.epochs)  # it may refuse them
     weights = combined_weights(indices, network.classes, sample_weight, settings.class_weight, network.dtype)
@@ -182,10 +184,23 @@ def _part(network: Network, data: Data, name: str) -> tuple[np.ndarray, np.ndarr
     return rows, indices
 
 
+def _check_batch_norms(network: Network, rows: int, batch_size: int) -> None:
+    """Refuse mini-batches in which a batch norm would see one value, which has no variance."""
+    one = batch_size == 1 or rows % batch_size == 1
+    for layer, row in zip(network.layers, network.plan, strict=True):
+        if one and row[plan.KIND] == plan.BATCH_NORM and row[plan.HEIGHT] * row[plan.WIDTH] == 1:
+            better = next((size for size in range(batch_size + 1, rows + 1) if rows % size != 1), None)
+            remedy = "train on more rows" if better is None else f"take batch_size={better}"
+            which = "a mini-batch" if batch_size == 1 else f"the last mini-batch of {rows} training rows"
+            raise ValueError(
+                f"batch_size={batch_size}: {which} is one row, of which {layer!r} can take no variance: {remedy}"
+            )
+
+
 def _start(state: TrainingState, facts: dict[str, Any], settings: Settings, network: Network, steps: int) -> None:
     generator = seeds.generator(settings.seed, seeds.ORDER)
     state.settings = facts
-    state.optimizer = settings.optimizer.state(network.params, settings.clip_norm)
+    state.optimizer = settings.optimizer.state(network.params, settings.clip_norm, seeds.masks_seed(settings.seed))
     state.losses, state.corrects = np.zeros(steps), np.zeros(steps, np.int64)
     state.mark = Mark(0, 0, dict(generator.bit_generator.state), np.zeros(1))
 
@@ -199,7 +214,7 @@ def _facts(network: Network, settings: Settings, sources: Mapping[str, Source], 
     scaling = "none" if network.scaling is None else network.scaling.kind
     facts: dict[str, Any] = {
         "dtype": network.dtype.name,
-        "layers": f"{network.inputs} inputs, {list(network.layers)}",
+        "layers": f"{_inputs(network)} inputs, {list(network.layers)}",
         "classes": f"{len(network.classes)} ({_checksum([description['classes'].encode()])})",
         "scaling": f"{scaling} ({_checksum([description['scaling'].encode()])})",
     }
@@ -216,6 +231,11 @@ def _facts(network: Network, settings: Settings, sources: Mapping[str, Source], 
     for name in ("training data", "validation data", "test data"):
         facts[name] = _fingerprint(sources[name]) if name in sources else None
     return facts
+
+
+def _inputs(network: Network) -> str:
+    """How many, or where a layer reads images, their shape."""
+    return " x ".join(map(str, network.shape)) if network.plan[0, plan.IMAGE] else str(network.inputs)
 
 
 def _fingerprint(source: Source) -> str:
@@ -253,6 +273,6 @@ def _check_resume(state: TrainingState, facts: dict[str, Any], settings: Setting
             hint = f"it may grow, not shrink: resume with epochs={old} or more"
         raise ResumeError(f"resume: {name} was {old} and is now {new}; {hint}")
     assert state.optimizer is not None
-    kept = state.optimizer.settings
-    if not np.array_equal(settings.optimizer.settings(settings.clip_norm), kept) or state.steps != steps:
+    wanted = settings.optimizer.settings(settings.clip_norm, seeds.masks_seed(settings.seed))
+    if not np.array_equal(wanted, state.optimizer.settings) or state.steps != steps:
         raise ResumeError("resume: the state's optimizer is another than its settings say; start a new run")

@@ -12,6 +12,11 @@ def generator(seed: int, stream: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(check_seed(seed), spawn_key=(stream,))))
 
 
+def masks_seed(seed: int) -> int:
+    """What dropout's masks come from: an integer below 2^53, so that the kernels' float64 settings hold it."""
+    return int(generator(seed, DROPOUT).integers(2**53))
+
+
 def check_seed(seed: int) -> int:
     """`seed` as an int. TypeError unless it is an integer, ValueError below 0."""
     try:

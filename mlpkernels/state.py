@@ -61,6 +61,7 @@ class Mark(NamedTuple):
     best_loss: float | None = None  # the lowest validation loss
     best_epoch: int = 0
     best_params: np.ndarray | None = None  # (P,), kept for early stopping
+    best_buffers: np.ndarray | None = None  # (S,), with them
 
 
 @dataclass
@@ -77,6 +78,7 @@ class TrainingState:
     corrects: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # (steps,)
     mark: Mark | None = None
     last_params: np.ndarray | None = None  # (P,): the last weights, while the network holds the best ones
+    last_buffers: np.ndarray | None = None  # (S,), with them
 
     @property
     def started(self) -> bool:

@@ -47,10 +47,10 @@ def fit(
     sample_weight (N,) are scaled once to mean 1; a mini-batch's loss is Σ weight · loss / rows.
 
     Validation alone is watched: early_stopping is the number of epochs without a lower validation loss
-    after which training ends; the best weights are put back when it ends, by that or by `epochs`. clip_norm
-    limits the gradient's norm. eval_train replaces the training figures by a pass over the training part
-    after the epoch. threads None takes one or all cores, whichever is measured to be faster as training goes;
-    their number never changes a bit of the result.
+    after which training ends; the best weights and running statistics are put back when it ends, by that or by
+    `epochs`. clip_norm limits the gradient's norm. eval_train replaces the training figures by a pass over the
+    training part after the epoch. threads None takes one or all cores, whichever is measured to be faster as
+    training goes; their number never changes a bit of the result.
 
     on_progress is called several times a second; what it raises ends training with `state` consistent.
     `state` is filled as training goes; one that is filled already goes on exactly where it stood, bit for
@@ -58,7 +58,8 @@ def fit(
 
     Everything is checked before this returns. ValueError, TypeError: a setting out of its range. DataError:
     NaN or infinite values, labels that are no class, no rows. ResumeError: a setting that changed. While it
-    runs, DivergenceError: a loss is not finite (that step is not applied), or a weight at an epoch's end.
+    runs, DivergenceError: a loss is not finite (that step is not applied), or a weight or running statistic at an
+    epoch's end.
     """
     settings = Settings(
         epochs=epochs,
@@ -80,7 +81,7 @@ def fit(
 def _epochs(run: Run) -> Iterator[EpochResult]:
     network, state = run.network, run.state
     if state.last_params is not None and not _finished(run):  # it had ended, and epochs have grown
-        network.params[...] = state.last_params
+        network.params[...], network.buffers[...] = state.last_params, state.last_buffers
         state.last_params = None
     if not _finished(run):
         run.prepare_kernels()
@@ -88,9 +89,10 @@ def _epochs(run: Run) -> Iterator[EpochResult]:
         yield _epoch(run)
     best = run.mark.best_params
     if best is not None:
-        if state.last_params is None:
-            state.last_params = network.params.copy()  # from these a longer training goes on
-        network.params[...] = best
+        if state.last_params is None:  # from these a longer training goes on
+            state.last_buffers = network.buffers.copy()
+            state.last_params = network.params.copy()
+        network.params[...], network.buffers[...] = best, run.mark.best_buffers
 
 
 def _finished(run: Run) -> bool:
@@ -152,8 +154,9 @@ def _finish(run: Run, generator_state: dict[str, Any], learning_rate: float) -> 
     state, mark = run.state, run.mark
     assert state.optimizer is not None
     epoch, seconds = mark.epoch + 1, float(mark.clock[0])
-    if not np.isfinite(run.network.params).all():
-        raise _divergence("a weight", epoch, state.steps)
+    for what, values in (("a weight", run.network.params), ("a running statistic", run.network.buffers)):
+        if not np.isfinite(values).all():
+            raise _divergence(what, epoch, state.steps)
     figures: Any = (float(state.losses.sum()) / run.rows, int(state.corrects.sum()) / run.rows)
     if run.settings.eval_train:
         figures = run.evaluate(run.train)
@@ -184,5 +187,6 @@ def _finish(run: Run, generator_state: dict[str, Any], learning_rate: float) -> 
         best_loss=watched if best else mark.best_loss,
         best_epoch=epoch if best else mark.best_epoch,
         best_params=run.network.params.copy() if keep else mark.best_params,
+        best_buffers=run.network.buffers.copy() if keep else mark.best_buffers,
     )
     return result

@@ -17,8 +17,8 @@ import numpy as np
 # Columns of a plan; offsets count elements. Weights are (INPUTS, OUTPUTS), a convolution's (C·kh·kw, channels), a batch
 # norm's (1, channels); a layer without has 0 of each. TAKES and GIVES are a sample's elements before and behind it.
 KIND, INPUTS, OUTPUTS, ACTIVATION, WEIGHT, WEIGHT_STRIDE, BIAS, OUT, OUT_STRIDE, TAKES, GIVES = range(11)
-# IMAGE: what the layer gives is (OUT_CHANNELS, OUT_HEIGHT, OUT_WIDTH), from (CHANNELS, HEIGHT, WIDTH); a flat one's height
-# and width are 1. BUFFER: where a batch norm's running statistics begin.
+# IMAGE: what the layer gives is (OUT_CHANNELS, OUT_HEIGHT, OUT_WIDTH), from (CHANNELS, HEIGHT, WIDTH); a flat one's
+# height and width are 1. BUFFER: where a batch norm's running statistics begin.
 IMAGE, CHANNELS, HEIGHT, WIDTH, OUT_CHANNELS, OUT_HEIGHT, OUT_WIDTH, BUFFER = range(11, 19)
 KERNEL_H, KERNEL_W, STRIDE_H, STRIDE_W, PADDING_H, PADDING_W, COLUMNS = range(19, 26)
 
@@ -179,7 +179,7 @@ def make_workspace(plan: np.ndarray, batch: int, dtype: Any) -> Workspace:
         corrects=np.zeros(batch, np.int64),
         norms=np.zeros(int(plan[:, INPUTS].sum()) + len(plan)),
         images=zeros(0, dtype),
-        layout=np.zeros((0, 0), np.int64),
+        layout=np.zeros(0, np.int64),
         moments=np.zeros(0),
     )
 
@@ -195,3 +195,23 @@ def bias_view(plan: np.ndarray, layer: int, flat: np.ndarray) -> np.ndarray:
     """Layer's biases (O,) as a view of a flat array in the parameters' layout."""
     row = plan[layer]
     return flat[row[BIAS] : row[BIAS] + row[OUTPUTS]]
+
+
+def tensor_view(plan: np.ndarray, layer: int, flat: np.ndarray) -> np.ndarray:
+    """Layer's weights as its op takes them: (I, O), a convolution's (O, C, kh, kw), a batch norm's (C,).
+
+    A view of a flat array in the parameters' layout, never a copy; C is the layer's CHANNELS.
+    """
+    row, weights = plan[layer], weight_view(plan, layer, flat)
+    if row[KIND] == CONV:
+        split = weights.reshape(row[CHANNELS], row[KERNEL_H], row[KERNEL_W], row[OUTPUTS])
+        return split.transpose(3, 0, 1, 2)
+    return weights[0] if row[KIND] == BATCH_NORM else weights
+
+
+def buffer_views(plan: np.ndarray, layer: int, buffers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A batch norm's running means (C,), running variances (C,) and count of batches (1,) as views of buffers."""
+    row = plan[layer]
+    mean, stride, channels = int(row[BUFFER]), int(row[WEIGHT_STRIDE]), int(row[OUTPUTS])
+    variance, count = mean + stride, mean + 2 * stride
+    return buffers[mean : mean + channels], buffers[variance : variance + channels], buffers[count : count + 1]

@@ -1,148 +1,53 @@
-"""Every op and verb in plain NumPy, for any floating dtype: the definition of correct.
+"""The reference backend: every verb in plain NumPy over the ops of reference_ops.py, for any floating dtype.
 
-The compiled backends are tested against this file. B batch, I inputs, O outputs, K classes.
+The compiled backends are tested against it.
 """
 
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from . import plan as p
-from .plan import (
-    IDENTITY,
-    RELU,
-    Model,
-    OptimizerState,
-    Source,
-    Workspace,
-    bias_view,
-    make_workspace,
-    weight_view,
+from .plan import IDENTITY, RELU, Model, OptimizerState, Source, Workspace, make_workspace
+from .reference_ops import (
+    Array,
+    Pair,
+    adam_step,
+    batchnorm_backward,
+    batchnorm_forward,
+    batchnorm_inference,
+    conv2d_backward_input,
+    conv2d_backward_params,
+    conv2d_forward,
+    dense_backward_input,
+    dense_backward_params,
+    dense_forward,
+    dropout,
+    dropout_backward,
+    log_softmax,
+    maxpool2d_backward,
+    maxpool2d_forward,
+    row_losses,
+    sgd_step,
+    softmax,
+    softmax_cross_entropy,
 )
 
 __all__ = [
-    "IDENTITY", "RELU", "adam_step", "dense_backward_input", "dense_backward_params", "dense_forward", "evaluate",
-    "log_softmax", "loss_and_gradient", "make_workspace", "predict", "sgd_step", "softmax", "softmax_cross_entropy",
-    "train_steps",
+    "IDENTITY", "RELU", "adam_step", "batchnorm_backward", "batchnorm_forward", "batchnorm_inference",
+    "conv2d_backward_input", "conv2d_backward_params", "conv2d_forward", "dense_backward_input",
+    "dense_backward_params", "dense_forward", "dropout", "dropout_backward", "evaluate", "log_softmax",
+    "loss_and_gradient", "make_workspace", "maxpool2d_backward", "maxpool2d_forward", "predict", "sgd_step", "softmax",
+    "softmax_cross_entropy", "train_steps",
 ]  # fmt: skip
 
-Array = np.ndarray
 
+class Masks(NamedTuple):
+    """What dropout's masks come from, beside the layer and the element."""
 
-# ---- ops
-
-
-def dense_forward(x: Array, w: Array, b: Array, activation: int, out: Array) -> None:
-    """out = activation(x @ w + b).
-
-    x (B, I), w (I, O), b (O,) -> out (B, O), overwritten. activation is IDENTITY or RELU.
-    """
-    out[...] = x @ w + b
-    if activation == RELU:
-        np.maximum(out, 0, out=out)
-
-
-def dense_backward_params(x: Array, delta: Array, dw: Array, db: Array) -> None:
-    """dw = x.T @ delta, db = delta summed over the batch.
-
-    x (B, I), delta (B, O): the loss's gradient by x @ w + b -> dw (I, O), db (O,), overwritten.
-    """
-    dw[...] = x.T @ delta
-    db[...] = delta.sum(axis=0)
-
-
-def dense_backward_input(delta: Array, w: Array, x: Array, activation: int, dx: Array) -> None:
-    """dx = (delta @ w.T) * slope, the slope of the activation that made x, read off x itself.
-
-    delta (B, O), w (I, O), x (B, I) -> dx (B, I), overwritten: the gradient by the layer before's x @ w + b.
-    """
-    dx[...] = delta @ w.T
-    if activation == RELU:
-        dx[...] = np.where(x > 0, dx, 0)
-
-
-def softmax_cross_entropy(
-    logits: Array, labels: Array, weights: Array, divisor: float, dlogits: Array
-) -> tuple[float, int]:
-    """Loss, gradient and correct count of softmax cross-entropy in one pass.
-
-    logits (B, K), labels (B,) int32, weights (B,) -> dlogits (B, K) = weight · (softmax - onehot) / divisor,
-    overwritten; returns (Σ weight · loss as float64, rows whose first largest logit is the label's).
-    """
-    losses, corrects = _row_losses(logits, labels, weights, divisor, dlogits)
-    return float(losses.sum()), int(corrects.sum())
-
-
-def _row_losses(logits: Array, labels: Array, weights: Array, divisor: float, dlogits: Array) -> tuple[Array, Array]:
-    rows = np.arange(len(logits))
-    if len(logits) == 0:
-        return np.zeros(0), np.zeros(0, np.int64)
-    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-        shifted = logits - logits.max(axis=1, keepdims=True)
-        exps = np.exp(shifted)
-        total = exps.sum(axis=1, keepdims=True)
-        losses = weights * (np.log(total[:, 0]) - shifted[rows, labels])
-        probability = exps / total
-        probability[rows, labels] -= 1
-        dlogits[...] = probability * (weights / logits.dtype.type(divisor))[:, None]
-    correct = (logits.argmax(axis=1) == labels) & ~np.isnan(logits).any(axis=1)
-    return losses.astype(np.float64), correct.astype(np.int64)
-
-
-def softmax(logits: Array, out: Array) -> None:
-    """out = softmax of each row. logits (B, K) -> out (B, K), overwritten; may be the same array."""
-    if logits.size:
-        exps = np.exp(logits - logits.max(axis=1, keepdims=True))
-        out[...] = exps / exps.sum(axis=1, keepdims=True)
-
-
-def log_softmax(logits: Array, out: Array) -> None:
-    """out = logarithm of the softmax of each row. logits (B, K) -> out (B, K), overwritten."""
-    if logits.size:
-        shifted = logits - logits.max(axis=1, keepdims=True)
-        out[...] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-
-
-def sgd_step(
-    params: Array, grad: Array, velocity: Array, learning_rate: float, momentum: float, nesterov: bool,
-    weight_decay: float,
-) -> None:  # fmt: skip
-    """One step of stochastic gradient descent, as torch.optim.SGD.
-
-    params, grad (P,), velocity (P,) or (0,) without momentum. g = grad + weight_decay · params;
-    v = momentum · v + g; params -= learning_rate · v, with Nesterov learning_rate · (g + momentum · v).
-    Sutskever et al. 2013. params and velocity change in place.
-    """
-    T = params.dtype.type
-    g = grad + T(weight_decay) * params if weight_decay else grad
-    if momentum:
-        velocity[...] = T(momentum) * velocity + g
-        g = g + T(momentum) * velocity if nesterov else velocity
-    params -= T(learning_rate) * g
-
-
-def adam_step(
-    params: Array, grad: Array, m: Array, v: Array, learning_rate: float, beta1: float, beta2: float,
-    epsilon: float, weight_decay: float, decoupled: bool, step: int,
-) -> None:  # fmt: skip
-    """One step of Adam (Kingma & Ba 2015) or, decoupled, AdamW (Loshchilov & Hutter 2019), as torch.optim.
-
-    params, grad, m, v (P,); step counts from 1. params, m and v change in place.
-    """
-    T = params.dtype.type
-    if decoupled:
-        params *= T(1 - learning_rate * weight_decay)
-        g = grad
-    else:
-        g = grad + T(weight_decay) * params if weight_decay else grad
-    m[...] = T(beta1) * m + T(1 - beta1) * g
-    v[...] = T(beta2) * v + T(1 - beta2) * (g * g)
-    rate = T(learning_rate / (1 - beta1**step))
-    params -= rate * m / (np.sqrt(v) * T(1 / np.sqrt(1 - beta2**step)) + T(epsilon))
-
-
-# ---- verbs
+    seed: int
+    step: int
 
 
 def _gather(source: Source, rows: Any, dtype: Any) -> Array:
@@ -152,32 +57,120 @@ def _gather(source: Source, rows: Any, dtype: Any) -> Array:
     return source.rows[rows]
 
 
-def _forward(model: Model, x: Array) -> list[Array]:
-    """Every layer's input, and last the logits."""
-    values = [x]
-    for layer, row in enumerate(model.plan):
-        out = np.empty((len(x), row[p.OUTPUTS]), model.params.dtype)
-        w, b = weight_view(model.plan, layer, model.params), bias_view(model.plan, layer, model.params)
-        dense_forward(values[-1], w, b, int(row[p.ACTIVATION]), out)
-        values.append(out)
-    return values
+def _geometry(row: Array) -> tuple[Pair, Pair, Pair]:
+    """A row's kernel, stride and padding."""
+    sizes = [int(n) for n in row[p.KERNEL_H : p.PADDING_W + 1]]
+    return (sizes[0], sizes[1]), (sizes[2], sizes[3]), (sizes[4], sizes[5])
 
 
-def _gradient(model: Model, source: Source, rows: Any, divisor: float, grad: Array) -> tuple[float, int]:
-    """The loss's gradient by the flat parameters; (Σ weight · loss, correct count)."""
-    plan = model.plan
-    values = _forward(model, _gather(source, rows, model.params.dtype))
+def _shaped(values: Array, row: Array, first: int) -> Array:
+    """values (B, …) as the images (B, C, H, W) that a layer takes or, from OUT_CHANNELS on, gives; flat: H = W = 1."""
+    return values.reshape(len(values), *row[first : first + 3])
+
+
+def _layer_forward(model: Model, layer: int, x: Array, masks: Masks | None) -> tuple[Array, Any]:
+    """What a layer gives (B, GIVES) for x (B, TAKES), and what its backward pass needs beside x.
+
+    That is a pool's places, and a batch norm's mean and variance. masks None: inference.
+    """
+    row, activation = model.plan[layer], int(model.plan[layer, p.ACTIVATION])
+    w, b = p.tensor_view(model.plan, layer, model.params), p.bias_view(model.plan, layer, model.params)
+    kernel, stride, padding = _geometry(row)
+    out = np.empty((len(x), row[p.GIVES]), model.params.dtype)
+    kept: Any = None
+    images, given = _shaped(x, row, p.CHANNELS), _shaped(out, row, p.OUT_CHANNELS)
+    if row[p.KIND] == p.DENSE:
+        dense_forward(x, w, b, activation, out)
+    elif row[p.KIND] == p.CONV:
+        conv2d_forward(images, w, b, activation, stride, padding, given)
+    elif row[p.KIND] == p.POOL:
+        kept = np.empty(given.shape, np.int32)
+        maxpool2d_forward(images, kernel, stride, padding, given, kept)
+    elif row[p.KIND] == p.BATCH_NORM and masks is None:
+        mean, variance, _ = p.buffer_views(model.plan, layer, model.buffers)
+        batchnorm_inference(images, w, b, mean, variance, model.rates[layer, p.BN_EPSILON], activation, given)
+    elif row[p.KIND] == p.BATCH_NORM:
+        kept = mean, variance = np.empty((2, int(row[p.CHANNELS])))
+        batchnorm_forward(images, w, b, model.rates[layer, p.BN_EPSILON], activation, mean, variance, given)
+    elif masks is None:
+        out = x
+    else:
+        dropout(x, model.rates[layer, p.DROP], masks.seed, masks.step, layer, out)
+    return out, kept
+
+
+def _layer_backward(
+    model: Model, layer: int, delta: Array, x: Array, kept: Any, masks: Masks, grad: Array, dx: Array
+) -> None:  # fmt: skip
+    """A layer's gradients: by its parameters into grad (P,), by what the layer below computed into dx (B, TAKES).
+
+    delta (B, GIVES) is the loss's gradient by what it computed before its activation; x, kept: see _layer_forward.
+    The first layer's dx means nothing.
+    """
+    row, below = model.plan[layer], max(layer - 1, 0)
+    activation = int(model.plan[below, p.ACTIVATION])
+    w, dw = p.tensor_view(model.plan, layer, model.params), p.tensor_view(model.plan, layer, grad)
+    db = p.bias_view(model.plan, layer, grad)
+    _, stride, padding = _geometry(row)
+    given = _shaped(delta, row, p.OUT_CHANNELS)
+    images, dimages = _shaped(x, row, p.CHANNELS), _shaped(dx, row, p.CHANNELS)
+    if row[p.KIND] == p.DENSE:
+        dense_backward_params(x, delta, dw, db)
+        if layer > 0:
+            dense_backward_input(delta, w, x, activation, dx)
+    elif row[p.KIND] == p.CONV:
+        conv2d_backward_params(images, given, stride, padding, dw, db)
+        if layer > 0:
+            conv2d_backward_input(given, w, images, activation, stride, padding, dimages)
+    elif row[p.KIND] == p.POOL:
+        maxpool2d_backward(given, kept, images, activation, dimages)
+    elif row[p.KIND] == p.BATCH_NORM:
+        (mean, variance), epsilon = kept, model.rates[layer, p.BN_EPSILON]
+        batchnorm_backward(given, images, w, mean, variance, epsilon, activation, dimages, dw, db)
+    else:
+        dropout_backward(delta, model.rates[layer, p.DROP], masks.seed, masks.step, layer, x, activation, dx)
+
+
+def _logits(model: Model, x: Array) -> Array:
+    """The logits of rows, in inference mode."""
+    for layer in range(len(model.plan)):
+        x, _ = _layer_forward(model, layer, x, None)
+    return x
+
+
+def _gradient(
+    model: Model, source: Source, rows: Any, divisor: float, masks: Masks, grad: Array
+) -> tuple[float, int, list[Any]]:  # fmt: skip
+    """The loss's gradient by the flat parameters; (Σ weight · loss, correct count, what each layer kept)."""
+    values, kept = [_gather(source, rows, model.params.dtype)], []
+    for layer in range(len(model.plan)):
+        value, more = _layer_forward(model, layer, values[-1], masks)
+        values.append(value)
+        kept.append(more)
     delta = np.empty_like(values[-1])
     loss, correct = softmax_cross_entropy(values[-1], source.labels[rows], source.weights[rows], divisor, delta)
-    for layer in range(len(plan) - 1, -1, -1):
-        x = values[layer]
-        dense_backward_params(x, delta, weight_view(plan, layer, grad), bias_view(plan, layer, grad))
-        if layer > 0:
-            dx = np.empty_like(x)
-            w = weight_view(plan, layer, model.params)
-            dense_backward_input(delta, w, x, int(plan[layer - 1, p.ACTIVATION]), dx)
-            delta = dx
-    return loss, correct
+    for layer in range(len(model.plan) - 1, -1, -1):
+        dx = np.empty_like(values[layer])
+        _layer_backward(model, layer, delta, values[layer], kept[layer], masks, grad, dx)
+        delta = dx
+    return loss, correct, kept
+
+
+def _track(model: Model, rows: int, kept: list[Any]) -> None:
+    """Move every batch norm's running statistics towards those of a batch of `rows` rows.
+
+    As torch.nn.BatchNorm: running = (1 - momentum) · running + momentum · new, with the unbiased variance.
+    """
+    for layer, row in enumerate(model.plan):
+        if row[p.KIND] == p.BATCH_NORM:
+            mean, variance = kept[layer]
+            count = rows * int(row[p.HEIGHT] * row[p.WIDTH])
+            momentum = model.rates[layer, p.BN_MOMENTUM]
+            *running, batches = p.buffer_views(model.plan, layer, model.buffers)
+            for old, new in zip(running, (mean, variance * (count / max(count - 1, 1))), strict=True):
+                with np.errstate(over="ignore"):  # found at the epoch's end
+                    old[...] = ((1 - momentum) * old + momentum * new).astype(model.params.dtype)
+            batches += 1
 
 
 def _update(model: Model, optimizer: OptimizerState, grad: Array, learning_rate: float) -> None:
@@ -213,8 +206,10 @@ def train_steps(
     learning_rates: Array, work: Workspace, losses: Array, corrects: Array, threads: int = 1,
     seconds: float = float("inf"),
 ) -> int:  # fmt: skip
-    """Mini-batch steps first … last - 1: forward, backward and update; parameters change in place.
+    """Mini-batch steps first … last - 1: forward, backward and update; parameters and buffers change in place.
 
+    Training mode: batch norms take the batch's statistics and their running ones move; dropout's masks come from
+    settings[SEED], optimizer.step[0] before the update, and the layer's index in the plan.
     Step s takes the rows order[s · batch_size : (s + 1) · batch_size], the last one fewer; its gradient is
     divided by their number. learning_rates[s] is its rate; losses[s] (float64) = Σ weight · loss and corrects[s]
     are written. optimizer.step[0] grows by one with each update. Returns the step reached: last; or, after
@@ -226,9 +221,11 @@ def train_steps(
         if s > first and time.perf_counter() - began > seconds:
             return s
         rows = order[s * batch_size : (s + 1) * batch_size]
-        losses[s], corrects[s] = _gradient(model, source, rows, len(rows), work.grad)
+        masks = Masks(int(optimizer.settings[p.SEED]), int(optimizer.step[0]))
+        losses[s], corrects[s], kept = _gradient(model, source, rows, len(rows), masks, work.grad)
         if not np.isfinite(losses[s]):
             return s
+        _track(model, len(rows), kept)
         _update(model, optimizer, work.grad, learning_rates[s])
     return last
 
@@ -236,30 +233,33 @@ def train_steps(
 def loss_and_gradient(
     model: Model, source: Source, order: Array, divisor: float, work: Workspace, grad: Array, threads: int = 1
 ) -> float:
-    """Σ weight · loss / divisor over the rows of `order` (at most the workspace's), its gradient in grad (P,)."""
+    """Σ weight · loss / divisor over the rows of `order` (at most the workspace's), its gradient in grad (P,).
+
+    Training mode with the masks of seed 0, step 0; running statistics stay.
+    """
     grad[...] = 0
-    return _gradient(model, source, order, divisor, grad)[0] / divisor
+    return _gradient(model, source, order, divisor, Masks(0, 0), grad)[0] / divisor
 
 
 def evaluate(
     model: Model, source: Source, start: int, stop: int, work: Workspace, threads: int = 1
 ) -> tuple[float, int]:
-    """(Σ weight · loss, correct count) over the source's rows start … stop - 1."""
+    """(Σ weight · loss, correct count) over the source's rows start … stop - 1, in inference mode."""
     batch = len(work.losses)
     loss, correct = 0.0, 0
     for first in range(start, stop, batch):
         rows = slice(first, min(first + batch, stop))
-        logits = _forward(model, _gather(source, rows, model.params.dtype))[-1]
+        logits = _logits(model, _gather(source, rows, model.params.dtype))
         labels, weights = source.labels[rows], source.weights[rows]
-        row_losses, row_corrects = _row_losses(logits, labels, weights, 1.0, np.empty_like(logits))
-        loss += float(row_losses.sum())
-        correct += int(row_corrects.sum())
+        losses, corrects = row_losses(logits, labels, weights, 1.0, np.empty_like(logits))
+        loss += float(losses.sum())
+        correct += int(corrects.sum())
     return loss, correct
 
 
 def predict(model: Model, source: Source, start: int, stop: int, work: Workspace, out: Array, threads: int = 1) -> None:
-    """Logits of the source's rows start … stop - 1 -> out (stop - start, K), overwritten."""
+    """Logits of the source's rows start … stop - 1 -> out (stop - start, K), overwritten, in inference mode."""
     batch = len(work.losses)
     for first in range(start, stop, batch):
         rows = slice(first, min(first + batch, stop))
-        out[first - start : rows.stop - start] = _forward(model, _gather(source, rows, model.params.dtype))[-1]
+        out[first - start : rows.stop - start] = _logits(model, _gather(source, rows, model.params.dtype))

@@ -1,6 +1,7 @@
 """The compiled backend: the reference's ops and verbs on kernels compiled by Numba, parallel on the CPU."""
 
-from ..plan import IDENTITY, RELU, make_workspace
+from ..plan import IDENTITY, RELU
+from .layout import make_workspace
 from .ops import (
     adam_step,
     dense_backward_input,

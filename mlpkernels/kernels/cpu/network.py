@@ -4,13 +4,23 @@ A step is two phases with a barrier between them. `rows_phase` takes a share of 
 the loss and back to every layer's delta; `params_phase` takes a share of every layer's weights, sums their gradient
 over the whole batch and updates them. Shares come from the number of slots; no sum is ever cut by it, so the
 bits are the same for any number. The loops that run steps are in steps.py.
+
+A batch norm is where rows meet: it cuts the rows' phase into stages, first up and then down, and between two of them
+its moments over the whole batch are taken. Layers that are not dense are behind two function pointers, `flat` and
+`image`, so that a network without them compiles none of them.
 """
 
 from ..plan import (
     ACTIVATION,
+    BATCH_NORM,
     BIAS,
+    BUFFER,
+    CONV,
     DECAY_BIAS,
+    DENSE,
+    IMAGE,
     INPUTS,
+    KIND,
     MOMENTUM,
     OUT,
     OUT_STRIDE,
@@ -24,7 +34,9 @@ from ..plan import (
 )  # fmt: skip
 from .gemm import DEPTH
 from .jit import jit
+from .layout import BY_CHUNK, FIELDS, GROUP_SIZE, GROUPS, SUMS, UNIT
 from .loss import row_losses
+from .norm import BACK_MOMENTS, BACKWARD, ENTER, INFER, MOMENTS, TRAIN, update_statistics
 from .optim import scale, sum_of_squares, update
 from .simd import ADD_BIAS, ADD_BIAS_RELU, DESCEND, RELU_SLOPE, STORE, prefetch
 
@@ -36,9 +48,9 @@ BLOCK = 6144
 
 
 @jit
-def share(n, slot, slots):
-    """The rows start, stop of n that a slot takes: even counts, so that the tiles of two rows fit."""
-    each = ((n + slots - 1) // slots + 1) // 2 * 2
+def share(n, slot, slots, unit=2):
+    """The rows start, stop of n that a slot takes: multiples of a unit; of 2, so that the tiles of two rows fit."""
+    each = ((n + slots - 1) // slots + unit - 1) // unit * unit
     return min(slot * each, n), min((slot + 1) * each, n)
 
 
@@ -91,59 +103,135 @@ def _fetch(source, order, first, last):
 
 
 @jit
-def _forward(gemm, plan, params, work, x_stride, start, stop):
+def _dense_forward(gemm, layer, plan, params, work, x_stride, start, stop):
     batch = work.losses.shape[0]
+    inputs, width, stride = plan[layer, INPUTS], plan[layer, WEIGHT_STRIDE], plan[layer, OUT_STRIDE]
+    source, source_at, source_stride = work.x, start * x_stride, x_stride
+    if layer > 0:
+        source_stride = plan[layer - 1, OUT_STRIDE]
+        source, source_at = work.outputs, plan[layer - 1, OUT] * batch + start * source_stride
+    epilogue = ADD_BIAS_RELU if plan[layer, ACTIVATION] == RELU else ADD_BIAS
+    gemm(
+        source, source_at, source_stride, 1, params, plan[layer, WEIGHT], width, 1, work.outputs,
+        plan[layer, OUT] * batch + start * stride, stride, stop - start, width, inputs, True, epilogue,
+        params, plan[layer, BIAS], 0,
+    )  # fmt: skip
+
+
+@jit
+def _dense_backward(gemm, layer, plan, params, work, start, stop):
+    """The delta of the layer below."""
+    batch = work.losses.shape[0]
+    stride, below = plan[layer, OUT_STRIDE], plan[layer - 1, OUT_STRIDE]
+    at, at_below = plan[layer, OUT] * batch + start * stride, plan[layer - 1, OUT] * batch + start * below
+    epilogue = RELU_SLOPE if plan[layer - 1, ACTIVATION] == RELU else STORE
+    gemm(
+        work.deltas, at, stride, 1, params, plan[layer, WEIGHT], 1, plan[layer, WEIGHT_STRIDE], work.deltas,
+        at_below, below, stop - start, plan[layer, INPUTS], plan[layer, OUTPUTS], True, epilogue, work.outputs,
+        at_below, below,
+    )  # fmt: skip
+
+
+@jit
+def image_count(plan):
+    """The number of image layers: they are the first."""
+    count = 0
+    while count < plan.shape[0] and plan[count, IMAGE] != 0:
+        count += 1
+    return count
+
+
+@jit
+def norm_at(plan, number):
+    """The row of batch norm `number`, counted from 0; the number of layers where there are not so many."""
     for layer in range(plan.shape[0]):
-        inputs, width, stride = plan[layer, INPUTS], plan[layer, WEIGHT_STRIDE], plan[layer, OUT_STRIDE]
-        source, source_at, source_stride = work.x, start * x_stride, x_stride
-        if layer > 0:
-            source_stride = plan[layer - 1, OUT_STRIDE]
-            source, source_at = work.outputs, plan[layer - 1, OUT] * batch + start * source_stride
-        epilogue = ADD_BIAS_RELU if plan[layer, ACTIVATION] == RELU else ADD_BIAS
-        gemm(
-            source, source_at, source_stride, 1, params, plan[layer, WEIGHT], width, 1, work.outputs,
-            plan[layer, OUT] * batch + start * stride, stride, stop - start, width, inputs, True, epilogue,
-            params, plan[layer, BIAS], 0,
-        )  # fmt: skip
+        if plan[layer, KIND] == BATCH_NORM:
+            if number == 0:
+                return layer
+            number -= 1
+    return plan.shape[0]
 
 
 @jit
-def _backward(gemm, plan, params, work, start, stop):
-    """The deltas of all layers but the last, from it down. The first layer's inputs need no gradient."""
-    batch = work.losses.shape[0]
-    for layer in range(plan.shape[0] - 1, 0, -1):
-        stride, below = plan[layer, OUT_STRIDE], plan[layer - 1, OUT_STRIDE]
-        at, at_below = plan[layer, OUT] * batch + start * stride, plan[layer - 1, OUT] * batch + start * below
-        epilogue = RELU_SLOPE if plan[layer - 1, ACTIVATION] == RELU else STORE
-        gemm(
-            work.deltas, at, stride, 1, params, plan[layer, WEIGHT], 1, plan[layer, WEIGHT_STRIDE], work.deltas,
-            at_below, below, stop - start, plan[layer, INPUTS], plan[layer, OUTPUTS], True, epilogue, work.outputs,
-            at_below, below,
-        )  # fmt: skip
+def _up(gemm, flat, image, what, first, end, start, stop, slot, slots, rows, model, key, x_stride, work):
+    """Layers first … end - 1 forward."""
+    images = image_count(model.plan)
+    if first < images:
+        last = min(end, images) - 1
+        image(what, first, last, start, stop, slot, slots, rows, model, key, x_stride, work)
+    for layer in range(max(first, images), end):
+        if model.plan[layer, KIND] == DENSE:
+            _dense_forward(gemm, layer, model.plan, model.params, work, x_stride, start, stop)
+        else:
+            flat(what, layer, layer, start, stop, slot, slots, rows, model, key, x_stride, work)
 
 
 @jit
-def rows_phase(gemm, goal, slot, slots, model, source, order, at, rows, divisor, x_stride, work):
-    """A slot's share of the batch order[at : at + rows], as far as `goal` says."""
-    plan, params = model
-    start, stop = share(rows, slot, slots)
+def _down(gemm, flat, image, first, last, start, stop, slot, slots, rows, model, key, x_stride, work):
+    """Layers last … first backward, each leaving the delta of the one below; the network's inputs need none."""
+    images = image_count(model.plan)
+    for layer in range(last, max(first, images, 1) - 1, -1):
+        if model.plan[layer, KIND] == DENSE:
+            _dense_backward(gemm, layer, model.plan, model.params, work, start, stop)
+        else:
+            flat(BACKWARD, layer, layer, start, stop, slot, slots, rows, model, key, x_stride, work)
+    if images > 0:
+        if first <= images <= last and work.layout[model.plan.shape[0] * FIELDS + BY_CHUNK]:
+            image(ENTER, images - 1, images - 1, start, stop, slot, slots, rows, model, key, x_stride, work)
+        if first < images:
+            top = min(last, images - 1)
+            image(BACKWARD, first, top, start, stop, slot, slots, rows, model, key, x_stride, work)
+
+
+@jit
+def rows_phase(
+    gemm, flat, image, goal, stage, norms, slot, slots, model, source, order, at, rows, divisor, x_stride, key, work
+):
+    """A slot's share of the batch order[at : at + rows], as far as `goal` says.
+
+    With `norms` batch norms to be trained, stage 0 … norms goes up to the next of them or to the loss, stage
+    norms … 2 · norms down from one; else there is stage 0 alone.
+    """
+    plan = model.plan
+    unit = work.layout[plan.shape[0] * FIELDS + UNIT] if work.layout.shape[0] > 0 else 2
+    start, stop = share(rows, slot, slots, unit)
     if start >= stop:
         return
-    _gather(source, order, at, start, stop, work.x, x_stride)
-    if goal == DELTAS:
-        _fetch(source, order, at + rows + start, at + rows + stop)
-    _forward(gemm, plan, params, work, x_stride, start, stop)
+    if stage == 0:
+        _gather(source, order, at, start, stop, work.x, x_stride)
+        if goal == DELTAS:
+            _fetch(source, order, at + rows + start, at + rows + stop)
+    if stage <= norms:
+        first = norm_at(plan, stage - 1) if stage > 0 else 0
+        end = norm_at(plan, stage) if norms > 0 else plan.shape[0]
+        what = TRAIN if goal == DELTAS else INFER
+        _up(gemm, flat, image, what, first, end, start, stop, slot, slots, rows, model, key, x_stride, work)
     if goal == LOGITS:
         return
-    last = plan.shape[0] - 1
-    stride = plan[last, OUT_STRIDE]
-    row_losses(
-        work.outputs, work.deltas, plan[last, OUT] * work.losses.shape[0] + start * stride, stride, stop - start,
-        plan[last, OUTPUTS], source.labels, source.weights, order[at : at + rows], start, divisor, work.losses,
-        work.corrects,
-    )  # fmt: skip
-    if goal == DELTAS:
-        _backward(gemm, plan, params, work, start, stop)
+    if stage == norms:
+        last = plan.shape[0] - 1
+        stride = plan[last, OUT_STRIDE]
+        row_losses(
+            work.outputs, work.deltas, plan[last, OUT] * work.losses.shape[0] + start * stride, stride, stop - start,
+            plan[last, OUTPUTS], source.labels, source.weights, order[at : at + rows], start, divisor, work.losses,
+            work.corrects,
+        )  # fmt: skip
+    if goal == DELTAS and stage >= norms:
+        number = 2 * norms - stage  # of the segment, as on the way up; its batch norm waits for the stage behind
+        first = norm_at(plan, number - 1) + 1 if number > 0 else 0
+        last = min(norm_at(plan, number), plan.shape[0] - 1) if norms > 0 else plan.shape[0] - 1
+        _down(gemm, flat, image, first, last, start, stop, slot, slots, rows, model, key, x_stride, work)
+
+
+@jit
+def moments_phase(flat, image, stage, norms, slot, slots, model, rows, x_stride, work):
+    """What a batch norm needs of the whole batch, behind a stage: a slot's share of the columns or channels."""
+    layer = norm_at(model.plan, stage if stage < norms else 2 * norms - stage - 1)
+    what = MOMENTS if stage < norms else BACK_MOMENTS
+    if model.plan[layer, IMAGE] != 0:
+        image(what, layer, layer, 0, rows, slot, slots, rows, model, 0, x_stride, work)
+    else:
+        flat(what, layer, layer, 0, rows, slot, slots, rows, model, 0, x_stride, work)
 
 
 @jit
@@ -170,6 +258,24 @@ def _finish(what, model, optimizer, work, start, size, grad_at, norm_at, rows, l
 
 
 @jit
+def _collect(plan, layer, work, rows, first, count, target, is_bias):
+    """count numbers, from `first` of the layer's on, of a gradient that the rows' phase made: into work.grad."""
+    grad = work.grad[target : target + count]
+    _clear(grad)
+    if plan[layer, KIND] == CONV:
+        end = plan.shape[0] * FIELDS
+        unit, size = work.layout[end + UNIT], work.layout[end + GROUP_SIZE]
+        for group in range((rows + unit - 1) // unit):
+            at = work.layout[end + GROUPS] + group * size + work.layout[layer * FIELDS + SUMS] + first
+            _add(work.images[at : at + count], grad)
+    else:  # a batch norm: the gradient by beta is Σ delta, by gamma Σ delta · x̂
+        T = grad.dtype.type
+        at = 2 * plan[layer, BUFFER] + (2 if is_bias else 3) * plan[layer, WEIGHT_STRIDE]
+        for j in range(plan[layer, OUTPUTS]):
+            grad[j] = T(work.moments[at + j])
+
+
+@jit
 def params_phase(gemm, what, slot, slots, model, optimizer, rows, x_stride, work, learning_rate, factor):
     """A slot's share of every layer's weights: their gradient over the batch's rows, then what `what` says.
 
@@ -185,15 +291,19 @@ def params_phase(gemm, what, slot, slots, model, optimizer, rows, x_stride, work
     norm_at = 0
     for layer in range(plan.shape[0]):
         inputs, width, weight = plan[layer, INPUTS], plan[layer, WEIGHT_STRIDE], plan[layer, WEIGHT]
+        if width == 0:
+            norm_at += 1
+            continue
         stride = plan[layer, OUT_STRIDE]
         delta_at = plan[layer, OUT] * batch
+        dense = plan[layer, KIND] == DENSE
         source, source_at, source_stride = work.x, 0, x_stride
         if layer > 0:
             source_stride = plan[layer - 1, OUT_STRIDE]
             source, source_at = work.outputs, plan[layer - 1, OUT] * batch
         first, last = share(inputs, slot, slots)
         block = max(6, BLOCK // width // 6 * 6)
-        if in_store:
+        if in_store and dense:
             grad_at = weight + first * width
             if first < last:
                 work.grad[grad_at] = learning_rate
@@ -206,19 +316,25 @@ def params_phase(gemm, what, slot, slots, model, optimizer, rows, x_stride, work
             count = min(block, last - start)
             # A gradient that is used at once and by nobody else goes where the block before it was: into the cache.
             grad_at = weight + (first if what == FUSED_UPDATE else start) * width
-            if what != UPDATE:
+            if what != UPDATE and dense:
                 gemm(
                     source, source_at + start, 1, source_stride, work.deltas, delta_at, stride, 1, work.grad,
                     grad_at, width, count, width, rows, True, STORE, work.grad, 0, 0,
                 )  # fmt: skip
+            elif what != UPDATE:
+                _collect(plan, layer, work, rows, start * width, count * width, grad_at, False)
             _finish(
                 what, model, optimizer, work, weight + start * width, count * width, grad_at, norm_at + start, count,
                 learning_rate, factor, True,
             )  # fmt: skip
         if layer % slots == slots - 1 - slot:  # one slot has the layer's biases
             bias = plan[layer, BIAS]
-            if what != UPDATE:
+            if what != UPDATE and dense:
                 column_sums(work.deltas, delta_at, stride, rows, work.grad[bias : bias + width])
+            elif what != UPDATE:
+                _collect(plan, layer, work, rows, inputs * width, width, bias, True)
+            if plan[layer, KIND] == BATCH_NORM and what in (UPDATE, FUSED_UPDATE):
+                update_statistics(plan, layer, model.buffers, model.rates, work.moments, rows)
             _finish(
                 what, model, optimizer, work, bias, width, bias, norm_at + inputs, 1, learning_rate, factor,
                 optimizer.settings[DECAY_BIAS] != 0,

@@ -15,8 +15,8 @@ from numba import prange, types
 from numba.core.typing.typeof import typeof_impl
 from numba.experimental.function_type import _get_wrapper_address
 
-from ..plan import CLIP_NORM, Model, OptimizerState, Source, Workspace
-from . import network
+from ..plan import CLIP_NORM, SEED, Model, OptimizerState, Source, Workspace
+from . import images, network, norm
 from .borrow import borrow
 from .cache import compiled, digest
 from .clock import clock
@@ -24,7 +24,8 @@ from .gemm import gemm as _gemm
 from .jit import jit
 from .loss import cross_entropy as _cross_entropy
 from .loss import softmax_rows as _softmax_rows
-from .network import DELTAS, FUSED_UPDATE, GRADIENT, NORM, UPDATE, column_sums, share
+from .network import DELTAS, FUSED_UPDATE, GRADIENT, NORM, UPDATE, column_sums, moments_phase, share
+from .norm import step_key
 from .optim import adam_update, sgd_update
 from .simd import TILE_ROWS, VECTORS, lanes, pointer_to, tile
 
@@ -59,17 +60,34 @@ def entry_points(sources: str) -> dict[str, Any]:
             a, a_at, a_row, a_k, b, b_at, b_k, b_j, c, c_at, c_row, m, n, k, padded, epilogue, aux, aux_at, aux_row,
         )  # fmt: skip
 
-    def rows_phase(gemm, goal, slot, slots, model, source, order, at, rows, divisor, x_stride, work):
+    def nothing(what, first, last, start, stop, slot, slots, rows, model, key, x_stride, work):
+        """What stands for kinds of layers that a network does not have."""
         sources  # noqa: B018
-        network.rows_phase(gemm, goal, slot, slots, model, source, order, at, rows, divisor, x_stride, work)
+
+    def flat_layers(what, first, last, start, stop, slot, slots, rows, model, key, x_stride, work):
+        sources  # noqa: B018
+        norm.flat_layers(what, first, last, start, stop, slot, slots, rows, model, key, x_stride, work)
+
+    def image_layers(what, first, last, start, stop, slot, slots, rows, model, key, x_stride, work):
+        sources  # noqa: B018
+        images.image_layers(what, first, last, start, stop, slot, slots, rows, model, key, x_stride, work)
+
+    def rows_phase(
+        gemm, flat, image, goal, stage, norms, slot, slots, model, source, order, at, rows, divisor, x_stride, key, work
+    ):
+        sources  # noqa: B018
+        network.rows_phase(
+            gemm, flat, image, goal, stage, norms, slot, slots, model, source, order, at, rows, divisor, x_stride, key,
+            work,
+        )  # fmt: skip
 
     def params_phase(gemm, what, slot, slots, model, optimizer, rows, x_stride, work, learning_rate, factor):
         sources  # noqa: B018
         network.params_phase(gemm, what, slot, slots, model, optimizer, rows, x_stride, work, learning_rate, factor)
 
     def train(
-        rows_phase, params_phase, gemm, slots, model, optimizer, source, order, batch_size, first, last,
-        learning_rates, x_stride, work, losses, corrects, seconds,
+        rows_phase, params_phase, gemm, flat, image, slots, norms, model, optimizer, source, order, batch_size, first,
+        last, learning_rates, x_stride, work, losses, corrects, seconds,
     ):  # fmt: skip
         sources  # noqa: B018
         model, optimizer, source, work = borrow(model), borrow(optimizer), borrow(source), borrow(work)
@@ -83,10 +101,18 @@ def entry_points(sources: str) -> dict[str, Any]:
             at = s * batch_size
             rows = min(batch_size, order.shape[0] - at)
             rate = learning_rates[s]
-            rows_phase(gemm, DELTAS, 0, 1, model, source, order, at, rows, T(rows), x_stride, work)
-            losses[s], corrects[s] = _totals(work, rows)
-            if not isfinite(losses[s]):
-                return s
+            key = step_key(np.int64(optimizer.settings[SEED]), optimizer.step[0])
+            for stage in range(2 * norms + 1):
+                rows_phase(
+                    gemm, flat, image, DELTAS, stage, norms, 0, 1, model, source, order, at, rows, T(rows), x_stride,
+                    key, work,
+                )  # fmt: skip
+                if stage < 2 * norms:
+                    moments_phase(flat, image, stage, norms, 0, 1, model, rows, x_stride, work)
+                if stage == norms:
+                    losses[s], corrects[s] = _totals(work, rows)
+                    if not isfinite(losses[s]):
+                        return s
             if limit > 0:
                 params_phase(gemm, NORM, 0, 1, model, optimizer, rows, x_stride, work, rate, T(1))
                 factor = T(_clip_factor(work, limit))
@@ -97,8 +123,8 @@ def entry_points(sources: str) -> dict[str, Any]:
         return last
 
     def train_parallel(
-        rows_phase, params_phase, gemm, slots, model, optimizer, source, order, batch_size, first, last,
-        learning_rates, x_stride, work, losses, corrects, seconds,
+        rows_phase, params_phase, gemm, flat, image, slots, norms, model, optimizer, source, order, batch_size, first,
+        last, learning_rates, x_stride, work, losses, corrects, seconds,
     ):  # fmt: skip
         sources  # noqa: B018
         T = model.params.dtype.type
@@ -110,24 +136,20 @@ def entry_points(sources: str) -> dict[str, Any]:
             at = s * batch_size
             rows = min(batch_size, order.shape[0] - at)
             rate = learning_rates[s]
-            for slot in prange(slots):
-                rows_phase(
-                    gemm,
-                    DELTAS,
-                    np.int64(slot),
-                    slots,
-                    model,
-                    source,
-                    order,
-                    at,
-                    rows,
-                    T(rows),
-                    x_stride,
-                    work,
-                )
-            losses[s], corrects[s] = _totals(work, rows)
-            if not isfinite(losses[s]):
-                return s
+            key = step_key(np.int64(optimizer.settings[SEED]), optimizer.step[0])
+            for stage in range(2 * norms + 1):
+                for slot in prange(slots):
+                    rows_phase(
+                        gemm, flat, image, DELTAS, stage, norms, np.int64(slot), slots, model, source, order, at, rows,
+                        T(rows), x_stride, key, work,
+                    )  # fmt: skip
+                if stage < 2 * norms:
+                    for slot in prange(slots):
+                        moments_phase(flat, image, stage, norms, np.int64(slot), slots, model, rows, x_stride, work)
+                if stage == norms:
+                    losses[s], corrects[s] = _totals(work, rows)
+                    if not isfinite(losses[s]):
+                        return s
             factor = T(1)
             what = NORM if limit > 0 else FUSED_UPDATE
             for slot in prange(slots):
@@ -136,52 +158,48 @@ def entry_points(sources: str) -> dict[str, Any]:
                 factor = T(_clip_factor(work, limit))
                 for slot in prange(slots):
                     params_phase(
-                        gemm,
-                        UPDATE,
-                        np.int64(slot),
-                        slots,
-                        model,
-                        optimizer,
-                        rows,
-                        x_stride,
-                        work,
-                        rate,
-                        factor,
-                    )
+                        gemm, UPDATE, np.int64(slot), slots, model, optimizer, rows, x_stride, work, rate, factor,
+                    )  # fmt: skip
             optimizer.step[0] += 1
         return last
 
-    def run(rows_phase, params_phase, gemm, slots, goal, model, optimizer, source, order, divisor, x_stride, work):
+    def run(
+        rows_phase, params_phase, gemm, flat, image, slots, norms, goal, model, optimizer, source, order, divisor,
+        x_stride, work,
+    ):  # fmt: skip
         sources  # noqa: B018
         model, optimizer, source, work = borrow(model), borrow(optimizer), borrow(source), borrow(work)
         order = borrow(order)
-        rows = order.shape[0]
-        rows_phase(gemm, goal, 0, 1, model, source, order, 0, rows, divisor, x_stride, work)
+        rows, key = order.shape[0], step_key(0, 0)
+        for stage in range(2 * norms + 1):
+            rows_phase(
+                gemm, flat, image, goal, stage, norms, 0, 1, model, source, order, 0, rows, divisor, x_stride, key, work
+            )
+            if stage < 2 * norms:
+                moments_phase(flat, image, stage, norms, 0, 1, model, rows, x_stride, work)
         if goal == DELTAS:
             params_phase(gemm, GRADIENT, 0, 1, model, optimizer, rows, x_stride, work, 0.0, divisor)
 
     def run_parallel(
-        rows_phase, params_phase, gemm, slots, goal, model, optimizer, source, order, divisor, x_stride, work
-    ):
+        rows_phase, params_phase, gemm, flat, image, slots, norms, goal, model, optimizer, source, order, divisor,
+        x_stride, work,
+    ):  # fmt: skip
         sources  # noqa: B018
-        rows = order.shape[0]
-        for slot in prange(slots):
-            rows_phase(gemm, goal, np.int64(slot), slots, model, source, order, 0, rows, divisor, x_stride, work)
+        rows, key = order.shape[0], step_key(0, 0)
+        for stage in range(2 * norms + 1):
+            for slot in prange(slots):
+                rows_phase(
+                    gemm, flat, image, goal, stage, norms, np.int64(slot), slots, model, source, order, 0, rows,
+                    divisor, x_stride, key, work,
+                )  # fmt: skip
+            if stage < 2 * norms:
+                for slot in prange(slots):
+                    moments_phase(flat, image, stage, norms, np.int64(slot), slots, model, rows, x_stride, work)
         if goal == DELTAS:
             for slot in prange(slots):
                 params_phase(
-                    gemm,
-                    GRADIENT,
-                    np.int64(slot),
-                    slots,
-                    model,
-                    optimizer,
-                    rows,
-                    x_stride,
-                    work,
-                    0.0,
-                    divisor,
-                )
+                    gemm, GRADIENT, np.int64(slot), slots, model, optimizer, rows, x_stride, work, 0.0, divisor,
+                )  # fmt: skip
 
     def product_parallel(gemm, slots, a, a_row, a_k, b, b_k, b_j, c, m, n, k, epilogue, aux, aux_row):
         sources  # noqa: B018
@@ -220,7 +238,18 @@ def entry_points(sources: str) -> dict[str, Any]:
             VECTORS * lanes(c), k, False, 0, pointer_to(c, 0), 0,
         )  # fmt: skip
 
-    executor = (gemm, rows_phase, params_phase, train, train_parallel, run, run_parallel)
+    executor = (
+        gemm,
+        nothing,
+        flat_layers,
+        image_layers,
+        rows_phase,
+        params_phase,
+        train,
+        train_parallel,
+        run,
+        run_parallel,
+    )
     ops = (product_parallel, column_sum, cross_entropy, softmax_rows, sgd_step, adam_step, fma_peak)
     return {function.__name__: function for function in (*executor, *ops)}
 
@@ -232,10 +261,18 @@ def _named_tuples(T: Any) -> dict[str, Any]:
         return types.Array(dtype, dimensions, "C")
 
     members = {
-        Model: [array(types.int64, 2), array(T)],
+        Model: [array(types.int64, 2), array(T), array(types.float64), array(types.float64, 2)],
         OptimizerState: [array(types.float64), array(types.int64), array(T), array(T)],
         Source: [array(types.uint8, 2), array(T, 2), T, T, array(types.int32), array(T)],
-        Workspace: [*[array(T)] * 4, array(types.float64), array(types.int64), array(types.float64)],
+        Workspace: [
+            *[array(T)] * 4,
+            array(types.float64),
+            array(types.int64),
+            array(types.float64),
+            array(T),
+            array(types.int64),
+            array(types.float64),
+        ],
     }
     return {made.__name__: types.NamedTuple(kinds, made) for made, kinds in members.items()}
 
@@ -254,14 +291,19 @@ def signatures(T: Any) -> dict[str, Any]:
     model, optimizer, source, work = (made[name] for name in ("Model", "OptimizerState", "Source", "Workspace"))
     gemm = types.void(flat, i, i, i, flat, i, i, i, flat, i, i, i, i, i, types.boolean, i, flat, i, i)
     gemm_pointer = types.FunctionType(gemm)
-    rows = types.void(gemm_pointer, i, i, i, model, source, order, i, i, T, i, work)
+    layers = types.void(i, i, i, i, i, i, i, i, model, i, i, work)
+    kinds = (gemm_pointer, *[types.FunctionType(layers)] * 2)
+    rows = types.void(*kinds, *[i] * 5, model, source, order, i, i, T, i, i, work)
     params = types.void(gemm_pointer, i, i, i, model, optimizer, i, i, work, types.float64, T)
-    pointers = (types.FunctionType(rows), types.FunctionType(params), gemm_pointer)
-    train = i(*pointers, i, model, optimizer, source, order, i, i, i, double, i, work, double, count, d)
-    run = types.void(*pointers, i, i, model, optimizer, source, order, T, i, work)
+    pointers = (types.FunctionType(rows), types.FunctionType(params), *kinds)
+    train = i(*pointers, i, i, model, optimizer, source, order, i, i, i, double, i, work, double, count, d)
+    run = types.void(*pointers, i, i, i, model, optimizer, source, order, T, i, work)
     product = types.void(gemm_pointer, i, flat, i, i, flat, i, i, flat, i, i, i, i, flat, i)
     return {
         "gemm": gemm,
+        "nothing": layers,
+        "flat_layers": layers,
+        "image_layers": layers,
         "rows_phase": rows,
         "params_phase": params,
         "train": train,
@@ -339,7 +381,14 @@ def pointer(name: str, dtype: str) -> Pointer:
     return Pointer(get(name, dtype), signatures(getattr(types, dtype))[name])
 
 
-def phases(dtype: Any) -> tuple[Pointer, Pointer, Pointer]:
-    """(rows_phase, params_phase, gemm), the pointers that the loops take first."""
+def phases(dtype: Any, flat: bool = False, image: bool = False) -> tuple[Pointer, ...]:
+    """(rows_phase, params_phase, gemm, flat layers, image layers), the pointers that the loops take first.
+
+    flat and image say whether the network has such layers; else there is a stand-in that compiles in no time.
+    """
     kind = np.dtype(dtype).name
-    return pointer("rows_phase", kind), pointer("params_phase", kind), pointer("gemm", kind)
+    names = (
+        "rows_phase", "params_phase", "gemm", "flat_layers" if flat else "nothing",
+        "image_layers" if image else "nothing",
+    )  # fmt: skip
+    return tuple(pointer(name, kind) for name in names)

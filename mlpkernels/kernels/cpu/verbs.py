@@ -16,12 +16,25 @@ from .network import DELTAS, LOGITS, LOSSES
 
 
 def _x_stride(model: Model) -> int:
-    return p.odd_stride(int(model.plan[0, p.INPUTS]))
+    return p.odd_stride(int(model.plan[0, p.TAKES]))
 
 
 def _work(model: Model, rows: int, passes: int) -> float:
-    """Floating-point operations of a region over that many rows: 2 a weight and pass."""
-    return 2.0 * rows * passes * float(model.plan[:, p.INPUTS] @ model.plan[:, p.OUTPUTS])
+    """Floating-point operations of a region over that many rows: 2 a weight, pixel and pass."""
+    plan = model.plan
+    pixels = plan[:, p.OUT_HEIGHT] * plan[:, p.OUT_WIDTH]
+    return 2.0 * rows * passes * float((plan[:, p.INPUTS] * plan[:, p.OUTPUTS]) @ pixels)
+
+
+def _kinds(model: Model) -> tuple[bool, bool]:
+    """Whether the network has flat layers other than dense ones, and image layers."""
+    image = model.plan[:, p.IMAGE] == 1
+    return bool(((model.plan[:, p.KIND] != p.DENSE) & ~image).any()), bool(image.any())
+
+
+def _norms(model: Model) -> int:
+    """The batch norms."""
+    return int((model.plan[:, p.KIND] == p.BATCH_NORM).sum())
 
 
 @once
@@ -55,10 +68,11 @@ def train_steps(
     )  # fmt: skip
     _check_room(work, min(batch_size, len(order)), last, min(map(len, (learning_rates, losses, corrects))))
     slots = _slots(threads, _work(model, min(batch_size, len(order)), 3) / 2)
+    phases, norms = steps.phases(dtype, *_kinds(model)), _norms(model)
     if slots == 1:
-        return int(steps.get("train", dtype)(*steps.phases(dtype), 1, *arguments))
+        return int(steps.get("train", dtype)(*phases, 1, norms, *arguments))
     with _launch(slots):
-        return int(steps.get("train_parallel", dtype)(*steps.phases(dtype), slots, *arguments))
+        return int(steps.get("train_parallel", dtype)(*phases, slots, norms, *arguments))
 
 
 def _run(
@@ -71,11 +85,13 @@ def _run(
         goal, model, _no_optimizer(dtype), _source(source, dtype), order, dtype.type(divisor), _x_stride(model), work,
     )  # fmt: skip
     slots = _slots(threads, _work(model, len(order), 1))
+    phases = steps.phases(dtype, *_kinds(model))
+    norms = _norms(model) if goal == DELTAS else 0
     if slots == 1:
-        steps.get("run", dtype)(*steps.phases(dtype), 1, *arguments)
+        steps.get("run", dtype)(*phases, 1, norms, *arguments)
     else:
         with _launch(slots):
-            steps.get("run_parallel", dtype)(*steps.phases(dtype), slots, *arguments)
+            steps.get("run_parallel", dtype)(*phases, slots, norms, *arguments)
 
 
 def loss_and_gradient(

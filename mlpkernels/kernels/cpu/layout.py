@@ -1,0 +1,187 @@
+"""Where the compiled backend keeps images: a chunk of as many samples as a vector has lanes, sample by lane.
+
+An image (C, H, W) of a chunk is C·H·W vectors in that order, lines and channels apart by what the layout says, with a
+border of zeros where the convolution behind it pads. Workspace.images holds, one behind the other, every chunk's images;
+every slot's or chunk's gradients; every slot's own room; every group's sums. Zeros that a border needs are made
+with the workspace and never written.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .. import plan as p
+from ..plan import Workspace
+from .simd import VECTOR_BYTES
+
+# Columns of the layout, a row a layer; the last row, behind the layers', is the network's input.
+# An image: where it begins in its chunk, its first pixel, and from channel to channel and line to line.
+IMAGE, FIRST, PLANE, LINE = range(4)
+# The same of the gradient by it; pixels and lines may lie further apart, with zeros between them.
+DELTA, DELTA_FIRST, DELTA_PLANE, DELTA_LINE, DELTA_STEP = range(4, 9)
+# Which of a pool's window was the largest; whether a convolution goes straight into the pool behind it; tables of
+# offsets for its windows, forward and for the gradient of its input; its weights turned round; its sums in a group.
+ARGMAX, FUSED, TABLE, BACK_TABLE, TURNED, SUMS = range(9, 15)
+# In the last row only: elements of a chunk's images, where gradients begin and how long one is, slots' rooms, groups' sums,
+# rows of a group, whether each chunk keeps its gradients, and where a slot keeps lines on their way into a pool.
+CHUNK, DELTAS, DELTAS_SIZE, ROOMS, ROOM_SIZE, GROUPS, GROUP_SIZE, UNIT, BY_CHUNK, LINES = range(9, 19)
+FIELDS = 19
+
+MOST_GROUPS = 16  # chunks whose gradients are summed apart; as many slots at most
+
+
+class Chunks(NamedTuple):
+    """How a batch is cut: lanes rows a chunk, unit rows a group of chunks."""
+
+    lanes: int
+    chunks: int
+    unit: int
+    groups: int
+
+
+def lanes_of(dtype: Any) -> int:
+    """Samples of a chunk."""
+    return VECTOR_BYTES // np.dtype(dtype).itemsize
+
+
+def cut(batch: int, dtype: Any) -> Chunks:
+    """How a batch of at most that many rows is cut: into groups of whole chunks, fixed by the batch alone."""
+    lanes = lanes_of(dtype)
+    chunks = -(-batch // lanes)
+    each = max(1, -(-chunks // MOST_GROUPS))
+    return Chunks(lanes, chunks, each * lanes, -(-chunks // each))
+
+
+def has_images(plan: np.ndarray) -> bool:
+    """Whether a plan has layers that need the layout."""
+    return bool(plan[:, p.IMAGE].any())
+
+
+def _goes_into_pool(plan: np.ndarray, layer: int) -> bool:
+    """Whether a convolution is followed by a pool of windows side by side, so that its own output need not be kept."""
+    if plan[layer, p.KIND] != p.CONV or layer + 1 == len(plan) or plan[layer + 1, p.KIND] != p.POOL:
+        return False
+    pool = plan[layer + 1]
+    beside = pool[p.KERNEL_H] == pool[p.STRIDE_H] and pool[p.KERNEL_W] == pool[p.STRIDE_W]
+    return bool(beside and pool[p.PADDING_H] == 0 and pool[p.PADDING_W] == 0)
+
+
+def _offsets(channels: int, height: int, width: int, steps: tuple[int, int, int], order: str) -> np.ndarray:
+    """offset[i] of every (channel, line, column), in the order "cyx" or with the channels last, "yxc"."""
+    c, y, x = np.meshgrid(np.arange(channels), np.arange(height), np.arange(width), indexing="ij")
+    offsets = c * steps[0] + y * steps[1] + x * steps[2]
+    return (offsets if order == "cyx" else offsets.transpose(1, 2, 0)).ravel()
+
+
+class _Builder:
+    """Places regions one behind the other and collects tables."""
+
+    def __init__(self, plan: np.ndarray, lanes: int) -> None:
+        self.plan, self.lanes = plan, lanes
+        self.rows = np.zeros((len(plan) + 1, FIELDS), np.int64)
+        self.tables: list[np.ndarray] = []
+        self.table_at = self.rows.size
+        self.chunk = self.deltas = self.room = self.sums = 0
+
+    def table(self, offsets: np.ndarray) -> int:
+        at = self.table_at
+        self.tables.append(offsets.astype(np.int64))
+        self.table_at += len(offsets)
+        return at
+
+    def image(self, row: int, shape: tuple[int, int, int], border: tuple[int, int], kept: bool) -> None:
+        channels, height, width = shape
+        line = (width + 2 * border[1]) * self.lanes
+        plane = (height + 2 * border[0]) * line
+        first = border[0] * line + border[1] * self.lanes
+        self.rows[row, [IMAGE, FIRST, PLANE, LINE]] = self.chunk, self.chunk + first, plane, line
+        if kept:
+            self.chunk += channels * plane
+
+    def delta(self, layer: int) -> None:
+        """The gradient by what a layer gives; a convolution's lies as the gradient of its input will read it."""
+        made = self.plan[layer]
+        channels, height, width = (int(n) for n in made[p.OUT_CHANNELS : p.OUT_WIDTH + 1])
+        top = left = 0
+        step = (1, 1)
+        if made[p.KIND] == p.CONV and layer > 0:
+            step = (int(made[p.STRIDE_H]), int(made[p.STRIDE_W]))
+            top = int(made[p.KERNEL_H] - 1 - made[p.PADDING_H])
+            left = int(made[p.KERNEL_W] - 1 - made[p.PADDING_W])
+            height, width = int(made[p.HEIGHT] + made[p.KERNEL_H] - 1), int(made[p.WIDTH] + made[p.KERNEL_W] - 1)
+        line = width * self.lanes
+        plane = height * line
+        first = self.deltas + top * line + left * self.lanes
+        self.rows[layer, DELTA : DELTA_STEP + 1] = self.deltas, first, plane, step[0] * line, step[1] * self.lanes
+        self.deltas += channels * plane
+
+    def convolution(self, layer: int) -> None:
+        made, source = self.plan[layer], self.rows[layer - 1]
+        channels, outputs = int(made[p.CHANNELS]), int(made[p.OUTPUTS])
+        kernel = int(made[p.KERNEL_H]), int(made[p.KERNEL_W])
+        row = self.rows[layer]
+        row[TABLE] = self.table(_offsets(channels, *kernel, (int(source[PLANE]), int(source[LINE]), self.lanes), "cyx"))
+        row[SUMS] = self.sums
+        self.sums += int(made[p.INPUTS] + 1) * int(made[p.WEIGHT_STRIDE])
+        if layer > 0:
+            line = int(row[DELTA_LINE]) // int(made[p.STRIDE_H])
+            steps = (int(row[DELTA_PLANE]), -line, -self.lanes)  # a kernel turned round
+            row[BACK_TABLE] = self.table(_offsets(outputs, *kernel, steps, "yxc"))
+            row[TURNED] = self.room
+            self.room += outputs * kernel[0] * kernel[1] * p.pad(channels)
+
+    def build(self) -> np.ndarray:
+        plan, rows = self.plan, self.rows
+        images = int(plan[:, p.IMAGE].sum())  # they are the first layers
+        first = tuple(int(n) for n in plan[0, p.CHANNELS : p.WIDTH + 1])
+        self.image(-1, first, self._border(0), True)  # the row of the network's input is the one before the first
+        for layer in range(images):
+            shape = tuple(int(n) for n in plan[layer, p.OUT_CHANNELS : p.OUT_WIDTH + 1])
+            rows[layer, FUSED] = _goes_into_pool(plan, layer)
+            self.image(layer, shape, self._border(layer + 1), not rows[layer, FUSED])
+            self.delta(layer)
+            if plan[layer, p.KIND] == p.CONV:
+                self.convolution(layer)
+            elif plan[layer, p.KIND] == p.POOL:
+                rows[layer, ARGMAX] = self.chunk
+                self.chunk += int(plan[layer, p.GIVES]) * self.lanes
+        rows[-1, LINES] = self.room
+        fused = [plan[i] for i in range(images) if rows[i, FUSED]]
+        lines = [6 * plan[i + 1, p.KERNEL_H] * plan[i, p.OUT_WIDTH] for i in range(images) if rows[i, FUSED]]
+        self.room += int(max(lines)) * self.lanes if fused else 0
+        return rows
+
+    def _border(self, layer: int) -> tuple[int, int]:
+        """The zeros around the image that this layer takes."""
+        if layer < len(self.plan) and self.plan[layer, p.KIND] == p.CONV:
+            return int(self.plan[layer, p.PADDING_H]), int(self.plan[layer, p.PADDING_W])
+        return 0, 0
+
+
+def make(plan: np.ndarray, batch: int, dtype: Any) -> tuple[np.ndarray, int]:
+    """The layout of a plan's images, rows of FIELDS numbers and behind them tables, and the elements they take."""
+    cuts = cut(batch, dtype)
+    builder = _Builder(plan, cuts.lanes)
+    rows = builder.build()
+    last = rows[-1]
+    by_chunk = bool(((plan[:, p.KIND] == p.BATCH_NORM) & (plan[:, p.IMAGE] == 1)).any())
+    copies = cuts.chunks if by_chunk else cuts.groups
+    sizes = builder.chunk, p.pad(builder.deltas), p.pad(builder.room), p.pad(builder.sums)
+    chunk, deltas, room, sums = (-(-size // cuts.lanes) * cuts.lanes for size in sizes)
+    last[CHUNK], last[DELTAS_SIZE], last[ROOM_SIZE], last[GROUP_SIZE] = chunk, deltas, room, sums
+    last[DELTAS] = cuts.chunks * chunk
+    last[ROOMS] = last[DELTAS] + copies * deltas
+    last[GROUPS] = last[ROOMS] + cuts.groups * room
+    last[UNIT], last[BY_CHUNK] = cuts.unit, by_chunk
+    size = int(last[GROUPS]) + cuts.groups * sums
+    return np.concatenate([rows.ravel(), *builder.tables]), size
+
+
+def make_workspace(plan: np.ndarray, batch: int, dtype: Any) -> Workspace:
+    """Room for mini-batches of up to `batch` rows through `plan`."""
+    work = p.make_workspace(plan, batch, dtype)
+    moments = np.zeros(2 * p.buffer_size(plan))
+    if not has_images(plan):
+        return work._replace(moments=moments)
+    layout, size = make(plan, batch, dtype)
+    return work._replace(images=p.zeros(size, dtype), layout=layout, moments=moments)
