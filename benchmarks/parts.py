@@ -35,12 +35,12 @@ def _gather(source, order, batch, stride, work):
         network._gather(source, order, at, 0, min(batch, order.shape[0] - at), work.x, stride)
 
 
-def _rows(phase, gemm, goal, model, source, order, batch, stride, work):
+def _rows(phase, gemm, flat, image, goal, model, source, order, batch, stride, work):
     model, source, order, work = borrow(model), borrow(source), borrow(order), borrow(work)
     T = model.params.dtype.type
     for at in range(0, order.shape[0], batch):
         rows = min(batch, order.shape[0] - at)
-        phase(gemm, goal, 0, 1, model, source, order, at, rows, T(rows), stride, work)
+        phase(gemm, flat, image, goal, 0, 0, 0, 1, model, source, order, at, rows, T(rows), stride, 0, work)
 
 
 def _params(phase, gemm, what, model, optimizer, rows, batch, stride, work, rate):
@@ -54,11 +54,11 @@ def loops() -> tuple[Any, Any, Any]:
     """The three loops, compiled for float32 with the phases as function pointers, as training has them."""
     signatures = steps.signatures(types.float32)
     rows, params = signatures["rows_phase"], signatures["params_phase"]
-    gemm, _, _, _, model, source, taken, i, _, _, _, work = rows.args
+    gemm, layers, *_, model, source, taken, i, _, _, _, _, work = rows.args
     optimizer = params.args[5]
     made = {
         _gather: types.void(source, taken, i, i, work),
-        _rows: types.void(types.FunctionType(rows), gemm, i, model, source, taken, i, i, work),
+        _rows: types.void(types.FunctionType(rows), gemm, layers, layers, i, model, source, taken, i, i, work),
         _params: types.void(types.FunctionType(params), gemm, i, model, optimizer, i, i, i, work, types.float64),
     }
     gather, forward, update = (njit(signature, **_OPTIONS)(function) for function, signature in made.items())
@@ -81,15 +81,15 @@ def measure(case: Case, images: data.Images, compiled: tuple[Any, Any, Any], rep
     gather, rows, params = compiled
     trainer = Kernels(case, images, 1)
     model, optimizer, source, work = trainer.model, trainer.optimizer, trainer.source, trainer.work
-    rows_phase, params_phase, gemm = steps.phases(np.float32)
+    rows_phase, params_phase, *kinds = steps.phases(np.float32)
     stride, taken = odd_stride(data.WIDTH), order(len(images.y), 0)
 
     def run_rows(goal: int) -> Callable[[], Any]:
-        return lambda: rows(rows_phase, gemm, goal, model, source, taken, case.batch, stride, work)
+        return lambda: rows(rows_phase, *kinds, goal, model, source, taken, case.batch, stride, work)
 
     def run_params(what: int, rate: float) -> Callable[[], Any]:
         count = len(taken)
-        return lambda: params(params_phase, gemm, what, model, optimizer, count, case.batch, stride, work, rate)
+        return lambda: params(params_phase, kinds[0], what, model, optimizer, count, case.batch, stride, work, rate)
 
     trainer.run(trainer.place(taken))  # compiled, and past the first steps' zero second moments
     seconds = best(

@@ -38,7 +38,7 @@ class Kernels:
         self.reset()
 
     def reset(self) -> None:
-        table, params = self.model
+        table, params = self.model[:2]
         for layer, (weights, biases) in enumerate(self.case.initial()):
             self.plans.weight_view(table, layer, params)[...] = weights
             self.plans.bias_view(table, layer, params)[...] = biases
@@ -62,7 +62,7 @@ class Kernels:
         return losses / sizes
 
     def parameters(self) -> Parameters:
-        table, params = self.model
+        table, params = self.model[:2]
         views = (self.plans.weight_view, self.plans.bias_view)
         return [view(table, layer, params).copy() for layer in range(len(table)) for view in views]
 

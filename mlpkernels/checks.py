@@ -37,11 +37,12 @@ def check_pair(owner: object, name: str, low: int) -> None:
     """Make a setting a pair (height, width) of ints, or refuse what is neither one nor an integer from `low`."""
     value: Any = getattr(owner, name)
     text = f"{type(owner).__name__}: {name}={value!r}: an integer from {low} or a pair (height, width) was wanted"
+    high = 2**31  # places in an image are int32
     both = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
     try:
         pair = tuple(operator.index(number) for number in both)
     except TypeError:
         raise TypeError(text) from None
-    if len(pair) != 2 or min(pair) < low or any(isinstance(number, bool) for number in both):
+    if len(pair) != 2 or min(pair) < low or max(pair) >= high or any(isinstance(number, bool) for number in both):
         raise ValueError(text)
     object.__setattr__(owner, name, pair)

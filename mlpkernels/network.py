@@ -339,7 +339,7 @@ class Network:
                 None if scaling is None else Scaling.from_json(scaling),
             )  # fmt: skip
             network.load_state_dict(tensors)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
             raise ModelFileError(
                 f"{os.fspath(path)} does not describe a network: {reason}; it is damaged or of another "

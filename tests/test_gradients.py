@@ -1,11 +1,11 @@
-"""Gradients of whole networks with every kind of layer against central differences, in float64."""
+"""Gradients of whole networks with every kind of layer against central differences and against the reference."""
 
 import numpy as np
 import pytest
 import stacks
 from stacks import NORMLESS, STACKS
 
-from mlpkernels import BatchNorm, Conv2d, Dense, Network, kernels
+from mlpkernels import BatchNorm, Conv2d, Dense, Dropout, MaxPool2d, Network, kernels
 from mlpkernels.kernels import plan as p
 
 
@@ -79,3 +79,40 @@ def test_one_image_has_a_variance(backend):
 def test_every_kind_has_a_gradient_to_check():
     kinds = {int(kind) for name in STACKS for kind in stacks.network(name).plan[:, p.KIND]}
     assert kinds == {p.DENSE, p.CONV, p.POOL, p.DROPOUT, p.BATCH_NORM}
+
+
+# ---- in float32, and of networks too large for central differences: against the reference in float64
+
+LARGE = {
+    "cnn": (
+        [Conv2d(10, 5), MaxPool2d(2), Conv2d(20, 5, activation="relu"), MaxPool2d(2), Dense(50, "relu"), Dense(10)],
+        (1, 28, 28), 37,
+    ),
+    "wide": (
+        [Conv2d(33, 3, padding=1, activation="relu"), BatchNorm("relu"), Conv2d(65, 3, 2), Dropout(0.3), MaxPool2d(3, 2, 1),
+         Conv2d(16, 1, activation="relu"), Dense(130, "relu"), Dense(100)],
+        (3, 17, 19), 9,
+    ),
+    "flat": (
+        [Dropout(0.2), Dense(128), BatchNorm("relu"), Dropout(0.5), Dense(128), BatchNorm("relu"), Dense(10)], 784, 129,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("dtype", "close"), [("float32", 1e-4), ("float64", 1e-12)])
+@pytest.mark.parametrize("name", [*LARGE, *STACKS])
+def test_gradients_are_those_of_the_reference(backend, name, dtype, close):
+    """Within `close` of the largest: sums of some thousand terms, through several layers."""
+    stack, inputs, count = LARGE.get(name, (*STACKS[name], 12))
+    nets = [Network(stack, inputs, dtype=kind, seed=1) for kind in (dtype, "float64")]
+    nets[1].load_state_dict(nets[0].state_dict())
+    x = np.random.default_rng(0).normal(size=(count, nets[0].inputs)).astype(np.float32)
+    y, order = np.arange(count) % nets[0].plan[-1, p.OUTPUTS], np.random.default_rng(1).permutation(count)
+    found = []
+    for net, module in zip(nets, (backend, kernels.load("reference")), strict=True):
+        grad, work = np.zeros_like(net.params), module.make_workspace(net.plan, count, net.dtype)
+        loss = module.loss_and_gradient(net.model, net.source(x, y), order, float(count), work, grad)
+        found.append((loss, net.views(grad)))
+    assert found[0][0] == pytest.approx(found[1][0], rel=close)
+    for key, view in found[1][1].items():
+        np.testing.assert_allclose(found[0][1][key], view, rtol=0, atol=close * max(1e-3, abs(view).max()), err_msg=key)

@@ -41,7 +41,8 @@ def test_dense_refuses_by_name(arguments, error, words):
 
 EVERY = [
     Dense(3), Dense(4, "relu", "glorot-normal"), Conv2d(3, 2),
-    Conv2d(np.int64(3), (3, 2), 2, (0, 1), "relu", "pytorch"), MaxPool2d(2), MaxPool2d((3, 2), 1, (1, 0)), Dropout(0.25), BatchNorm(), BatchNorm("relu", 0.5, 1e-3),
+    Conv2d(np.int64(3), (3, 2), 2, (0, 1), "relu", "pytorch"), MaxPool2d(2), MaxPool2d((3, 2), 1, (1, 0)),
+    Dropout(0.25), BatchNorm(), BatchNorm("relu", 0.5, 1e-3),
 ]  # fmt: skip
 
 
@@ -73,6 +74,7 @@ def test_words():
         (lambda: Conv2d(1, 2.5), TypeError, r"kernel=2\.5"),
         (lambda: Conv2d(1, True), ValueError, "kernel=True"),
         (lambda: Conv2d(1, ()), ValueError, r"kernel=\(\)"),
+        (lambda: Conv2d(1, 1, 2**31), ValueError, "stride=2147483648"),
         (lambda: Conv2d(1, 3, 0), ValueError, "stride=0: an integer from 1"),
         (lambda: Conv2d(1, 3, padding=-1), ValueError, "padding=-1: an integer from 0"),
         (lambda: Conv2d(1, (3, 1), padding=1), ValueError, r"padding=\(1, 1\): less than the kernel, \(3, 1\)"),
@@ -193,6 +195,7 @@ def test_seeds_give_independent_streams():
     assert len(set(drawn)) == 6
     child = np.random.SeedSequence(7).spawn(2)[seeds.ORDER]
     assert np.array_equal(np.random.Generator(np.random.PCG64(child)).random(4), draw(7, seeds.ORDER))
+    assert seeds.masks_seed(7) == seeds.masks_seed(7) != seeds.masks_seed(8) and 0 <= seeds.masks_seed(7) < 2**53
     with pytest.raises(ValueError, match="seed=-1"):
         seeds.generator(-1, seeds.ORDER)
     with pytest.raises(TypeError, match=r"seed=1\.5"):

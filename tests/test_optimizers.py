@@ -51,6 +51,12 @@ def test_refuses_by_name(make, error, words):
         make()
 
 
+def test_the_seed_of_masks_is_a_setting():
+    for kind in (SGD, Adam, AdamW):
+        assert kind().state(np.zeros(1), seed=2**53 - 1).settings[plan.SEED] == 2**53 - 1
+        assert kind().settings()[plan.SEED] == 0
+
+
 def test_by_name():
     assert optimizer("sgd", learning_rate=0.5, momentum=0.9) == SGD(0.5, 0.9)
     assert optimizer("adam") == Adam() and optimizer("adamw") == AdamW()

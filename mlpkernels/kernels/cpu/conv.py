@@ -66,6 +66,12 @@ def _columns(left):
 
 
 @jit
+def _places(left):
+    """Places in the kernel of the next gradient's tile: a single one is taken along by the tile before it."""
+    return WIDEST + 1 if left == WIDEST + 1 else _columns(left)
+
+
+@jit
 def channels_of(left):
     """Channels of the next tile: all that are left divided evenly into tiles of at most 6, so that none is thin."""
     tiles = (left + 5) // 6
@@ -131,7 +137,7 @@ def _line(row, params, images, layout, image, image_line, table, y, channel, cou
 
 @jit
 def turn_weights(plan, layer, params, images, layout, room):
-    """The weights as the gradient of the input takes them: (kh, kw, channels out, channels in), into the slot's room."""
+    """The weights as the gradient of the input takes them, (kh, kw, channels out, channels in), to the slot's room."""
     row, at = plan[layer], room + layout[layer * FIELDS + TURNED]
     places = row[KERNEL_H] * row[KERNEL_W]
     channels, outputs = row[CHANNELS], row[OUTPUTS]
@@ -207,13 +213,13 @@ def backward_params(plan, layer, images, layout, chunk, deltas, group, accumulat
             delta = deltas + layout[me + DELTA_FIRST] + output * plane + y * line
             k = -1  # the bias, then the kernel's places
             while k < row[INPUTS]:
-                places = 0 if k < 0 else _columns(row[INPUTS] - k)
+                places = 0 if k < 0 else _places(row[INPUTS] - k)
                 target = row[INPUTS] if k < 0 else k
                 gradient_tile(
                     count, places, pointer_to(images, delta), plane, line, step,
                     pointer_to(images, image + y * image_line), pointer_to(layout, layout[me + TABLE] + max(k, 0)),
-                    image_line, row[STRIDE_W] * vector, high, width, pointer_to(images, sums + target * stride + output),
-                    stride, adds,
+                    image_line, row[STRIDE_W] * vector, high, width,
+                    pointer_to(images, sums + target * stride + output), stride, adds,
                 )  # fmt: skip
                 k += max(places, 1)
             output += count

@@ -17,7 +17,8 @@ from .simd import ADD_BIAS, ADD_BIAS_RELU, RELU_SLOPE, VECTORS
 ROWS = (6, 5, 4, 3, 2, 1)  # channels of a tile
 COLUMNS = (4, 2, 1) if VECTORS == 4 else (2, 1)  # pixels of a tile
 GRADIENT_ROWS = (4, 2, 1)  # channels of a gradient's tile
-GRADIENT_COLUMNS = (*COLUMNS, 0)  # its places in the kernel; 0: the bias
+# Its places in the kernel; 0: the bias. One place alone would keep few sums going: 5 x 5 places end in a tile of 5.
+GRADIENT_COLUMNS = (5, 4, 2, 1, 0) if VECTORS == 4 else (3, 2, 1, 0)
 
 _I64 = simd._I64
 
@@ -94,7 +95,8 @@ def window_tile(
     dtype = w.dtype
     pointer, size, places = types.CPointer(dtype), types.intp, types.CPointer(types.int64)
     signature = types.void(
-        size, size, pointer, size, size, pointer, size, places, size, size, pointer, size, size, size, pointer, size, size,
+        size, size, pointer, size, size, pointer, size, places, size, size, pointer, size, size, size, pointer, size,
+        size,
     )  # fmt: skip
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -164,8 +166,8 @@ def gradient_tile(
     """c[columns, rows] = (c or 0) + Σ over pixels and lanes of delta[row] · x[column]: a weight gradient.
 
     rows (of GRADIENT_ROWS) are channels, at delta + row·delta_row; columns (of GRADIENT_COLUMNS) places in the kernel,
-    at x + table[column]; with 0 columns x is one everywhere. A pixel further is delta_x and x_x elements further, a line
-    delta_y and x_y. c is numbers, column j's rows contiguous at c + j·c_k.
+    at x + table[column]; with 0 columns x is one everywhere. A pixel further is delta_x and x_x elements further, a
+    line delta_y and x_y. c is numbers, column j's rows contiguous at c + j·c_k.
     """
     dtype = delta.dtype
     pointer, size, places = types.CPointer(dtype), types.intp, types.CPointer(types.int64)
@@ -205,31 +207,45 @@ def _emit_gradient(builder: Any, dtype: Any, rows: int, columns: int, args: Any)
 
     zero = ir.Constant(vector, None)
     sums = _loop(builder, height, [delta, x, *[zero] * (rows * max(columns, 1))], line)[2:]
-    totals = _lane_sums(builder, sums)
+    pieces = _pieces(builder, _lane_sums(builder, sums), rows, len(sums))
     yes, no = builder.append_basic_block("add"), builder.append_basic_block("set")
     end = builder.append_basic_block("summed")
     builder.cbranch(accumulate, yes, no)
     for block, adds in ((yes, True), (no, False)):
         builder.position_at_end(block)
-        for i, total in enumerate(totals):
+        for i, piece in pieces:
             at = builder.gep(c, [builder.add(builder.mul(c_k, _constant(i // rows)), _constant(i % rows))])
-            builder.store(builder.fadd(builder.load(at), total) if adds else total, at)
+            if adds:
+                piece = builder.fadd(simd._load(builder, piece.type, at), piece)
+            simd._store(builder, piece, at)
         builder.branch(end)
     builder.position_at_end(end)
 
 
+def _pieces(builder: Any, totals: list[Any], rows: int, count: int) -> list[tuple[int, Any]]:
+    """(index of its first sum, a short vector of sums) for `count` sums, each vector within a column's `rows`."""
+    lanes = totals[0].type.count
+    size = min(rows, lanes)  # both are powers of two
+    pieces = []
+    for first in range(0, count, size):
+        picked = [_lane_of(i % lanes, lanes) for i in range(first, first + size)]
+        total = totals[first // lanes]
+        mask = ir.Constant(ir.VectorType(simd._I32, size), picked)
+        pieces.append((first, builder.shuffle_vector(total, total, mask)))
+    return pieces
+
+
 def _lane_sums(builder: Any, vectors: list[Any]) -> list[Any]:
-    """The sum of each vector's lanes, as a number each.
+    """The sum of each vector's lanes: of vector i in lane _lane_of(i % lanes) of the result i // lanes.
 
     Two vectors are folded into one that holds the halves' sums of both, until a vector holds a sum a lane: 3 operations
     a vector, where summing each by itself takes 8.
     """
     lanes = vectors[0].type.count
-    groups = [vectors[i : i + lanes] for i in range(0, len(vectors), lanes)]
-    numbers: list[Any] = []
-    for group in groups:
-        wanted = len(group)
-        full = group + [ir.Constant(group[0].type, None)] * (lanes - wanted)
+    totals: list[Any] = []
+    for first in range(0, len(vectors), lanes):
+        group = vectors[first : first + lanes]
+        full = group + [ir.Constant(group[0].type, None)] * (lanes - len(group))
         span = lanes  # lanes that still belong to one vector's sum
         while span > 1:
             half = span // 2
@@ -239,10 +255,8 @@ def _lane_sums(builder: Any, vectors: list[Any]) -> list[Any]:
             pairs = zip(full[:count], full[count:], strict=True)
             full = [builder.fadd(_pick(builder, a, b, low), _pick(builder, a, b, high)) for a, b in pairs]
             span = half
-        # Vector i went into the upper part of each pairing whose bit of i is set, the first pairing being the highest
-        # bit and now the slowest index of a lane.
-        numbers += [builder.extract_element(full[0], ir.Constant(simd._I32, _lane_of(i, lanes))) for i in range(wanted)]
-    return numbers
+        totals.append(full[0])
+    return totals
 
 
 def _pick(builder: Any, a: Any, b: Any, lanes: list[int]) -> Any:

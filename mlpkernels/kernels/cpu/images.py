@@ -85,10 +85,11 @@ def _run_to_rows(images, source, step, n, rows, at, stride, count):
 @jit
 def to_image(rows, at, stride, count, images, first, plane, line, step, channels, height, width):
     """count rows of C, H, W pixels to an image of a chunk."""
-    if line == width * step and plane == height * line:
-        _run_to_image(rows, at, stride, count, images, first, step, channels * height * width)
-        return
     for channel in range(channels):
+        if line == width * step:
+            source = at + channel * height * width
+            _run_to_image(rows, source, stride, count, images, first + channel * plane, step, height * width)
+            continue
         for y in range(height):
             source, target = at + (channel * height + y) * width, first + channel * plane + y * line
             _run_to_image(rows, source, stride, count, images, target, step, width)
@@ -98,10 +99,11 @@ def to_image(rows, at, stride, count, images, first, plane, line, step, channels
 def to_rows(images, first, plane, line, channels, height, width, rows, at, stride, count):
     """An image of a chunk to count rows of C, H, W pixels."""
     step = lanes(images)
-    if line == width * step and plane == height * line:
-        _run_to_rows(images, first, step, channels * height * width, rows, at, stride, count)
-        return
     for channel in range(channels):
+        if line == width * step:
+            target = at + channel * height * width
+            _run_to_rows(images, first + channel * plane, step, height * width, rows, target, stride, count)
+            continue
         for y in range(height):
             source, target = first + channel * plane + y * line, at + (channel * height + y) * width
             _run_to_rows(images, source, step, width, rows, target, stride, count)

@@ -1,9 +1,9 @@
 """Where the compiled backend keeps images: a chunk of as many samples as a vector has lanes, sample by lane.
 
 An image (C, H, W) of a chunk is C·H·W vectors in that order, lines and channels apart by what the layout says, with a
-border of zeros where the convolution behind it pads. Workspace.images holds, one behind the other, every chunk's images;
-every slot's or chunk's gradients; every slot's own room; every group's sums. Zeros that a border needs are made
-with the workspace and never written.
+border of zeros where the convolution behind it pads. Workspace.images holds, one behind the other, every chunk's
+images; every slot's or chunk's gradients; every slot's own room; every group's sums. Zeros that a border needs are
+made with the workspace and never written.
 """
 
 from typing import Any, NamedTuple
@@ -22,8 +22,8 @@ DELTA, DELTA_FIRST, DELTA_PLANE, DELTA_LINE, DELTA_STEP = range(4, 9)
 # Which of a pool's window was the largest; whether a convolution goes straight into the pool behind it; tables of
 # offsets for its windows, forward and for the gradient of its input; its weights turned round; its sums in a group.
 ARGMAX, FUSED, TABLE, BACK_TABLE, TURNED, SUMS = range(9, 15)
-# In the last row only: elements of a chunk's images, where gradients begin and how long one is, slots' rooms, groups' sums,
-# rows of a group, whether each chunk keeps its gradients, and where a slot keeps lines on their way into a pool.
+# In the last row only: elements of a chunk's images, where gradients begin and how long one is, slots' rooms, groups'
+# sums, rows of a group, whether each chunk keeps its gradients, and where a slot keeps lines on their way into a pool.
 CHUNK, DELTAS, DELTAS_SIZE, ROOMS, ROOM_SIZE, GROUPS, GROUP_SIZE, UNIT, BY_CHUNK, LINES = range(9, 19)
 FIELDS = 19
 
@@ -73,6 +73,11 @@ def _offsets(channels: int, height: int, width: int, steps: tuple[int, int, int]
     return (offsets if order == "cyx" else offsets.transpose(1, 2, 0)).ravel()
 
 
+def _plane(lines: int, line: int, lanes: int) -> int:
+    """Elements from a channel to the next: an odd number of vectors, or channels would share a few cache sets."""
+    return (lines * line // lanes | 1) * lanes
+
+
 class _Builder:
     """Places regions one behind the other and collects tables."""
 
@@ -92,7 +97,7 @@ class _Builder:
     def image(self, row: int, shape: tuple[int, int, int], border: tuple[int, int], kept: bool) -> None:
         channels, height, width = shape
         line = (width + 2 * border[1]) * self.lanes
-        plane = (height + 2 * border[0]) * line
+        plane = _plane(height + 2 * border[0], line, self.lanes)
         first = border[0] * line + border[1] * self.lanes
         self.rows[row, [IMAGE, FIRST, PLANE, LINE]] = self.chunk, self.chunk + first, plane, line
         if kept:
@@ -110,7 +115,7 @@ class _Builder:
             left = int(made[p.KERNEL_W] - 1 - made[p.PADDING_W])
             height, width = int(made[p.HEIGHT] + made[p.KERNEL_H] - 1), int(made[p.WIDTH] + made[p.KERNEL_W] - 1)
         line = width * self.lanes
-        plane = height * line
+        plane = _plane(height, line, self.lanes)
         first = self.deltas + top * line + left * self.lanes
         self.rows[layer, DELTA : DELTA_STEP + 1] = self.deltas, first, plane, step[0] * line, step[1] * self.lanes
         self.deltas += channels * plane
