@@ -89,8 +89,8 @@ LARGE = {
         (1, 28, 28), 37,
     ),
     "wide": (
-        [Conv2d(33, 3, padding=1, activation="relu"), BatchNorm("relu"), Conv2d(65, 3, 2), Dropout(0.3), MaxPool2d(3, 2, 1),
-         Conv2d(16, 1, activation="relu"), Dense(130, "relu"), Dense(100)],
+        [Conv2d(33, 3, padding=1, activation="relu"), BatchNorm("relu"), Conv2d(65, 3, 2), Dropout(0.3),
+         MaxPool2d(3, 2, 1), Conv2d(16, 1, activation="relu"), Dense(130, "relu"), Dense(100)],
         (3, 17, 19), 9,
     ),
     "flat": (
@@ -103,7 +103,7 @@ LARGE = {
 @pytest.mark.parametrize("name", [*LARGE, *STACKS])
 def test_gradients_are_those_of_the_reference(backend, name, dtype, close):
     """Within `close` of the largest: sums of some thousand terms, through several layers."""
-    stack, inputs, count = LARGE.get(name, (*STACKS[name], 12))
+    stack, inputs, count = LARGE[name] if name in LARGE else (*STACKS[name], 12)
     nets = [Network(stack, inputs, dtype=kind, seed=1) for kind in (dtype, "float64")]
     nets[1].load_state_dict(nets[0].state_dict())
     x = np.random.default_rng(0).normal(size=(count, nets[0].inputs)).astype(np.float32)
