@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -55,30 +55,31 @@ def _checked(path: Path, on_unknown: Callable[[str], None] | None = None) -> dic
     return from_mapping(values, on_unknown)
 
 
-def to_toml(settings: Settings, *, with_out: bool) -> str:
+def to_toml(settings: Settings, *, with_out: bool, command: str = "train", without: Collection[str] = ()) -> str:
     """All settings as TOML, in sections that are comments: every key is at the top, named as its option.
 
     `with_out` is for --print-config; a run folder's file leaves `out` away, because --config repeats the run
-    and two runs never share a folder.
+    and two runs never share a folder. `without` are further options to leave away.
     """
-    lines = [f"# Settings of mlpk train, mlpkernels {__version__}; the run again: mlpk train --config THIS-FILE"]
+    again = f"the {'run' if command == 'train' else command} again: mlpk {command} --config THIS-FILE"
+    lines = [f"# Settings of mlpk {command}, mlpkernels {__version__}; {again}"]
     section = None
     for name, field in FIELDS.items():
-        if name == "out" and not with_out:
+        if name in without or (name == "out" and not with_out):
             continue
         if field.metadata["section"] != section:
             section = field.metadata["section"]
             lines += ["", f"# {section}"]
-        lines.append(f"{name} = {_toml(getattr(settings, field.name))}")
+        lines.append(f"{name} = {toml_value(getattr(settings, field.name))}")
     return "\n".join(lines) + "\n"
 
 
-def _toml(value: Any) -> str:
+def toml_value(value: Any) -> str:
     """A TOML value. Written here because tomli-w puts each width of `hidden` on a line of its own."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, tuple):
-        return f"[{', '.join(map(_toml, value))}]"
+        return f"[{', '.join(map(toml_value, value))}]"
     if isinstance(value, str):
         # JSON's escapes are TOML's, but for DEL, which JSON leaves as it is.
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -43,10 +43,15 @@ class Data:
 
 def load(settings: Settings) -> Data:
     """Load and split the data of a run; notes on them go to stderr. Named errors of `mlpkernels.datasets`."""
-    from mlpkernels import datasets
-
     dataset = load_one(settings, settings.data)
     test = load_one(settings, settings.test_data, min_classes=1) if settings.test_data else None
+    return divide(settings, dataset, test)
+
+
+def divide(settings: Settings, dataset: Dataset, test: Dataset | None) -> Data:
+    """The parts of a loaded data set, and of other test data, that these settings ask for."""
+    from mlpkernels import datasets
+
     dataset = datasets.with_test(dataset, settings.test_split, settings.split_seed, test)
     assert dataset.test is not None
     train, validation = dataset.train, None

@@ -44,10 +44,11 @@ def command(what: str | None, **options: Any) -> None:
     assert what is not None
     given = {name: value for name, value in options.items() if value is not None}
     data = parse("data", what)
-    click.echo(_dataset(load_one(Settings(data=data, **given), data, min_classes=1)))
+    click.echo(describe(load_one(Settings(data=data, **given), data, min_classes=1)))
 
 
-def _dataset(dataset: Dataset) -> str:
+def describe(dataset: Dataset) -> str:
+    """A data set for people: source, shape, values, and how many rows of each class its parts have."""
     import numpy as np
 
     parts = {"training": dataset.train} | ({"test": dataset.test} if dataset.test is not None else {})

@@ -19,23 +19,35 @@ _COMPLETION = "_MLPK_COMPLETE"  # set by the shell that completes a line
 # Command -> module beside this one. In the order in which `mlpk --help` shows them.
 COMMANDS = {
     "train": "train",
+    "sweep": "sweep",
     "eval": "evaluate",
     "predict": "predict",
     "plot": "plot",
+    "reproduce": "reproduce",
     "info": "info",
+    "data": "data_group",
     "doctor": "doctor",
     "warmup": "warmup",
 }
 
 
 class LazyGroup(click.Group):
-    """A group that imports a command's module when the command is wanted."""
+    """A group that imports a command's module when the command is wanted.
+
+    modules: command -> module beside this one; examples that close --help: (command line, what for).
+    """
+
+    def __init__(
+        self, *args: Any, modules: dict[str, str], examples: list[tuple[str, str]], **kwargs: Any
+    ) -> None:  # fmt: skip
+        super().__init__(*args, **kwargs)
+        self.modules, self.examples = modules, examples
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        return list(self.modules)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        module = COMMANDS.get(cmd_name)
+        module = self.modules.get(cmd_name)
         if module is None:
             return None
         command: click.Command = importlib.import_module(f".{module}", __package__).command
@@ -44,22 +56,14 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
+        if args and not args[0].startswith("-") and args[0] not in self.modules:
             from .errors import close_match
 
-            raise click.UsageError(f"{args[0]}: no such command{close_match(args[0], COMMANDS)}", ctx)
+            raise click.UsageError(f"{args[0]}: no such command{close_match(args[0], self.modules)}", ctx)
         return super().resolve_command(ctx, args)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        write_examples(
-            formatter,
-            [
-                ("mlpk train", "train on the bundled handwritten digits"),
-                ("mlpk eval", "how good the newest run is"),
-                ("mlpk predict digit.png", "what it sees in a picture"),
-                ("mlpk train --help", "options and examples of a command"),
-            ],
-        )
+        write_examples(formatter, self.examples)
 
     def main(
         self,
@@ -85,6 +89,13 @@ class LazyGroup(click.Group):
 
 @click.group(
     cls=LazyGroup,
+    modules=COMMANDS,
+    examples=[
+        ("mlpk train", "train on the bundled handwritten digits"),
+        ("mlpk eval", "how good the newest run is"),
+        ("mlpk predict digit.png", "what it sees in a picture"),
+        ("mlpk train --help", "options and examples of a command"),
+    ],
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )

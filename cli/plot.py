@@ -18,6 +18,7 @@ from .parsing import AUTO
     examples=[
         ("mlpk plot", "the figures of the newest run, into its folder"),
         ("mlpk plot runs/NAME --output figures", "of another run, into another folder"),
+        ("mlpk plot runs/sweep-NAME", "of a sweep"),
     ],
 )
 @click.argument("run", required=False, metavar="[RUN]")
@@ -29,17 +30,22 @@ from .parsing import AUTO
 def command(run: str | None, output: str | None, backend: str | None, threads: Any, **options: Any) -> None:
     """Draw loss and accuracy by epoch, confusion matrix, worst mistakes, first layer and samples of the data.
 
-    RUN is a run folder or its name in runs/; without it the newest run is taken.
+    RUN is a run folder or its name in runs/; without it the newest run is taken. Of a sweep's folder: accuracy by
+    epoch, final accuracy by option, a heat map a pair of options, the best settings.
     """
     from mlpkernels import plots
 
-    from . import report, runs, trained
+    from . import report, runs, sweep_folder, sweep_report, trained
     from .data import load
     from .evaluate import conformed
 
+    if run is not None and (sweep := sweep_folder.find(run)) is not None:
+        for figure in sweep_report.draw_folder(sweep, Path(output) if output is not None else None):
+            click.echo(str(figure))
+        return
     path = runs.newest() if run is None else runs.find(run)
     if path is None or not path.is_dir():
-        raise OptionError(str(run), None, "no run folder; the folder of an earlier mlpk train was wanted")
+        raise OptionError(str(run), None, "no run folder; the folder of an earlier mlpk train or mlpk sweep was wanted")
     found = trained.load(path)
     assert found.settings is not None
     given = {name: value for name, value in options.items() if value is not None}

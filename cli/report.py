@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy as np
+    from matplotlib.figure import Figure
 
     from mlpkernels import Network
     from mlpkernels.datasets import Dataset, Part
@@ -102,8 +104,6 @@ def draw(
     from mlpkernels import gallery, plots
 
     folder.mkdir(exist_ok=True)
-    weights = next(iter(network.parameters().values()))
-    outputs = network.classes if len(network.layers) == 1 else None  # what the first layer's units are
     figures = {
         "history": lambda: plots.history_figure(history),
         "confusion": lambda: plots.confusion_figure(measured.confusion, network.classes),
@@ -111,9 +111,7 @@ def draw(
             part.x, dataset.shape, part.y, measured.predicted, measured.proba, network.classes,
             full_scale=dataset.full_scale,
         ),
-        "weights": lambda: gallery.weights_figure(
-            weights, dataset.shape, labels=outputs, feature_names=dataset.feature_names
-        ),
+        "weights": lambda: first_layer(network, dataset),
         "samples": lambda: gallery.samples_figure(
             dataset.train.x, dataset.train.y, dataset.shape, network.classes,
             full_scale=dataset.full_scale, feature_names=dataset.feature_names,
@@ -124,6 +122,19 @@ def draw(
         written.append(folder / f"{name}.png")
         plots.save_figure(figure(), written[-1])
     return written
+
+
+def first_layer(network: Network, dataset: Dataset) -> Figure:
+    """The weights of the first layer that has any, batch normalisation aside: a convolution's filters, or units."""
+    from mlpkernels import gallery
+
+    weights = next(values for values in network.parameters().values() if values.ndim > 1)
+    if weights.ndim == 4:
+        return gallery.filters_figure(weights)
+    outputs = network.classes if len(network.layers) == 1 else None  # what the first layer's units are
+    if len(weights) != math.prod(dataset.shape):  # a layer before it has made the images smaller
+        return gallery.weights_figure(weights, (len(weights),))
+    return gallery.weights_figure(weights, dataset.shape, labels=outputs, feature_names=dataset.feature_names)
 
 
 def to_text(value: Any) -> str:

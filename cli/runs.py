@@ -75,11 +75,11 @@ class RunFolder:
     def _create_at(cls, path: Path) -> "RunFolder":
         if path.is_relative_to(Path.cwd()):
             path = path.relative_to(Path.cwd())  # as it was typed, most likely
-        made = _make(path)
+        made = make_folders(path)
         try:
             lock = _take_lock(path)
         except BaseException:
-            _remove_empty(made)
+            remove_empty(made)
             raise
         if any(entry.name != LOCK for entry in path.iterdir()):
             _release(path, lock)
@@ -92,7 +92,7 @@ class RunFolder:
         stem = f"{word or 'run'}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
         made: list[Path] = []
         try:
-            made += _make(PARENT)
+            made += make_folders(PARENT)
             for suffix in ("", *(f"-{n}" for n in range(2, 1000))):
                 path = PARENT / (stem + suffix)
                 try:
@@ -102,7 +102,7 @@ class RunFolder:
                 made.append(path)
                 return cls(path, _take_lock(path), fresh=True, made=made)
         except OSError as error:
-            _remove_empty(made)
+            remove_empty(made)
             raise MlpkError(f"{os_error_text(error)}; name a place for the run with --out") from None
         raise MlpkError(f"{PARENT / stem}: the folder and 998 like it exist; name another with --out")
 
@@ -123,10 +123,10 @@ class RunFolder:
             if entry.name != LOCK:
                 shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
         _release(self.path, self._lock)
-        _remove_empty(self._made)
+        remove_empty(self._made)
 
 
-def _make(path: Path) -> list[Path]:
+def make_folders(path: Path) -> list[Path]:
     """Make a folder and its missing parents; returns those that were made, the outermost first."""
     made: list[Path] = []
     try:
@@ -140,12 +140,13 @@ def _make(path: Path) -> list[Path]:
                 else:
                     made.append(folder)
     except OSError:
-        _remove_empty(made)
+        remove_empty(made)
         raise
     return made
 
 
-def _remove_empty(folders: Sequence[Path]) -> None:
+def remove_empty(folders: Sequence[Path]) -> None:
+    """Remove the folders that `make_folders` made, as far as nothing is in them."""
     for folder in reversed(folders):
         try:
             folder.rmdir()
@@ -178,7 +179,7 @@ def _take_lock(folder: Path) -> int:
         except _HeldError as error:
             owner = os.read(descriptor, 200).decode(errors="replace").strip() or "unknown"
             os.close(descriptor)
-            raise MlpkError(f"{folder}: another mlpk train writes to it now (process {owner}){error}") from None
+            raise MlpkError(f"{folder}: another mlpk command writes to it now (process {owner}){error}") from None
         except BaseException:
             os.close(descriptor)
             raise

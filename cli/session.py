@@ -25,19 +25,26 @@ from .summary import LABEL_WIDTH, Summary
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from mlpkernels import EpochResult, Network, Progress, TrainingState
+    from mlpkernels import EpochResult, Network, Progress, Scaling, TrainingState
 
 _FEW = 1024  # rows at most of the training that loads the kernels
 _CHECKPOINT_SECONDS = 1.0  # without --checkpoint-every, how long a checkpoint is young enough
 
 
-def make_network(settings: Settings, data: Data) -> Network:
-    """The untrained network of these settings for these data, its scaling fitted on the training part."""
-    from mlpkernels import Dense, Network, Scaling
+def fit_scaling(settings: Settings, data: Data) -> Scaling:
+    """The scaling of these settings, fitted on the training part."""
+    from mlpkernels import Scaling
+
+    return Scaling.fit(settings.scale, data.train.x, data.dataset.full_scale, data.dataset.images)
+
+
+def make_network(settings: Settings, data: Data, scaling: Scaling | None = None) -> Network:
+    """The untrained network of these settings for these data; without a scaling it is fitted here."""
+    from mlpkernels import Dense, Network
 
     dataset = data.dataset
     layers = [Dense(width, activation="relu") for width in settings.hidden]
-    scaling = Scaling.fit(settings.scale, data.train.x, dataset.full_scale, dataset.images)
+    scaling = fit_scaling(settings, data) if scaling is None else scaling
     return Network(
         [*layers, Dense(len(dataset.classes))], dataset.shape, classes=dataset.classes, dtype=settings.dtype,
         init=settings.init, seed=settings.seed, scaling=scaling,
@@ -58,6 +65,53 @@ def class_weight(settings: Settings, classes: tuple[int | str, ...]) -> str | di
                 f"no class {name}; the classes are {', '.join(labels)}",
             )
     return {labels[name]: weight for name, weight in pairs.items()}
+
+
+def _optimizer(settings: Settings) -> Any:
+    from mlpkernels import optimizers
+
+    options = {"learning_rate": settings.learning_rate, "weight_decay": settings.weight_decay}
+    if settings.optimizer == "sgd":
+        options |= {"momentum": settings.momentum, "nesterov": settings.nesterov}
+    return optimizers.optimizer(settings.optimizer, **options)
+
+
+def fit_arguments(settings: Settings, data: Data) -> dict[str, Any]:
+    """The arguments of `fit` for these settings and data, but for the network, threads and what watches it."""
+    from mlpkernels import schedules
+
+    return {
+        "train": data.train, "validation": data.validation, "test": data.test, "epochs": settings.epochs,
+        "batch_size": settings.batch_size, "optimizer": _optimizer(settings),
+        "schedule": schedules.schedule(settings.schedule), "seed": settings.seed,
+        "class_weight": class_weight(settings, data.dataset.classes),
+        "early_stopping": settings.early_stopping or None, "clip_norm": settings.clip_norm or None,
+        "eval_train": settings.eval_train, "backend": settings.backend,
+    }  # fmt: skip
+
+
+def get_ready(
+    settings: Settings, data: Data, network: Network, threads: int | None, say: Callable[[str], None]
+) -> float:
+    """Load or compile the kernels by a small training of a copy, so that no epoch waits for them; seconds it took."""
+    import numpy as np
+
+    from mlpkernels import fit
+    from mlpkernels.datasets import Part
+
+    began = time.perf_counter()
+    rows = len(data.train) if settings.batch_size == "full" else settings.batch_size
+    rows = min(rows, _FEW)
+    # Zeros, through weights of zero: what diverges is the user's training, not this one.
+    few = Part(np.zeros_like(data.train.x[:rows]), data.train.y[:rows])
+    network = network.copy()
+    network.params[...] = 0
+    with compiling_notice(say):
+        list(fit(network, few, test=few, epochs=1, batch_size=rows, threads=threads, backend=settings.backend))
+        network.predict_proba(few.x[:1], threads=threads, backend=settings.backend)
+    seconds = time.perf_counter() - began
+    say(f"kernels ready in {tables.seconds(seconds)}")
+    return seconds
 
 
 @dataclasses.dataclass
@@ -104,7 +158,7 @@ class Session:
             with numpy.errstate(over="ignore", invalid="ignore"):
                 self._describe()
                 epochs = self._epochs()  # it refuses what cannot be before anything is written
-                self._ready()
+                self.ready_seconds = get_ready(self.settings, self.data, self.network, self.threads, self.say)
                 self._record_settings()
                 self._train(epochs)
                 self._finish()
@@ -137,54 +191,16 @@ class Session:
         write_atomic(self.folder / runs.HISTORY, "".join(lines).encode())
         (self.folder / runs.METRICS).unlink(missing_ok=True)  # of fewer epochs, where a finished run goes on
 
-    def _ready(self) -> None:
-        """Load or compile the kernels by a small training of a copy, so that no epoch waits for them."""
-        import numpy as np
-
-        from mlpkernels import fit
-        from mlpkernels.datasets import Part
-
-        began = time.perf_counter()
-        rows = len(self.data.train) if self.settings.batch_size == "full" else self.settings.batch_size
-        rows = min(rows, _FEW)
-        # Zeros, through weights of zero: what diverges is the user's training, not this one.
-        few = Part(np.zeros_like(self.data.train.x[:rows]), self.data.train.y[:rows])
-        network = self.network.copy()
-        network.params[...] = 0
-        with compiling_notice(self.say):
-            list(fit(
-                network, few, test=few, epochs=1, batch_size=rows,
-                threads=self.threads, backend=self.settings.backend,
-            ))  # fmt: skip
-            network.predict_proba(few.x[:1], threads=self.threads, backend=self.settings.backend)
-        self.ready_seconds = time.perf_counter() - began
-        self.say(f"kernels ready in {tables.seconds(self.ready_seconds)}")
-
     # ---- training
-
-    def _optimizer(self) -> Any:
-        from mlpkernels import optimizers
-
-        settings = self.settings
-        options = {"learning_rate": settings.learning_rate, "weight_decay": settings.weight_decay}
-        if settings.optimizer == "sgd":
-            options |= {"momentum": settings.momentum, "nesterov": settings.nesterov}
-        return optimizers.optimizer(settings.optimizer, **options)
 
     def _epochs(self) -> Iterator[EpochResult]:
         """The training, checked but not begun; `_on_progress` is called as it goes."""
-        from mlpkernels import fit, schedules
+        from mlpkernels import fit
 
-        settings, data = self.settings, self.data
         try:
             return fit(
-                self.network, data.train, validation=data.validation, test=data.test, epochs=settings.epochs,
-                batch_size=settings.batch_size, optimizer=self._optimizer(),
-                schedule=schedules.schedule(settings.schedule), seed=settings.seed,
-                class_weight=class_weight(settings, data.dataset.classes),
-                early_stopping=settings.early_stopping or None, clip_norm=settings.clip_norm or None,
-                eval_train=settings.eval_train, threads=self.threads, backend=settings.backend,
-                state=self.state, on_progress=lambda progress: self._on_progress(progress),
+                self.network, **fit_arguments(self.settings, self.data), threads=self.threads, state=self.state,
+                on_progress=lambda progress: self._on_progress(progress),
             )  # fmt: skip
         except ValueError as error:  # single settings are checked already; these do not go together
             raise MlpkError(str(error)) from error

@@ -1,17 +1,19 @@
-"""What every figure shares: a page measured in pixels, text that fits its room, colours and image tiles."""
+"""What every figure shares: a page measured in pixels, text that fits its room, axes, colours and image tiles."""
 
 from __future__ import annotations
 
 import bisect
 import functools
+import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
@@ -22,8 +24,8 @@ KEY = 180  # pixels of the strip that explains the signed colours
 HEADER = 86  # pixels from the top edge to the content, room for title and subtitle
 TITLE, BODY, SMALL = 13.0, 9.0, 8.0  # points
 
-# Okabe and Ito's blue and vermilion: told apart with every colour vision and in grey print
-BLUE, ORANGE = "#0072B2", "#D55E00"
+# Okabe and Ito's blue, vermilion and green: told apart with every colour vision, the first two in grey print, too
+BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
 _OWN_FONT = "DejaVu Sans"  # comes with Matplotlib: looks and measures the same everywhere
 INK, MUTED, FAINT = "#222222", "#666666", "#E3E3E3"
 
@@ -112,6 +114,33 @@ class Page:
         axes.grid(False)
         return axes
 
+    def titles(self, panel: Axes, across: str = "", up: str = "") -> None:
+        """Say what a panel's axes are."""
+        if across:
+            panel.set_xlabel(across, labelpad=6, **self.font(BODY, MUTED))
+        if up:
+            panel.set_ylabel(up, labelpad=8, **self.font(BODY, MUTED))
+
+    def ticks(
+        self,
+        axis: Axis,
+        places: ArrayLike,
+        names: Iterable[str],
+        colour: str = MUTED,
+        *,
+        room: float = NAME_ROOM,
+        upright: bool = False,
+    ) -> None:
+        """Name places of an axis, the names cut to `room` pixels; `upright` sets them on end."""
+        labels = [self.fit(name, room, SMALL) for name in names]
+        axis.set_ticks(np.asarray(places), labels, rotation=90 if upright else 0, **self.font(SMALL, colour))
+
+    def key(self, left: float, middle: float, colours: dict[str, str]) -> None:
+        """Say what colours mean: each name in its own, behind a dot, on one line."""
+        for name, colour in colours.items():
+            self.text(left, middle, f"● {name}", SMALL, colour, va="center")
+            left += self.measure(f"● {name}", SMALL) + 18
+
     def frame(self, panel: Axes) -> None:
         """Set a panel that holds an image on a ground one pixel larger: a thin frame that covers no cell."""
         from matplotlib.patches import Rectangle
@@ -138,6 +167,13 @@ def text_width(text: str, size: float, families: tuple[str, ...], bold: bool = F
     font = FontProperties(family=list(families), size=size, weight="bold" if bold else "normal")
     # drawn text is hinted to whole pixels a letter: allow it 3 % more
     return 1.03 * text_to_path.get_text_width_height_descent(text, font, False)[0] * DPI / 72
+
+
+def widest(names: Iterable[str], size: float, most: float = NAME_ROOM, others: Iterable[str] = ()) -> float:
+    """Pixels that the longest of the names takes, at most `most`; the page's `others` choose its fonts, too."""
+    names = list(names)
+    fonts = families_for("".join([*names, *others]))
+    return min(max(text_width(name, size, fonts) for name in names), most)
 
 
 @functools.lru_cache(64)
@@ -231,6 +267,56 @@ def round_ticks(first: int, last: int, most: int) -> list[int]:
     """Return `first` and the round numbers after it, about `most` steps up to `last`."""
     step = nice_step((last - first) / most)
     return [first, *(tick for tick in range(step, last + 1, step) if tick - first > step / 2)]
+
+
+def value_axis(page: Page, panel: Axes, low: float, high: float, kind: str = "value") -> None:
+    """Set scale, limits, ticks and grid of the vertical axis for values from low to high.
+
+    kind: "value" and "share" start at 0, or are logarithmic where they span more than a factor of 50;
+    "accuracy" shows its own range alone. Shares and accuracies, 0 to 1, are written in percent.
+    """
+    from matplotlib.ticker import MaxNLocator, NullLocator
+
+    if kind != "accuracy" and low > 0 and high > 50 * low:
+        bottom, top = low / 1.3, high * 1.3
+        panel.set_yscale("log", nonpositive="mask")
+        panel.yaxis.set_minor_locator(NullLocator())
+        first, last = math.floor(math.log10(bottom)), math.ceil(math.log10(top))
+        few = last - first > 4
+        powers = range(first, last + 1, nice_step((last - first) / 10))
+        ticks = np.array([k * 10.0**power for power in powers for k in ((1,) if few else (1, 2, 5))])
+    else:
+        room = 0.06 * (high - low)
+        if kind == "accuracy":
+            room = max(room, 0.01 - (high - low) / 2)  # two points at least, for a single value
+            bottom, top = max(low - room, -0.005), min(high + room, 1.002)
+        elif kind == "share":
+            bottom, top = 0.0, 1.06 * high
+        else:
+            bottom, top = min(0.0, low), high + max(room, 0.001)
+        ticks = np.asarray(MaxNLocator(7, steps=[1, 2, 5, 10]).tick_values(bottom, top))
+    ticks = ticks[(ticks >= bottom) & (ticks <= top)]
+    page.ticks(panel.yaxis, ticks, [f"{tick:.4g}" if kind == "value" else f"{100 * tick:.4g} %" for tick in ticks])
+    panel.set_ylim(bottom, top)
+    panel.grid(True, axis="y", color=FAINT, linewidth=0.8)
+
+
+def apart(positions: Sequence[float], distance: float) -> list[float]:
+    """Move positions as little as needed until neighbours are `distance` apart, in their order."""
+    order = np.argsort(positions, kind="stable")
+    groups: list[list[float]] = []  # [centre, members]
+    for index in order:
+        groups.append([positions[index], 1.0])
+        while len(groups) > 1:
+            (a, m), (b, n) = groups[-2], groups[-1]
+            if b - a >= distance * (m + n) / 2:
+                break
+            groups[-2:] = [[(a * m + b * n) / (m + n), m + n]]
+    placed = [centre + distance * (i - (n - 1) / 2) for centre, n in groups for i in range(int(n))]
+    result = [0.0] * len(positions)
+    for index, position in zip(order, placed, strict=True):
+        result[index] = position
+    return result
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:

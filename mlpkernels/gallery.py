@@ -1,46 +1,37 @@
-"""Figures that show rows and weights themselves: galleries of images, and table_figures for tables."""
+"""Galleries: samples, mistakes, weights and filters as images side by side; of tables, table_figures draws them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .arrays import as_rows
 from .drawing import (
     BODY,
     HEADER,
     INK,
-    KEY,
     MARGIN,
     MUTED,
-    NAME_ROOM,
     ORANGE,
     SMALL,
     Page,
     check_names,
-    colours,
     counted,
-    families_for,
     message_figure,
     names_of,
-    resize,
-    signed_key,
-    text_width,
-    to_rgb,
+    widest,
 )
-from .metrics import checked_labels
+from .figure_inputs import at_least_one, finite, image_shape, labels_of, rows_of
 from .table_figures import table_mistakes, table_samples, table_weights
+from .tiles import GAP, Lines, mosaic, signed_tiles, tiled_figure, tiles_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_GAP = 8  # pixels between tiles
-_LINE = 16  # pixels a line of a caption takes
-Lines = list[tuple[str, str]]  # a caption: text and colour of each line
+_CHANNELS = 16  # of filters of many channels: at most so many of them, and of the filters, side by side
 
 
 def samples_figure(
@@ -59,12 +50,12 @@ def samples_figure(
     images get one tile each, at most 100 of them. full_scale: the value shown as white; None takes the
     largest one shown. Raises ValueError or TypeError for shapes that do not fit and labels that are no index.
     """
-    rows = _table(x, shape)
+    rows = rows_of(x, shape)
     names = names_of(classes)
-    labels = _labels("y", y, len(names), len(rows))
+    labels = labels_of("y", y, len(names), len(rows))
     counts = np.bincount(labels, minlength=len(names))
     subtitle = f"{counted(len(rows), 'row')} in {counted(len(names), 'class', 'classes')}"
-    _at_least_one("per_class", per_class)
+    at_least_one("per_class", per_class)
     if len(shape) == 1:
         return table_samples(rows, labels, names, feature_names, per_class, subtitle)
     if len(names) > 12:
@@ -72,17 +63,16 @@ def samples_figure(
         first = [int(np.argmax(labels == k)) for k in shown]
         subtitle += "  ·  the first row of each" + f" of {len(shown)} classes" * (len(shown) < len(names))
         captions = [[(names[k], INK)] for k in shown]
-        tiles = _tiles(rows[first], shape, full_scale, 80)
-        return _gallery("Samples", subtitle, tiles, 10, captions)
+        tiles = tiles_of(rows[first], shape, full_scale, 80)
+        return tiled_figure("Samples", subtitle, tiles, 10, captions)
     chosen = [np.flatnonzero(labels == k)[:per_class] for k in range(len(names))]
-    tiles = _tiles(rows[np.concatenate(chosen)], shape, full_scale, 64)
+    tiles = tiles_of(rows[np.concatenate(chosen)], shape, full_scale, 64)
     columns = max(len(indices) for indices in chosen)
     places = [k * columns + i for k, indices in enumerate(chosen) for i in range(len(indices))]
     height, width = tiles.shape[1:3]
-    pitch = max(height, 34) + _GAP  # name and count beside a row need two lines
-    canvas, _ = _mosaic(tiles, (len(names), columns), places, (pitch - _GAP, width))
-    fonts = families_for("".join(names))
-    room = min(max(text_width(name, BODY, fonts) for name in [*names, "10,000"]), NAME_ROOM) + 20
+    pitch = max(height, 34) + GAP  # name and count beside a row need two lines
+    canvas, _ = mosaic(tiles, (len(names), columns), places, (pitch - GAP, width))
+    room = widest([*names, "10,000"], BODY) + 20
     page = Page(room + canvas.shape[1], canvas.shape[0], "Samples", subtitle, names)
     page.picture(MARGIN + room, HEADER, canvas)
     for k, name in enumerate(names):
@@ -109,14 +99,14 @@ def mistakes_figure(
     Images become tiles; of a table's rows, counted from 1, the probabilities of both classes are drawn. No
     mistake at all gives a figure that says so. Raises ValueError or TypeError for shapes that do not fit.
     """
-    rows = _table(x, shape)
+    rows = rows_of(x, shape)
     table = np.asarray(proba)
     if table.ndim != 2 or table.shape != (len(rows), len(classes)):
         raise ValueError(f"proba: shape {table.shape}, wanted {(len(rows), len(classes))}: rows, classes")
-    _at_least_one("count", count)
+    at_least_one("count", count)
     names = names_of(classes)
-    truth = _labels("y", y, len(names), len(rows))
-    guess = _labels("predicted", predicted, len(names), len(rows))
+    truth = labels_of("y", y, len(names), len(rows))
+    guess = labels_of("predicted", predicted, len(names), len(rows))
     wrong = np.flatnonzero(truth != guess)
     sureness = table[wrong, guess[wrong]]
     if not np.isfinite(sureness).all():
@@ -132,9 +122,9 @@ def mistakes_figure(
     for row in worst:
         sure = f"{100 * table[row, guess[row]]:.0f} %"
         captions.append([(names[truth[row]], INK), (f"→ {names[guess[row]]}\t{sure}", ORANGE)])
-    tiles = _tiles(rows[worst], shape, full_scale, 140)
+    tiles = tiles_of(rows[worst], shape, full_scale, 140)
     subtitle += "  ·  true class → predicted class"
-    return _gallery("Worst mistakes", subtitle, tiles, math.ceil(len(worst) ** 0.5), captions)
+    return tiled_figure("Worst mistakes", subtitle, tiles, math.ceil(len(worst) ** 0.5), captions)
 
 
 def weights_figure(
@@ -155,122 +145,81 @@ def weights_figure(
     matrix = np.asarray(weights, dtype=np.float64)
     if matrix.ndim != 2 or matrix.size == 0 or matrix.shape[0] != math.prod(shape):
         raise ValueError(f"weights: shape {matrix.shape}, wanted ({math.prod(shape)}, units) for inputs {tuple(shape)}")
-    if not np.isfinite(matrix).all():
-        raise ValueError("weights: NaN or infinite values, wanted finite weights")
-    _at_least_one("count", count)
+    matrix = finite("weights", matrix)
+    at_least_one("count", count)
     units = matrix.shape[1]
-    order = np.argsort(-np.linalg.norm(matrix, axis=0), kind="stable")[:count]
+    order = _strongest(matrix.T, count)
     names: list[str] = []
     if labels is not None:
         names = check_names("labels", labels, units, "units")
         order = np.arange(units)[:count]
     shown = matrix[:, order]
-    limit = float(np.quantile(np.abs(shown), 0.998)) or float(np.abs(shown).max()) or 1.0
-    subtitle = "first layer, " + f"{len(order)} of " * (len(order) < units)
-    subtitle += counted(units, "output" if names else "unit")
+    limit = _limit(shown)
+    subtitle = _shown(len(order), units, "output" if names else "unit")
     if not names and units > 1:
         subtitle += ", strongest first"
     if len(shape) == 1:
         return table_weights(shown, limit, subtitle, [names[k] for k in order] if names else None, feature_names)
-    images = shown.T.reshape(len(order), *_image_shape(shape))
+    images = shown.T.reshape(len(order), *image_shape(shape))
     captions = [[(names[k], INK)] for k in order] if names else None
     columns = math.ceil(len(order) ** 0.5)
-    tiles = to_rgb(images, -limit, limit)
-    if shape[0] == 3:
-        return _gallery("Weights", subtitle + "  ·  grey is 0", resize(tiles, 96), columns, captions)
-    tiles = colours("signed")(tiles[..., 0])[..., :3]
-    return _gallery("Weights", subtitle, resize(tiles, 96), columns, captions, limit)
+    return _signed_figure("Weights", subtitle, images, columns, captions, limit, 96)
 
 
-# Checks
+def filters_figure(weights: ArrayLike, *, count: int = 64) -> Figure:
+    """Draw the filters of a convolution: one tile a filter, or of many channels one row a filter.
 
-
-def _image_shape(shape: Sequence[int]) -> tuple[int, int, int]:
-    if len(shape) != 3 or min(shape) < 1:
-        raise ValueError(f"shape: {tuple(shape)}, wanted (channels, height, width) or (columns,)")
-    channels, height, width = shape
-    return channels, height, width
-
-
-def _table(x: ArrayLike, shape: Sequence[int]) -> NDArray[Any]:
-    """Return the inputs as (N, D), at least one row."""
-    if len(shape) != 1:
-        _image_shape(shape)
-    rows = as_rows(x, tuple(shape))
-    if len(rows) == 0:
-        raise ValueError("x: no rows, wanted at least one")
-    return rows
-
-
-def _labels(name: str, values: ArrayLike, classes_count: int, rows: int) -> NDArray[np.int64]:
-    labels = checked_labels(name, values, classes_count)
-    if len(labels) != rows:
-        raise ValueError(f"{name}: {len(labels)} labels for {rows} rows of x; wanted one a row")
-    return labels
-
-
-def _at_least_one(name: str, number: int) -> None:
-    if number < 1:
-        raise ValueError(f"{name}: {number}, wanted at least 1 to show")
-
-
-# Tiles
-
-
-def _tiles(rows: NDArray[Any], shape: Sequence[int], full_scale: float | None, size: int) -> NDArray[np.float64]:
-    """Raw inputs (n, D) -> tiles (n, height, width, 3), about `size` pixels at the longer side."""
-    images = rows.reshape(len(rows), *_image_shape(shape))
-    high = float(images.max()) if full_scale is None else full_scale
-    return resize(to_rgb(images, min(float(images.min()), 0.0), high), size)
-
-
-def _mosaic(
-    tiles: NDArray[np.float64], grid: tuple[int, int], places: Sequence[int], cell: tuple[int, int]
-) -> tuple[NDArray[np.float64], list[tuple[int, int]]]:
-    """Set tiles into a white image, each thinly framed, at the top left of its cell.
-
-    grid (rows, columns) of cells of (height, width) pixels, with a gap between them; places count the cells
-    row by row. Returns the image and each tile's top left corner in it, (x, y).
+    weights (O, C, kh, kw). The `count` filters with the largest weights (Euclidean norm) are shown, largest
+    first, all on one colour scale: orange below 0, blue above. Three channels are drawn as colours around grey;
+    of other numbers above one each channel has a column, and at most 16 channels of 16 filters are shown.
+    Raises ValueError for shapes that do not fit and weights that are not finite.
     """
-    rows, columns = grid
-    height, width = tiles.shape[1:3]
-    canvas = np.ones((rows * (cell[0] + _GAP) - _GAP + 2, columns * (cell[1] + _GAP) - _GAP + 2, 3))
-    corners = []
-    for tile, place in zip(tiles, places, strict=True):
-        left, top = 1 + place % columns * (cell[1] + _GAP), 1 + place // columns * (cell[0] + _GAP)
-        canvas[top - 1 : top + height + 1, left - 1 : left + width + 1] = 0.82
-        canvas[top : top + height, left : left + width] = tile
-        corners.append((left, top))
-    return canvas, corners
+    kernels = np.asarray(weights, dtype=np.float64)
+    if kernels.ndim != 4 or kernels.size == 0:
+        raise ValueError(f"weights: shape {kernels.shape}, wanted (filters, channels, height, width)")
+    kernels = finite("weights", kernels)
+    at_least_one("count", count)
+    filters, channels, height, width = kernels.shape
+    apart = channels not in (1, 3)
+    order = _strongest(kernels.reshape(filters, -1), min(count, _CHANNELS) if apart else count)
+    shown = kernels[order, : _CHANNELS if apart else None]
+    subtitle = _shown(len(order), filters, "filter") + f" of {height} x {width}"
+    if filters > 1:
+        subtitle += ", strongest first"
+    if not apart:
+        return _signed_figure("Filters", subtitle, shown, math.ceil(len(order) ** 0.5), None, _limit(shown), 96)
+    subtitle += "  ·  a row is a filter, a column a channel"
+    subtitle += f", the first {_CHANNELS} of {channels}" * (channels > _CHANNELS)
+    columns = shown.shape[1]
+    each = shown.reshape(-1, 1, height, width)
+    return _signed_figure("Filters", subtitle, each, columns, None, _limit(shown), 48)
 
 
-def _gallery(
+def _strongest(units: NDArray[np.float64], count: int) -> NDArray[np.intp]:
+    """Indices of the `count` units (n, weights) with the largest norms, the largest first."""
+    return np.argsort(-np.linalg.norm(units, axis=1), kind="stable")[:count]
+
+
+def _limit(shown: NDArray[np.float64]) -> float:
+    """The weight that gets the fullest colour: one of a thousand may be beyond it."""
+    return float(np.quantile(np.abs(shown), 0.998)) or float(np.abs(shown).max()) or 1.0
+
+
+def _shown(some: int, all_of_them: int, what: str) -> str:
+    return "first layer, " + f"{some} of " * (some < all_of_them) + counted(all_of_them, what)
+
+
+def _signed_figure(
     title: str,
     subtitle: str,
-    tiles: NDArray[np.float64],
+    images: NDArray[np.float64],
     columns: int,
-    captions: Sequence[Lines] | None,
-    limit: float | None = None,
+    captions: list[Lines] | None,
+    limit: float,
+    size: int,
 ) -> Figure:
-    """Draw tiles in rows with captions under them; a limit adds a key of the signed colours."""
-    height, width = tiles.shape[1:3]
-    cell = (height, width)
-    if captions:  # narrow images still have room for a name
-        cell = (height + _LINE * len(captions[0]) + 12, max(width, 40 + 44 * len(captions[0])))
-    columns = min(columns, len(tiles))
-    canvas, corners = _mosaic(tiles, (-(-len(tiles) // columns), columns), range(len(tiles)), cell)
-    tall, wide = canvas.shape[:2]
-    texts = [text for lines in captions or [] for text, _ in lines]
-    page = Page(max(wide, KEY if limit else 0), tall + (46 if limit else 0), title, subtitle, texts)
-    page.picture(MARGIN, HEADER, canvas)
-    for (left, top), lines in zip(corners, captions or [[]] * len(corners), strict=True):
-        for number, (line, colour) in enumerate(lines):
-            x, y = MARGIN + left, HEADER + top + height + 16 + number * _LINE
-            text, _, right = line.partition("\t")
-            room = cell[1] + 2 - (page.measure(right, SMALL) + 5 if right else 0)
-            page.text(x, y, page.fit(text, room, SMALL), SMALL, colour, va="baseline")
-            if right:
-                page.text(x + cell[1], y, right, SMALL, colour, va="baseline", ha="right")
-    if limit:
-        signed_key(page, MARGIN + 1, HEADER + tall + 16, f"{limit:.2g}")
-    return page.figure
+    """Tiles of weights (n, C, H, W); a key of the colours, but for three channels, which mix them."""
+    mixed = images.shape[1] == 3
+    subtitle += "  ·  grey is 0" * mixed
+    tiles = signed_tiles(images, limit, size)
+    return tiled_figure(title, subtitle, tiles, columns, captions, None if mixed else limit)

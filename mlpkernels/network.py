@@ -4,6 +4,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -21,12 +22,12 @@ from .arrays import (
     for_kernels,
     mean_one,
     scale_rows,
-    thread_count,
 )  # fmt: skip
 from .errors import ModelFileError
 from .kernels import plan as plans
 from .kernels.plan import Model, Source, Workspace
 from .layers import Layer
+from .pace import Pace, pace_for
 from .scaling import Scaling
 from .tensors import Naming, check_dtypes, check_shapes
 
@@ -87,6 +88,7 @@ class Network:
         for name, view in self.statistics().items():
             view[...] = name.endswith("running_var")
         self._workspaces: dict[tuple[str, int], list[Workspace]] = {}
+        self._paces: dict[int, Pace] = {}
 
     def _draw(self, seed: int) -> None:
         generator = seeds.generator(seed, seeds.INITIAL_VALUES)
@@ -209,8 +211,9 @@ class Network:
     def predict_logits(self, x: Any, *, threads: int | None = None, backend: str = "cpu") -> np.ndarray:
         """The last layer's outputs (N, K) for raw inputs x (N, D) or (N, *shape), as the data set has them.
 
-        x is checked, converted and scaled in chunks, and never modified; N = 0 is fine. threads None takes
-        all cores. DataError or TypeError names a wrong shape, dtype or a value that is not finite.
+        x is checked, converted and scaled in chunks, and never modified; N = 0 is fine. threads None takes one or
+        all cores, whichever was faster of late. DataError or TypeError names a wrong shape, dtype
+        or a value that is not finite.
         """
         return self._predict(x, None, threads, backend)
 
@@ -228,7 +231,7 @@ class Network:
 
     def _predict(self, x: Any, op: str | None, threads: int | None, backend: str) -> np.ndarray:
         compiled = kernels.load(backend)
-        count = thread_count(threads)
+        pace = pace_for(threads, self._paces)
         rows = as_rows(x, self.shape)
         out = np.empty((len(rows), len(self.classes)), self.dtype)
         step = chunk_rows(self.inputs)
@@ -236,7 +239,7 @@ class Network:
         for first in range(0, len(rows), step):
             part, chunk = rows[first : first + step], out[first : first + step]
             source = self.rows_source(part, None, None, first=first)
-            compiled.predict(self.model, source, 0, len(part), work, chunk, count)
+            pace.call(len(part), partial(compiled.predict, self.model, source, 0, len(part), work, chunk))
             if op is not None:
                 getattr(compiled, op)(chunk, chunk)
         self.give_workspace(compiled, work)
@@ -260,18 +263,22 @@ class Network:
             self.rows_source(rows[i : i + step], indices[i : i + step], weights[i : i + step], first=i)
             for i in range(0, len(rows), step)
         )
-        loss, correct = self.evaluate_sources(chunks, kernels.load(backend), thread_count(threads))
+        loss, correct = self.evaluate_sources(chunks, kernels.load(backend), threads)
         return loss / len(rows), correct / len(rows)
 
-    def evaluate_sources(self, sources: Iterable[Source], compiled: ModuleType, threads: int) -> tuple[float, int]:
+    def evaluate_sources(
+        self, sources: Iterable[Source], compiled: ModuleType, threads: int | None
+    ) -> tuple[float, int]:  # fmt: skip
         """(Σ weight · loss, correct count) over all rows of some sources, in their order."""
+        pace = pace_for(threads, self._paces)
         loss, correct = 0.0, 0
         work = self.take_workspace(compiled, _MANY)
         for source in sources:
             rows = len(source.labels)
             step = chunk_rows(self.inputs)
             for first in range(0, rows, step):
-                part = compiled.evaluate(self.model, source, first, min(first + step, rows), work, threads)
+                stop = min(first + step, rows)
+                part = pace.call(stop - first, partial(compiled.evaluate, self.model, source, first, stop, work))
                 loss, correct = loss + part[0], correct + part[1]
         self.give_workspace(compiled, work)
         return float(loss), int(correct)

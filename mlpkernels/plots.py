@@ -1,4 +1,4 @@
-"""Every figure: learning curves, confusion matrix, worst mistakes, first-layer weights, samples of the data.
+"""Every figure: learning curves, confusion matrix, worst mistakes, first-layer weights, and those of data sets.
 
 Each function returns a `matplotlib.figure.Figure` that belongs to nobody else: pyplot and its global state
 stay untouched, and Matplotlib is imported by the first call.
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .data_figures import counts_figure, histogram_figure, means_figure
 from .drawing import (
     BLUE,
     BODY,
@@ -25,23 +26,23 @@ from .drawing import (
     INK,
     MARGIN,
     MUTED,
-    NAME_ROOM,
     ORANGE,
     SMALL,
     Page,
+    apart,
     check_names,
     colours,
     counted,
-    families_for,
     message_figure,
     nice_step,
     percent,
     round_ticks,
-    text_width,
+    value_axis,
+    widest,
 )
 from .errors import DataError
 from .files import write_atomic
-from .gallery import mistakes_figure, samples_figure, weights_figure
+from .gallery import filters_figure, mistakes_figure, samples_figure, weights_figure
 from .metrics import check_confusion, class_report
 
 if TYPE_CHECKING:
@@ -50,7 +51,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "confusion_figure",
+    "counts_figure",
+    "filters_figure",
+    "histogram_figure",
     "history_figure",
+    "means_figure",
     "mistakes_figure",
     "read_history",
     "samples_figure",
@@ -144,12 +149,12 @@ def _curves(page: Page, panel: Axes, epochs: NDArray[Any], series: dict[str, NDA
         panel.set_axis_off()
         panel.text(0, 0.5, "not recorded", transform=panel.transAxes, **page.font(BODY, MUTED))
         return
-    _value_axis(page, panel, float(values.min()), float(values.max()), percents)
+    value_axis(page, panel, float(values.min()), float(values.max()), "accuracy" if percents else "value")
     side = 0.5 if len(epochs) == 1 else 0.02 * (epochs.max() - epochs.min())
     panel.set_xlim(epochs.min() - side, epochs.max() + side)
     ticks = round_ticks(int(epochs.min()), int(epochs.max()), 6)
-    panel.set_xticks(ticks, [str(tick) for tick in ticks], **page.font(SMALL, MUTED))
-    panel.set_xlabel("epoch", labelpad=5, **page.font(BODY, MUTED))
+    page.ticks(panel.xaxis, ticks, map(str, ticks))
+    page.titles(panel, "epoch")
     ends = []
     for part, numbers in series.items():
         seen = np.isfinite(numbers)
@@ -168,57 +173,12 @@ def _curves(page: Page, panel: Axes, epochs: NDArray[Any], series: dict[str, NDA
         text = f"{name} {percent(last) if percents else _loss_text(last)}"
         ends.append((page.height - panel.transData.transform((0, last))[1], text, colour))
     right = panel.bbox.x1 + 10
-    for y, (_, text, colour) in zip(_apart([end[0] for end in ends], 17.0), ends, strict=True):
+    for y, (_, text, colour) in zip(apart([end[0] for end in ends], 17.0), ends, strict=True):
         page.text(right, y, text, BODY, colour, va="center")
-
-
-def _value_axis(page: Page, panel: Axes, low: float, high: float, percents: bool) -> None:
-    """Set scale, limits, ticks and grid of the vertical axis for values from low to high."""
-    from matplotlib.ticker import MaxNLocator, NullLocator
-
-    if not percents and low > 0 and high > 50 * low:
-        bottom, top = low / 1.3, high * 1.3
-        panel.set_yscale("log", nonpositive="mask")
-        panel.yaxis.set_minor_locator(NullLocator())
-        first, last = math.floor(math.log10(bottom)), math.ceil(math.log10(top))
-        few = last - first > 4
-        powers = range(first, last + 1, nice_step((last - first) / 10))
-        ticks = np.array([k * 10.0**power for power in powers for k in ((1,) if few else (1, 2, 5))])
-    else:
-        room = 0.06 * (high - low)
-        if percents:
-            room = max(room, 0.01 - (high - low) / 2)  # two points at least, for a single value
-            bottom, top = max(low - room, -0.005), min(high + room, 1.002)
-        else:
-            bottom, top = min(0.0, low), high + max(room, 0.001)
-        ticks = np.asarray(MaxNLocator(7, steps=[1, 2, 5, 10]).tick_values(bottom, top))
-    ticks = ticks[(ticks >= bottom) & (ticks <= top)]
-    labels = [f"{100 * tick:.4g} %" if percents else f"{tick:.4g}" for tick in ticks]
-    panel.set_yticks(ticks, labels, **page.font(SMALL, MUTED))
-    panel.set_ylim(bottom, top)
-    panel.grid(True, axis="y", color=FAINT, linewidth=0.8)
 
 
 def _loss_text(loss: float) -> str:
     return f"{loss:.3f}" if 0.01 <= abs(loss) < 100 else f"{loss:.2g}"
-
-
-def _apart(positions: list[float], distance: float) -> list[float]:
-    """Move positions as little as needed until neighbours are `distance` apart, in their order."""
-    order = np.argsort(positions, kind="stable")
-    groups: list[list[float]] = []  # [centre, members]
-    for index in order:
-        groups.append([positions[index], 1.0])
-        while len(groups) > 1:
-            (a, m), (b, n) = groups[-2], groups[-1]
-            if b - a >= distance * (m + n) / 2:
-                break
-            groups[-2:] = [[(a * m + b * n) / (m + n), m + n]]
-    placed = [centre + distance * (i - (n - 1) / 2) for centre, n in groups for i in range(int(n))]
-    result = [0.0] * len(positions)
-    for index, position in zip(order, placed, strict=True):
-        result[index] = position
-    return result
 
 
 # Confusion matrix
@@ -239,11 +199,10 @@ def confusion_figure(matrix: ArrayLike, classes: Sequence[int | str]) -> Figure:
     cell = next((pixels for most, pixels in sizes if count <= most), max(_LARGE // count, 1))
     size = min(cell * count, _LARGEST)
     # names keep to a limit, and stand on end under columns that are narrower
-    fonts = families_for("".join(names))
-    longest = min(max(text_width(name, SMALL, fonts) for name in names), NAME_ROOM)
+    longest = widest(names, SMALL)
     upright = longest > cell - 6
     below = longest if upright else 12.0
-    beside = max(longest, text_width(_PRECISION, SMALL, fonts) if numbered else 0)
+    beside = max(longest, widest([_PRECISION], SMALL, others=names) if numbered else 0)
     above = 22 if numbered else 0
     left = MARGIN + 34 + math.ceil(beside)
 
@@ -260,12 +219,11 @@ def confusion_figure(matrix: ArrayLike, classes: Sequence[int | str]) -> Figure:
     panel.set(xlim=(-0.5, count - 0.5), ylim=(count - 0.5, -0.5))
     page.frame(panel)
 
-    panel.set_xlabel("predicted class", labelpad=6, **page.font(BODY, MUTED))
-    panel.set_ylabel("true class", labelpad=8, **page.font(BODY, MUTED))
+    page.titles(panel, "predicted class", "true class")
     ticks = np.arange(0, count, nice_step(14 * count / size))
-    labels = [page.fit(names[tick], NAME_ROOM, SMALL) for tick in ticks]
-    panel.set_xticks(ticks, labels, rotation=90 if upright else 0, **page.font(SMALL))
-    panel.set_yticks(ticks, labels, **page.font(SMALL))
+    labels = [names[tick] for tick in ticks]
+    page.ticks(panel.xaxis, ticks, labels, INK, upright=upright)
+    page.ticks(panel.yaxis, ticks, labels, INK)
     if numbered:
         _confusion_numbers(page, panel, counts, image)
     else:

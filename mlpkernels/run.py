@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from . import kernels, seeds
-from .arrays import as_rows, check_indices, class_indices, combined_weights, thread_count
+from .arrays import as_rows, check_indices, class_indices, combined_weights, for_kernels, thread_count
 from .datasets import Part
 from .errors import DataError, ResumeError
 from .kernels import plan
@@ -24,9 +24,22 @@ from .pace import Pace
 from .schedules import Schedule
 from .state import Mark, Progress, TrainingState
 
-Data = Part | tuple[Any, Any]
-
 _CHECKED_BYTES = 1 << 24  # of a checksum's block
+
+
+@dataclass(frozen=True, eq=False)
+class Held:
+    """Data checked, scaled and fingerprinted once, for many trainings: see `hold`.
+
+    Its arrays must not change while it is in use; `source` has weights of 1.
+    """
+
+    source: Source
+    fingerprint: str
+    network: dict[str, Any]  # what of a network they were made for
+
+
+Data = Part | tuple[Any, Any] | Held
 
 
 @dataclass
@@ -143,20 +156,23 @@ def prepare(
     compiled = kernels.load(settings.backend)
     if settings.early_stopping is not None and validation is None:
         raise ValueError("early_stopping: it watches validation data, and there is none; give validation=…")
-    rows, indices = _part(network, train, "train")
-    batch_size = len(rows) if isinstance(settings.batch_size, str) else settings.batch_size
-    if batch_size > len(rows):
-        raise ValueError(f"batch_size={batch_size}: at most {len(rows)}, the training rows, or 'full' was wanted")
-    _check_batch_norms(network, len(rows), batch_size)
-    steps = -(-len(rows) // batch_size)
+    held = {"training data": hold(network, train, "train")}
+    source = held["training data"].source
+    rows = len(source.labels)
+    batch_size = rows if isinstance(settings.batch_size, str) else settings.batch_size
+    if batch_size > rows:
+        raise ValueError(f"batch_size={batch_size}: at most {rows}, the training rows, or 'full' was wanted")
+    _check_batch_norms(network, rows, batch_size)
+    steps = -(-rows // batch_size)
     settings.schedule.rates(settings.optimizer.learning_rate, 0, steps, settings.epochs)  # it may refuse them
-    weights = combined_weights(indices, network.classes, sample_weight, settings.class_weight, network.dtype)
-    sources = {"training data": network.rows_source(rows, indices, weights, "train")}
+    weights = combined_weights(source.labels, network.classes, sample_weight, settings.class_weight, network.dtype)
     for name, data in (("validation", validation), ("test", test)):
         if data is not None:
-            held, labels = _part(network, data, name)
-            sources[f"{name} data"] = network.rows_source(held, labels, None, name)
-    facts = _facts(network, settings, sources, sample_weight is not None)
+            held[f"{name} data"] = hold(network, data, name)
+    sources = {name: part.source for name, part in held.items()}
+    sources["training data"] = source._replace(weights=for_kernels(weights))
+    prints = {name: part.fingerprint for name, part in held.items()}
+    facts = _facts(network, settings, prints, weights if sample_weight is not None else None)
     if state.started:
         _check_resume(state, facts, settings, steps)
         state.settings = facts
@@ -169,7 +185,24 @@ def prepare(
     )  # fmt: skip
 
 
-def _part(network: Network, data: Data, name: str) -> tuple[np.ndarray, np.ndarray]:
+def hold(network: Network, data: Data, name: str) -> Held:
+    """Data as `fit` takes them, made ready for networks of this one's shape, classes, dtype and scaling.
+
+    `fit` does so itself; many trainings on the same data do it once. What is held already is only checked:
+    ValueError where it was made ready for another kind of network. Else errors as of `fit`; they use `name`.
+    """
+    kind = {name: getattr(network, name) for name in ("shape", "classes", "dtype", "scaling")}
+    if isinstance(data, Held):
+        for fact, wanted in kind.items():
+            if data.network[fact] != wanted:
+                raise ValueError(f"{name}: held for networks of {fact} {data.network[fact]}, this one's is {wanted}")
+        return data
+    rows, indices = _part(network, data, name)
+    source = network.rows_source(rows, indices, None, name)
+    return Held(source, fingerprint(source), kind)
+
+
+def _part(network: Network, data: Part | tuple[Any, Any], name: str) -> tuple[np.ndarray, np.ndarray]:
     """Raw rows (N, D) and class indices (N,) int32 of a Part or of (x, y)."""
     if isinstance(data, Part):
         rows = as_rows(data.x, network.shape, name)
@@ -208,15 +241,20 @@ def _start(state: TrainingState, facts: dict[str, Any], settings: Settings, netw
 # ---- what must not change on resume
 
 
-def _facts(network: Network, settings: Settings, sources: Mapping[str, Source], weighted: bool) -> dict[str, Any]:
-    """What must not change on resume, as plain values for people to read and a file to hold."""
+def _facts(
+    network: Network, settings: Settings, fingerprints: Mapping[str, str], weights: np.ndarray | None
+) -> dict[str, Any]:
+    """What must not change on resume, as plain values for people to read and a file to hold.
+
+    weights (N,) of the training rows, where sample weights were given.
+    """
     description = network.describe()
     scaling = "none" if network.scaling is None else network.scaling.kind
     facts: dict[str, Any] = {
         "dtype": network.dtype.name,
         "layers": f"{_inputs(network)} inputs, {list(network.layers)}",
-        "classes": f"{len(network.classes)} ({_checksum([description['classes'].encode()])})",
-        "scaling": f"{scaling} ({_checksum([description['scaling'].encode()])})",
+        "classes": f"{len(network.classes)} ({checksum([description['classes'].encode()])})",
+        "scaling": f"{scaling} ({checksum([description['scaling'].encode()])})",
     }
     for name in ("epochs", "batch_size", "optimizer", "schedule", "seed", "early_stopping"):
         value = getattr(settings, name)
@@ -225,11 +263,11 @@ def _facts(network: Network, settings: Settings, sources: Mapping[str, Source], 
         "clip_norm": settings.clip_norm,
         "eval_train": settings.eval_train,
         "class_weight": repr(settings.class_weight),
-        "sample_weight": f"given ({_checksum([sources['training data'].weights])})" if weighted else None,
+        "sample_weight": None if weights is None else f"given ({checksum([weights])})",
         "backend": settings.backend,
     }
     for name in ("training data", "validation data", "test data"):
-        facts[name] = _fingerprint(sources[name]) if name in sources else None
+        facts[name] = fingerprints.get(name)
     return facts
 
 
@@ -238,7 +276,7 @@ def _inputs(network: Network) -> str:
     return " x ".join(map(str, network.shape)) if network.plan[0, plan.IMAGE] else str(network.inputs)
 
 
-def _fingerprint(source: Source) -> str:
+def fingerprint(source: Source) -> str:
     """Tells two data sets apart by a checksum over every label and value.
 
     It is taken at once and not when first needed: the arrays are the caller's, who may change them meanwhile.
@@ -248,10 +286,11 @@ def _fingerprint(source: Source) -> str:
     size = max(1, _CHECKED_BYTES // max(1, rows[:1].nbytes))
     # by blocks, so that rows which do not lie one behind the other are not copied all at once
     blocks = (np.ascontiguousarray(rows[first : first + size]) for first in range(0, len(rows), size))
-    return f"{len(rows)} rows ({_checksum(itertools.chain([source.labels], blocks))})"
+    return f"{len(rows)} rows ({checksum(itertools.chain([source.labels], blocks))})"
 
 
-def _checksum(buffers: Iterable[Any]) -> str:
+def checksum(buffers: Iterable[Any]) -> str:
+    """Words that tell contents apart: the CRC-32 of C-contiguous arrays and bytes, one after the other."""
     crc = 0
     for buffer in buffers:
         crc = zlib.crc32(buffer, crc)

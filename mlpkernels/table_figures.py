@@ -1,4 +1,4 @@
-"""Figures of tables: rows and weights as heat maps of the columns, mistakes by their probabilities."""
+"""Figures of tables: rows, weights and means as heat maps of the columns, histograms, mistakes by probabilities."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from .drawing import (
     BLUE,
-    BODY,
     FAINT,
     HEADER,
+    INK,
     KEY,
     MARGIN,
     MUTED,
@@ -23,11 +23,10 @@ from .drawing import (
     Page,
     check_names,
     colours,
-    families_for,
     nice_step,
     round_ticks,
     signed_key,
-    text_width,
+    widest,
 )
 
 if TYPE_CHECKING:
@@ -35,6 +34,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _NAMED = 40  # up to so many columns of a table are named
+_CELL = (168, 64)  # pixels of one column's histogram: width, height
+_BARS = 24  # of a histogram
 
 
 def table_samples(
@@ -48,11 +49,93 @@ def table_samples(
     """Heat map of the first rows of each class, every column in its standard deviations from its mean."""
     each = max(1, min(per_class, 120 // len(names)))
     chosen = [np.flatnonzero(labels == k)[:each] for k in range(len(names))]
-    mean, deviation = rows.mean(axis=0, dtype=np.float64), rows.std(axis=0, dtype=np.float64)
-    values = (rows[np.concatenate(chosen)] - mean) / np.where(deviation > 0, deviation, 1)
-    subtitle += "  ·  standard deviations from a column's mean"
+    values = _standardised(rows, rows[np.concatenate(chosen)])
+    subtitle += _DEVIATIONS
     groups = [(names[k], len(indices)) for k, indices in enumerate(chosen) if len(indices)]
     return _heat_map("Samples", subtitle, values.T, 3.0, feature_names, groups, "rows of each class")
+
+
+_DEVIATIONS = "  ·  standard deviations from a column's mean"
+
+
+def _standardised(rows: NDArray[Any], values: NDArray[Any]) -> NDArray[np.float64]:
+    """Values (n, D) in standard deviations of the rows (N, D) from their means; 0 in a constant column."""
+    mean, deviation = rows.mean(axis=0, dtype=np.float64), rows.std(axis=0, dtype=np.float64)
+    standardised: NDArray[np.float64] = (values - mean) / np.where(deviation > 0, deviation, 1)
+    return standardised
+
+
+def table_means(
+    rows: NDArray[Any],
+    means: NDArray[np.float64],
+    names: list[str],
+    feature_names: Sequence[str] | None,
+    subtitle: str,
+) -> Figure:
+    """Heat map of the classes' means (K, D), every column in its standard deviations from its mean."""
+    values = _standardised(rows, means).T
+    limit = max(float(np.abs(values).max()), 0.1)  # paler where the classes hardly differ
+    groups = [(name, 1) for name in names]
+    return _heat_map("Class means", subtitle + _DEVIATIONS, values, limit, feature_names, groups, "class")
+
+
+def table_columns(
+    rows: NDArray[Any], feature_names: Sequence[str] | None, count: int, subtitle: str
+) -> Figure:  # fmt: skip
+    """A small histogram of each of the first `count` columns, with its smallest and its largest value."""
+    shown = _column_names(feature_names, rows.shape[1])[:count]
+    subtitle += f", the first {len(shown)} shown" * (len(shown) < rows.shape[1])
+    across = min(len(shown), 6 if len(shown) > 9 else 3)
+    width, height = _CELL
+    pitch = width + 26, height + 62
+    page = Page(across * pitch[0] - 26, -(-len(shown) // across) * pitch[1] - 22, "Columns", subtitle, shown)
+    for k, name in enumerate(shown):
+        left, top = MARGIN + k % across * pitch[0], HEADER + k // across * pitch[1]
+        column = np.asarray(rows[:, k], np.float64)
+        page.text(left, top + 8, page.fit(name, width, SMALL), SMALL, INK, va="baseline")
+        page.picture(left, top + 16, _bars(_histogram(column), width, height))
+        low, high = float(column.min()), float(column.max())
+        if low == high:
+            page.text(left, top + height + 30, f"always {low:.4g}", SMALL, MUTED, va="baseline")
+            continue
+        page.text(left, top + height + 30, f"{low:.4g}", SMALL, MUTED, va="baseline")
+        page.text(left + width, top + height + 30, f"{high:.4g}", SMALL, MUTED, va="baseline", ha="right")
+    return page.figure
+
+
+def _histogram(column: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Counts of equally wide bins from the smallest to the largest value; a bin a number of few whole ones."""
+    low, high = float(column.min()), float(column.max())
+    if low == high:
+        return np.array([len(column)])
+    if high - low < _BARS and bool((column == np.floor(column)).all()):
+        return np.bincount((column - low).astype(np.int64))
+    return np.bincount(bins_of(column, low, high, _BARS), minlength=_BARS)
+
+
+def bins_of(values: NDArray[np.float64], low: float, high: float, bins: int) -> NDArray[np.int64]:
+    """For each value from low to high, which is more, the index of its bin among equally wide ones."""
+    # halved, so that no difference of two large numbers overflows
+    share = (values / 2 - low / 2) / (high / 2 - low / 2)
+    return np.minimum(share * bins, bins - 1).astype(np.int64)
+
+
+def _bars(counts: NDArray[np.int64], width: int, height: int) -> NDArray[np.float64]:
+    """Bars as an image (height, width, 3) on a light ground; a bar of few rows is still a pixel high."""
+    heights = np.ceil(counts / counts.max() * (height - 6)).astype(np.int64)
+    edges = np.linspace(0, width, len(counts) + 1).round().astype(np.int64)
+    image = np.full((height, width, 3), 0.955)
+    for left, right, tall in zip(edges, edges[1:], heights, strict=False):
+        gap = int(right - left > 4 and right < width)
+        image[height - tall :, left : right - gap] = colours("blue")(2 / 3)[:3]
+    return image
+
+
+def _column_names(feature_names: Sequence[str] | None, features: int) -> list[str]:
+    """The columns' names, or their numbers from 1."""
+    if feature_names is None:
+        return [str(k + 1) for k in range(features)]
+    return check_names("feature_names", feature_names, features, "columns")
 
 
 def table_weights(
@@ -77,16 +160,15 @@ def _heat_map(
 ) -> Figure:
     """Heat map (columns of the table, n) in signed colours; groups (name, size) part the n."""
     features, count = values.shape
-    names = [str(k + 1) for k in range(features)]
-    if feature_names is not None:
-        names = check_names("feature_names", feature_names, features, "columns")
+    names = _column_names(feature_names, features)
     across = [name for name, _ in groups]
-    fonts = families_for("".join(names + across))
     tall = max(18, 90 // features) if features <= _NAMED else max(1, 640 // features)
-    wide = max(min(760 // count, 26), 1)
+    beside = widest(names, SMALL, others=across)
+    widths = [widest([name], SMALL, math.inf, names + across) for name in across]
+    # a column that is a class of its own is as wide as its name, if that is not long
+    most = max(26, *(math.ceil(room) + 14 for room in widths)) if len(groups) == count else 26
+    wide = max(min(760 // count, most, 90), 1)
     width, height = wide * count, tall * features
-    beside = min(max(text_width(name, SMALL, fonts) for name in names), NAME_ROOM)
-    widths = [text_width(name, SMALL, fonts) for name in across]
     upright = any(room > size * wide - 4 for room, (_, size) in zip(widths, groups, strict=True))
     # room for the names of the groups and for the axis' label
     under = min(max(widths), NAME_ROOM) + 36 if upright else 44 if groups else 22
@@ -100,9 +182,8 @@ def _heat_map(
     ticks = list(range(features))
     if features > _NAMED:
         ticks = [number - 1 for number in round_ticks(1, features, 12)]
-    panel.set_yticks(ticks, [page.fit(names[k], NAME_ROOM, SMALL) for k in ticks], **page.font(SMALL))
-    panel.set_ylabel("column", labelpad=8, **page.font(BODY, MUTED))
-    panel.set_xlabel(below, labelpad=6, **page.font(BODY, MUTED))
+    page.ticks(panel.yaxis, ticks, [names[k] for k in ticks], INK)
+    page.titles(panel, below, "column")
     _group_ticks(page, panel, groups, upright)
     signed_key(page, left, HEADER + height + under + 14, f"{limit:.2g}")
     return page.figure
@@ -113,8 +194,7 @@ def _group_ticks(page: Page, panel: Axes, groups: list[tuple[str, int]], upright
     starts = np.cumsum([0, *(size for _, size in groups)])
     step = nice_step(14 * len(groups) / panel.bbox.width)
     middles = ((starts[:-1] + starts[1:] - 1) / 2)[::step]
-    labels = [page.fit(name, NAME_ROOM, SMALL) for name, _ in groups[::step]]
-    panel.set_xticks(middles, labels, rotation=90 if upright else 0, **page.font(SMALL))
+    page.ticks(panel.xaxis, middles, [name for name, _ in groups[::step]], INK, upright=upright)
     if groups and starts[-1] > len(groups):
         bottom, top = panel.get_ylim()
         panel.vlines(starts[1:-1] - 0.5, bottom, top, color=MUTED, linewidth=0.8)
@@ -132,8 +212,7 @@ def table_mistakes(
     """One line a mistake: from the probability of the true class to that of the predicted one."""
     count = len(worst)
     lines = [f"row {row + 1}:  {names[truth[row]]} → {names[guess[row]]}" for row in worst]
-    fonts = families_for("".join(lines))
-    beside = min(max(text_width(line, SMALL, fonts) for line in lines), 2 * NAME_ROOM)
+    beside = widest(lines, SMALL, 2 * NAME_ROOM)
     page = Page(beside + 12 + 420, 24 * count + 70, "Worst mistakes", subtitle, lines)
     panel = page.panel(MARGIN + beside + 12, HEADER + 22, 400, 24 * count)
     middle = np.arange(count)
@@ -143,13 +222,10 @@ def table_mistakes(
         panel.plot(numbers, middle, "o", color=colour, markersize=6, label=name, clip_on=False)
     panel.set(xlim=(0, 1), ylim=(count - 0.5, -0.5))
     ticks = np.array([0, 0.25, 0.5, 0.75, 1])
-    panel.set_xticks(ticks, [f"{100 * tick:.0f} %" for tick in ticks], **page.font(SMALL, MUTED))
-    panel.set_yticks(middle, [page.fit(line, beside + 1, SMALL) for line in lines], **page.font(SMALL))
+    page.ticks(panel.xaxis, ticks, [f"{100 * tick:.0f} %" for tick in ticks])
+    page.ticks(panel.yaxis, middle, lines, INK, room=beside + 1)
     panel.grid(True, axis="x", color=FAINT, linewidth=0.8)
     panel.set_axisbelow(True)
-    panel.set_xlabel("probability", labelpad=6, **page.font(BODY, MUTED))
-    x = MARGIN + beside + 12
-    for text, colour in (("● true class", BLUE), ("● predicted class", ORANGE)):
-        page.text(x, HEADER + 4, text, SMALL, colour, va="center")
-        x += page.measure(text, SMALL) + 18
+    page.titles(panel, "probability")
+    page.key(MARGIN + beside + 12, HEADER + 4, {"true class": BLUE, "predicted class": ORANGE})
     return page.figure

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import numba
@@ -223,3 +224,125 @@ def test_other_types_are_an_error_and_not_a_minute_of_compiling(place):
     with pytest.raises(TypeError):
         function(np.ones(3))
     assert len(function.signatures) == 1
+
+
+# ---- pruning
+
+
+def of_digest(digest, monkeypatch, bonus="a"):
+    """(hits, misses, result) of compiling as kernel files with another digest would."""
+    with monkeypatch.context() as patch:
+        patch.setattr(cache, "_own_digest", lambda: digest)
+        return compiled(bonus)
+
+
+def aged(place, days, start=""):
+    """Make the cached files whose names hold `start` so many days old; their names."""
+    old = time.time() - days * 24 * 3600
+    paths = [path for path in place.rglob("*.nb*") if start in path.name]
+    for path in paths:
+        os.utime(path, (old, old))
+    return sorted(path.name for path in paths)
+
+
+def test_files_carry_the_digest(place):
+    compiled()
+    names = [name for name in files(place) if ".nb" in name]
+    assert len(names) == 2 and all(name.startswith(f"test_cache.{cache.digest()}.make.") for name in names)
+
+
+def test_files_of_another_digest_go_after_a_week(place, monkeypatch):
+    assert of_digest("0" * 16, monkeypatch)[:2] == (0, 1)
+    others = aged(place, 8)
+    assert of_digest("1" * 16, monkeypatch)[:2] == (0, 1)
+    assert len(others) == 2 and not set(others) & set(files(place))
+    young = aged(place, 6, "1" * 16)
+    assert compiled()[:2] == (0, 1)
+    assert len(young) == 2 and set(young) <= set(files(place))
+    assert of_digest("1" * 16, monkeypatch)[:2] == (1, 0)
+
+
+def test_files_of_this_digest_stay(place):
+    compiled("a")
+    own = aged(place, 400)
+    compiled("b")
+    assert set(own) <= set(files(place)) and compiled("a")[:2] == (1, 0)
+
+
+def test_only_what_is_compiled_anew_looks_for_old_files(place, monkeypatch):
+    compiled()
+    of_digest("0" * 16, monkeypatch)
+    others = aged(place, 8, "0" * 16)
+    assert compiled()[:2] == (1, 0)
+    assert set(others) <= set(files(place))
+
+
+def test_only_cached_files_of_the_module_go(place):
+    compiled()
+    folder = next(place.rglob("*.nbi")).parent
+    gone = ["test_cache.make.locals.add-9.py311.nbi", "test_cache.make.locals.add-9.py311.1.nbc",
+            "test_cache.make.locals.add-9.py311.2.nbc.tmp.0123456789abcdef"]  # fmt: skip
+    kept = ["test_cache.cpython-311.pyc", "test_caches.make.py311.nbi", "other.py311.1.nbc", "test_cache.nbi.txt.gz"]
+    for name in (*gone, *kept):
+        (folder / name).write_text("")
+        os.utime(folder / name, (0, 0))
+    (folder / "test_cache.0.nbc").mkdir()
+    os.utime(folder / "test_cache.0.nbc", (0, 0))
+    assert compiled("b")[:2] == (0, 1)
+    left = files(folder)
+    assert not set(gone) & set(left) and set(kept) <= set(left) and "mlpkernels.lock" in left
+    assert (folder / "test_cache.0.nbc").is_dir()
+
+
+def test_files_that_cannot_be_removed_are_no_failure(place, monkeypatch):
+    of_digest("0" * 16, monkeypatch)
+    others = aged(place, 8)
+
+    def held(*_, **__):
+        raise PermissionError(13, "The process cannot access the file")
+
+    monkeypatch.setattr(Path, "unlink", held)
+    assert compiled() == (0, 1, 2) and set(others) <= set(files(place))
+    assert compiled() == (1, 0, 2)
+
+
+def test_a_process_whose_files_are_pruned_compiles_again(place, monkeypatch):
+    """Also between its look at the index and its reading of the file that this lists."""
+    of_digest("0" * 16, monkeypatch)
+    aged(place, 8)
+    load = numba.core.caching.IndexDataCacheFile._load_index
+    pruned = []
+
+    def load_and_lose(cached):
+        found = load(cached)
+        if not pruned:
+            with monkeypatch.context() as other:  # another process, whose kernel files have another digest
+                other.setattr(cache, "_own_digest", lambda: "1" * 16)
+                cache._prune(Path(cached._cache_path), "test_cache")
+            pruned.append(files(place))
+        return found
+
+    monkeypatch.setattr(numba.core.caching.IndexDataCacheFile, "_load_index", load_and_lose)
+    assert of_digest("0" * 16, monkeypatch) == (0, 1, 2)
+    assert pruned == [["mlpkernels.lock"]]
+    assert of_digest("0" * 16, monkeypatch) == (1, 0, 2)
+
+
+def test_pruning_beside_processes_that_load_and_compile(tmp_path):
+    """Everything of another digest is removed at once, again and again, under a process that works with it."""
+    script = (
+        "import sys, numba, test_cache\n"
+        "from mlpkernels.kernels.cpu import cache\n"
+        "cache._own_digest, cache._KEPT = (lambda: sys.argv[1] * 16), -1.0\n"
+        "for round in range(12):\n"
+        "    assert test_cache.compiled('ab'[round % 2])[2] == 2\n"
+    )
+    paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": paths, "MLPK_CACHE": "1"}
+    working = [
+        subprocess.Popen([sys.executable, "-c", script, digest], env=environment, stderr=subprocess.PIPE, text=True)
+        for digest in "01"
+    ]
+    for process in working:
+        _, err = process.communicate(timeout=180)
+        assert process.returncode == 0 and not err, err

@@ -413,7 +413,7 @@ def test_two_processes_never_write_into_one_run(tmp_path):
     held = runs.RunFolder.reopen(run)
     try:
         line = refusal(mlpk("train", "--resume", run, "--epochs", 3))
-        assert line.startswith(f"error: {run}: another mlpk train writes to it now (process {os.getpid()} on ")
+        assert line.startswith(f"error: {run}: another mlpk command writes to it now (process {os.getpid()} on ")
     finally:
         held.close()
     good("train", "--resume", run, "--epochs", 3)

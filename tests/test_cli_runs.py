@@ -68,7 +68,7 @@ def test_the_lock_names_its_owner_and_ends_with_it(here):
         text=True,
     ) as other:
         assert other.stdout.readline() == "locked\n"
-        with pytest.raises(MlpkError, match=rf"another mlpk train writes to it now \(process {other.pid} on "):
+        with pytest.raises(MlpkError, match=rf"another mlpk command writes to it now \(process {other.pid} on "):
             RunFolder.reopen(here / "run")
         other.kill()
     assert (here / "run" / runs.LOCK).exists()
@@ -86,7 +86,7 @@ def test_without_locks_whoever_makes_the_file_holds_the_folder(here, monkeypatch
     else:
         monkeypatch.setattr(runs.fcntl, "flock", no_locks)
     folder = RunFolder.create("run", "digits")
-    told = rf"another mlpk train writes to it now \(process {os.getpid()} on .*\); if it is gone, remove \.lock there"
+    told = rf"another mlpk command writes to it now \(process {os.getpid()} on .*\); if it is gone, remove \.lock there"
     with pytest.raises(MlpkError, match=told):
         RunFolder.reopen(here / "run")
     folder.close()

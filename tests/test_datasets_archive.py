@@ -92,6 +92,12 @@ def test_rows_of_bytes(tmp_path):
     assert not data.images and data.shape == (63,) and data.train.x.dtype == np.uint8
 
 
+def test_text_labels_with_leading_zeros_are_told(tmp_path):
+    data = datasets.load(write(tmp_path, X=np.zeros((3, 64), np.uint8), y=np.array(["7", "007", "10"])))
+    assert data.classes == ("7", "007", "10")
+    assert "y: the labels are text and not integers" in data.notes[0] and "8 x 8 images" in data.notes[1]
+
+
 def test_text_labels_and_byte_order(tmp_path):
     data = datasets.load(write(tmp_path, X=np.ones((4, 2), ">f4"), y=np.array(["b", "a", "b", "c"])))
     assert data.classes == ("a", "b", "c") and data.train.x.dtype == np.dtype("=f4")

@@ -45,6 +45,16 @@ def test_numbers_as_classes(tmp_path):
     assert data.classes == (1, 9, 10) and data.train.x[:, 0].tolist() == [1, 9, 10]
 
 
+def test_classes_with_leading_zeros_keep_their_names(tmp_path):
+    for name in ("10", "007", "9"):
+        picture(tmp_path, f"{name}/a.png")
+    data = datasets.load(tmp_path)
+    assert data.classes == ("007", "9", "10") and "leading zeros" in data.notes[0]
+    (tmp_path / "9").rename(tmp_path / "009")
+    (tmp_path / "10").rename(tmp_path / "010")
+    assert datasets.load(tmp_path).classes == ("007", "009", "010") and not datasets.load(tmp_path).notes
+
+
 def test_train_and_test_folders(tmp_path):
     for label in ("a", "b"):
         picture(tmp_path, f"train/{label}/1.png", 1)

@@ -16,8 +16,10 @@ from mlpkernels.errors import DataError
         (["1.5", "x"], ("1.5", "x"), [0, 1]),
         (["1" * 30, "2"], ("1" * 30, "2"), [0, 1]),
         (["1_0", "1"], ("1", "1_0"), [1, 0]),
-        (["1", "01", "10"], ("01", "1", "10"), [1, 0, 2]),
+        (["1", "01", "10"], ("1", "01", "10"), [0, 1, 2]),
         (["01", "02"], ("01", "02"), [0, 1]),
+        (["10", "7", "007", "07", "9"], ("7", "07", "007", "9", "10"), [4, 0, 2, 1, 3]),
+        (["-02", "010", "-1"], ("-02", "-1", "010"), [0, 2, 1]),
         (["-07", "7.0"], ("-07", "7.0"), [0, 1]),
         (["0", "-0", "+1", "0.0"], (0, 1), [0, 0, 1, 0]),
         (["é", "z"], ("z", "é"), [1, 0]),
@@ -86,6 +88,32 @@ def test_matching_onto_other_classes():
     assert labels.matched(y, (3, 7, 99), (3, 7), "new").tolist() == [0, 1, 0]
     with pytest.raises(DataError, match="new: label 7 outside the classes 3, 4"):
         labels.matched(y, (3, 7), (3, 4), "new")
+
+
+@pytest.mark.parametrize(
+    ("classes", "told"),
+    [
+        (("1", "2", "007"), True),
+        (("7", "007"), True),
+        (("-07", "7"), True),
+        (("01", "02", "12"), False),
+        ((1, 2, 7), False),
+        (("a", "01", "1"), False),
+        (("1" * 20, "2"), False),
+        (("00123", "98765"), False),
+    ],
+)
+def test_a_note_on_labels_that_may_be_integers_written_in_two_ways(classes, told):
+    note = labels.padding_note(classes)
+    assert (note is not None) == told
+    assert note is None or "leading zeros tell labels apart" in note
+
+
+def test_a_label_that_differs_by_its_zeros_alone_is_told_so():
+    with pytest.raises(DataError, match="label 007 outside the classes 3, 7; leading zeros tell labels apart"):
+        labels.matched(np.array([0], np.int32), ("007",), (3, 7), "new")
+    with pytest.raises(DataError, match=r"outside the classes 3, 7$"):
+        labels.matched(np.array([0], np.int32), ("008",), (3, 7), "new")
 
 
 def test_columns_of_identifiers_are_refused():

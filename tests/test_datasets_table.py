@@ -77,6 +77,15 @@ def test_integer_labels_are_sorted_as_numbers(tmp_path):
     assert data.classes == (-2, 9, 10) and data.train.y.tolist() == [2, 0, 1]
 
 
+def test_labels_with_leading_zeros_stay_as_written(tmp_path):
+    same = datasets.load(write(tmp_path, "kind,a\n010,1\n007,2\n010,3\n", "same.csv"))
+    assert same.classes == ("007", "010") and same.train.y.tolist() == [1, 0, 1] and same.notes == ()
+    mixed = datasets.load(write(tmp_path, "kind,a\n10,1\n007,2\n7,3\n", "mixed.csv"))
+    assert mixed.classes == ("7", "007", "10") and mixed.train.y.tolist() == [2, 1, 0]
+    (note,) = mixed.notes
+    assert note.startswith("mixed.csv, column 'kind': the labels are text and not integers") and "007;" in note
+
+
 def pixel_table(values, names, labels=(1, 2)):
     rows = [f"{label}," + ",".join(map(str, row)) for label, row in zip(labels, values, strict=True)]
     return "label," + ",".join(names) + "\n" + "\n".join(rows) + "\n"

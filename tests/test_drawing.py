@@ -121,3 +121,35 @@ def test_percent_calls_only_everything_100():
 
 def test_signed_colours_are_white_at_zero():
     np.testing.assert_allclose(drawing.colours("signed")(0.5)[:3], 1, atol=0.01)
+
+
+def test_names_are_as_wide_as_the_longest():
+    lone = drawing.Page(1, 1, "", "").measure("a longer name", 8)
+    assert drawing.widest(["short", "a longer name"], 8) == lone
+    assert drawing.widest(["a longer name" * 100], 8) == drawing.NAME_ROOM
+
+
+def test_positions_are_moved_apart_in_their_order():
+    assert drawing.apart([1.0, 50.0], 10) == [1.0, 50.0]
+    assert drawing.apart([10.0, 10.0], 4) == [8.0, 12.0]
+    assert drawing.apart([12.0, 0.0, 10.0], 4) == [13.0, 0.0, 9.0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "low", "high", "scale", "bottom", "label"),
+    [
+        ("value", 1.0, 40.0, "linear", 0.0, "10"),
+        ("value", 1.0, 60.0, "log", None, "10"),
+        ("value", -1.0, 60.0, "linear", -1.0, "20"),
+        ("accuracy", 0.01, 0.9, "linear", None, "40 %"),
+        ("share", 0.2, 0.5, "linear", 0.0, "20 %"),
+        ("share", 0.001, 0.5, "log", None, "10 %"),
+    ],
+)
+def test_value_axis(kind, low, high, scale, bottom, label):
+    page = drawing.Page(300, 300, "", "")
+    panel = page.panel(60, 90, 200, 200)
+    drawing.value_axis(page, panel, low, high, kind)
+    assert panel.get_yscale() == scale and label in [text.get_text() for text in panel.get_yticklabels()]
+    limits = panel.get_ylim()
+    assert limits[0] <= low and limits[1] >= high and (bottom is None or limits[0] == bottom)

@@ -231,6 +231,47 @@ def test_columns_without_names_are_counted_from_1():
     assert list(panel.get_yticks())[:2] == [0, 99]
 
 
+# Filters
+
+
+def test_filters_are_tiles_largest_first_on_one_scale():
+    weights = np.zeros((3, 1, 2, 2))
+    weights[0], weights[1], weights[2, 0, 0, 0] = 0.1, -1.0, 1.0
+    figure = plots.filters_figure(weights)
+    draw(figure)
+    mosaic = mosaic_of(figure)
+    assert mosaic.shape == (2 * 104 - 8 + 2, 2 * 104 - 8 + 2, 3)
+    first, second, third = mosaic[5, 5], mosaic[5, 109], mosaic[109, 5]
+    assert first[0] > 2 * first[2] and second[2] > 2 * second[0] and 0.8 < third.min() < 1
+    np.testing.assert_allclose(mosaic[90, 109], 1, atol=0.01)  # 0: white
+    assert {"first layer, 3 filters of 2 x 2, strongest first", "-1", "0", "1"} <= set(texts(figure))
+
+
+@pytest.mark.parametrize("filters", [1, 10, 300])
+@pytest.mark.parametrize("kernel", [(1, 5, 5), (3, 3, 3), (2, 1, 7), (10, 5, 5), (64, 3, 3), (1, 1, 1), (3, 28, 28)])
+def test_filters_of_any_shape_and_number(kernel, filters):
+    figure = plots.filters_figure(RNG.normal(size=(filters, *kernel)).astype(np.float32))
+    draw(figure)
+    most = 64 if kernel[0] in (1, 3) else 16
+    start = f"first layer, {most} of 300 filters" if filters == 300 else f"first layer, {filters} filter"
+    (subtitle,) = [text for text in texts(figure) if text.startswith(start)]
+    assert ("grey is 0" in subtitle) == (kernel[0] == 3)
+    assert ("a row is a filter, a column a channel" in subtitle) == (kernel[0] not in (1, 3))
+    assert ("the first 16 of 64" in subtitle) == (kernel[0] == 64)
+
+
+def test_channels_of_a_filter_stand_side_by_side():
+    weights = np.zeros((2, 4, 3, 3))
+    weights[1, 2], weights[0, 0] = 1.0, -0.5
+    figure = plots.filters_figure(weights)
+    draw(figure)
+    mosaic = mosaic_of(figure)  # 2 rows of 4 tiles of 48 pixels, the second filter first
+    middles = mosaic[25::56, 25::56]
+    assert middles.shape == (2, 4, 3)
+    assert middles[0, 2, 2] > 2 * middles[0, 2, 0] and middles[1, 0, 0] > 2 * middles[1, 0, 2]
+    np.testing.assert_allclose(np.delete(middles.reshape(8, 3), [2, 4], axis=0), 1, atol=0.01)
+
+
 # Wrong input
 
 
@@ -280,6 +321,10 @@ def test_columns_without_names_are_counted_from_1():
         (lambda: plots.weights_figure(np.zeros((4, 0)), (4,)), ValueError, r"shape \(4, 0\)"),
         (lambda: plots.weights_figure([[np.inf]], (1,)), ValueError, "weights: NaN or infinite"),
         (lambda: plots.weights_figure([[1.0]], (1,), count=0), ValueError, "count: 0"),
+        (lambda: plots.filters_figure(np.zeros((4, 9))), ValueError, r"shape \(4, 9\), wanted \(filters"),
+        (lambda: plots.filters_figure(np.zeros((4, 0, 3, 3))), ValueError, r"shape \(4, 0, 3, 3\)"),
+        (lambda: plots.filters_figure(np.full((1, 1, 1, 1), np.nan)), ValueError, "weights: NaN or infinite"),
+        (lambda: plots.filters_figure(np.zeros((1, 1, 1, 1)), count=0), ValueError, "count: 0"),
         (lambda: plots.weights_figure([[1.0]], (1,), labels="ab"), ValueError, "labels: 2 names for 1 units"),
     ],
 )
@@ -290,9 +335,10 @@ def test_wrong_input_is_named(call, error, message):
 
 def test_inputs_are_not_modified():
     x, y, proba = images(20, (1, 4, 4)), np.arange(20) % 2, probabilities(20, 2)
-    weights = RNG.normal(size=(16, 3))
-    for array in (x, y, proba, weights):
+    weights, filters = RNG.normal(size=(16, 3)), RNG.normal(size=(4, 2, 3, 3))
+    for array in (x, y, proba, weights, filters):
         array.flags.writeable = False
     plots.samples_figure(x, y, (1, 4, 4), "ab")
     plots.mistakes_figure(x, (1, 4, 4), y, proba.argmax(axis=1), proba, "ab")
     plots.weights_figure(weights, (1, 4, 4))
+    plots.filters_figure(filters)

@@ -15,8 +15,20 @@ CLI = PACKAGE.parent / "cli"
 # From the top down: a room may import those below it, and within it modules may import one another without a circle.
 ROOMS = {
     "cli": ["mlpkernels_cli"],
-    "plots": ["plots", "gallery", "table_figures", "drawing"],
-    "training": ["training", "run", "pace"],
+    "experiments": ["experiments"],
+    "plots": [
+        "plots",
+        "gallery",
+        "data_figures",
+        "table_figures",
+        "tiles",
+        "figure_inputs",
+        "drawing",
+        "sweep_plots",
+        "sweep_heat",
+        "sweep_scale",
+    ],
+    "training": ["training", "run", "sweep", "sweep_results"],
     "network": ["network", "checkpoint", "datasets", "state"],
     "layers": [
         "layers",
@@ -29,6 +41,7 @@ ROOMS = {
         "schedules",
         "arrays",
         "seeds",
+        "pace",
     ],
     "kernels": ["kernels"],
     "ground": ["errors", "files"],

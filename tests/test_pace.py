@@ -55,10 +55,55 @@ def test_what_was_asked_for_is_kept(clock):
     assert set(drive(Pace(1, asked=False), clock, lambda threads: 1e-4, 2)) == {1}
 
 
+def test_one_hiccup_is_looked_at_again_soon(clock):
+    chosen = Pace(2, asked=False)
+    drive(chosen, clock, lambda threads: 5e-5 / threads, 30)
+    chosen.record(2, 100, 0.05)
+    assert chosen.best == 1
+    assert drive(chosen, clock, lambda threads: 5e-5 / threads, 1)[2] > 0.6
+
+
 def test_a_call_of_no_steps_says_nothing(clock):
     chosen = Pace(2, asked=False)
     chosen.record(1, 0, 1.0)
     assert chosen.choose() == (1, pace._TRIAL_SECONDS)
+
+
+def test_predictions_take_the_faster_way(clock):
+    chosen, cost, rows = Pace(2, asked=False), {1: 1e-6, 2: 5e-5}, {1: 0, 2: 0}
+
+    def predict(threads):
+        clock.now += 1000 * cost[threads]
+        rows[threads] += 1000
+        return "result"
+
+    while clock.now < 2:
+        assert chosen.call(1000, predict) == "result"
+    assert rows[2] < 0.05 * rows[1] and chosen.best == 1
+    cost[2] = 5e-7  # the other program has ended
+    until = clock.now + 10
+    while clock.now < until:
+        chosen.call(1000, predict)
+    assert chosen.best == 2
+
+
+def test_a_few_rows_say_nothing(clock):
+    chosen = Pace(2, asked=False)
+    assert chosen.call(3, lambda threads: threads) == 1
+    assert chosen.choose() == (1, pace._TRIAL_SECONDS)
+    assert Pace(2, asked=True).call(1000, lambda threads: threads) == 2
+
+
+def test_predictions_and_evaluations_learn_from_one_another(monkeypatch):
+    monkeypatch.setattr(pace, "thread_count", lambda threads: threads or 2)
+    net, part = network(), blobs(300)
+    x, y = part.x, part.y
+    expected = net.predict_logits(x, threads=1)
+    for _ in range(3):
+        assert np.array_equal(net.predict_logits(x), expected)
+        assert net.evaluate(x, y) == net.evaluate(x, y, threads=1)
+    assert set(net._paces) == {2} and set(net._paces[2]._step_seconds) == {1, 2}
+    assert net.copy()._paces == {}
 
 
 def test_no_bit_depends_on_it(monkeypatch):

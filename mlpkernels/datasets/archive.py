@@ -36,14 +36,14 @@ def load_archive(path: Path, *, min_classes: int = 2) -> Dataset:
         train_rows, train_labels = archive.read(keys[0]), archive.read(keys[1])
         test_rows = archive.read("x_test") if archive.has("x_test") else None
         test_labels = archive.read("y_test") if archive.has("y_test") else None
-    x, shape, full_scale = as_rows(train_rows, f"{path}: {keys[0]}")
+    x, shape, full_scale = rows_and_shape(train_rows, f"{path}: {keys[0]}")
     classes, y = labels.from_array(train_labels, f"{path}: {keys[1]}")
     _check_counts(path, keys, x, y)
     if min_classes > 1:  # a few rows to evaluate may well show each of many classes once
         labels.check_count(classes, len(y), f"{path}: {keys[1]}")
     test = None
     if test_rows is not None and test_labels is not None:
-        test_x, test_shape, test_scale = as_rows(test_rows, f"{path}: x_test")
+        test_x, test_shape, test_scale = rows_and_shape(test_rows, f"{path}: x_test")
         if test_shape != shape:
             raise DataError(f"{path}: x_test has rows of shape {test_shape}, {keys[0]} of {shape}")
         full_scale = _common_scale(path, full_scale, test_scale, x.dtype == test_x.dtype)
@@ -51,8 +51,10 @@ def load_archive(path: Path, *, min_classes: int = 2) -> Dataset:
         _check_counts(path, suffix, test_x, test_y)
         test = Part(test_x, labels.matched(test_y, test_classes, classes, f"{path}: y_test"))
     notes: tuple[str, ...] = ()
+    if (note := labels.padding_note(classes)) is not None:
+        notes = (f"{path.name}, {keys[1]}: {note}",)
     if train_rows.ndim == 2 and len(shape) == 3:
-        notes = (
+        notes += (
             f"{path.name}: rows of {x.shape[1]} bytes are read as {shape[1]} x {shape[2]} images; "
             "save them as floats to have a table",
         )
@@ -69,7 +71,7 @@ def load_archive(path: Path, *, min_classes: int = 2) -> Dataset:
     )
 
 
-def as_rows(x: NDArray[Any], name: str) -> tuple[NDArray[Any], tuple[int, ...], float | None]:
+def rows_and_shape(x: NDArray[Any], name: str) -> tuple[NDArray[Any], tuple[int, ...], float | None]:
     """(rows (N, D), shape, full scale) of an array of table rows or images, as `load_archive` describes.
 
     Raises DataError for other dimensions, dtypes and channel counts.

@@ -52,6 +52,7 @@ def load_image_folder(folder: Path) -> Dataset:
         test_y = labels.matched(test_y, test_classes, classes, str(test_folder))
     x, shape = read_images(files + test_files)
     test = Part(x[len(files) :], test_y) if test_files else None
+    note = labels.padding_note(classes)
     return Dataset(
         name=folder.resolve().name,
         train=Part(x[: len(files)], y),
@@ -61,6 +62,7 @@ def load_image_folder(folder: Path) -> Dataset:
         full_scale=255.0,
         images=True,
         source=f"pictures in {folder}",
+        notes=() if note is None else (f"{folder}: {note}",),
     )
 
 

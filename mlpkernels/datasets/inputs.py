@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from . import csvfile
-from .archive import Archive, as_rows
+from .archive import Archive, rows_and_shape
 from .conform import check_shape, described, rescaled
 from .images import is_image, read_images
 from .labels import listed
@@ -150,7 +150,7 @@ def _read_npz(path: Path, shape: tuple[int, ...], full_scale: float | None) -> N
         rows, found = stored_rows(x, name), None
         check_shape((x.shape[1],), shape, name)
     else:
-        rows, found_shape, found = as_rows(x, name)
+        rows, found_shape, found = rows_and_shape(x, name)
         check_shape(found_shape, shape, name)
     check_finite(rows, name)
     return rows if found != 1.0 else _on_scale(rows, found, full_scale)

@@ -30,9 +30,11 @@ class LabelError(ValueError):
 def from_texts(texts: Sequence[str]) -> tuple[tuple[Label, ...], NDArray[np.int32]]:
     """Classes of the texts, and for each text its class index, (len(texts),) int32.
 
-    All texts numbers: the classes are integers, ascending ("3" and "3.0" are the same). Otherwise, and where
-    an integer has leading zeros ("01" is an identifier, and another one than "1"), they are the texts
-    themselves, sorted. Raises LabelError for an empty text, "nan", or fractions among numbers.
+    All texts numbers: the classes are integers, ascending ("3" and "3.0" are the same). Otherwise they are the
+    texts themselves, sorted. An integer with leading zeros is an identifier, such as a postal code, which is
+    printed as it was written and differs from the one without them: one such label ("007") makes all of them text,
+    integers among them sorted by their value ("7", "007", "10"); `padding_note` tells the user. Raises LabelError
+    for an empty text, "nan", or fractions among numbers.
     """
     for index, text in enumerate(texts):
         if not text or text.lower() == "nan":
@@ -41,6 +43,22 @@ def from_texts(texts: Sequence[str]) -> tuple[tuple[Label, ...], NDArray[np.int3
     if all(_NUMBER.fullmatch(text) for text in texts):
         values = _as_integers(texts)
     return _indexed(values)
+
+
+def padding_note(classes: Sequence[Label]) -> str | None:
+    """What to tell the user of labels that have leading zeros and are not all of one length; None of others.
+
+    "01" to "12" are plainly identifiers. "1", "2" and "007" may well be integers written in two ways.
+    """
+    if not all(isinstance(label, str) and _INTEGER.fullmatch(label) for label in classes):
+        return None
+    padded = [str(label) for label in classes if _PADDED.fullmatch(str(label))]
+    if not padded or len({len(str(label)) for label in classes}) == 1:
+        return None
+    return (
+        f"the labels are text and not integers, since leading zeros tell labels apart: {listed(padded, 4)}; "
+        "write all of them without, or all with the same number of digits"
+    )
 
 
 def from_array(y: NDArray[Any], name: str) -> tuple[tuple[Label, ...], NDArray[np.int32]]:
@@ -83,9 +101,11 @@ def matched(y: NDArray[np.int32], classes: Sequence[Label], wanted: Sequence[Lab
     present = np.unique(y)
     unknown = [classes[index] for index in present if table[index] < 0]
     if unknown:
+        numbers = {int(text) for text in place if _INTEGER.fullmatch(text)}
+        alike = any(_INTEGER.fullmatch(str(label)) and int(label) in numbers for label in unknown)
         raise DataError(
             f"{name}: {'label' if len(unknown) == 1 else 'labels'} {listed(unknown)} outside the classes "
-            f"{listed(wanted)}"
+            f"{listed(wanted)}" + "; leading zeros tell labels apart" * alike
         )
     return table[y]
 
@@ -125,6 +145,8 @@ def _as_integers(texts: Sequence[str]) -> list[Label]:
 
 def _indexed(values: Sequence[Label]) -> tuple[tuple[Label, ...], NDArray[np.int32]]:
     classes = tuple(sorted(set(values)))
+    if all(_INTEGER.fullmatch(str(value)) for value in classes):  # identifiers, too, by their value
+        classes = tuple(sorted(classes, key=lambda value: (int(value), len(str(value)))))
     place = {label: index for index, label in enumerate(classes)}
     return classes, np.array([place[value] for value in values], np.int32)
 

@@ -21,6 +21,8 @@ _PIXEL = re.compile(r"(pixel|px)[ _-]?\d+([_x]\d+)?|\d+x\d+", re.ASCII | re.IGNO
 def load_table(path: Path, label_column: str | None = None, *, min_classes: int = 2) -> Dataset:
     """The data set of a CSV file with a header; the labels are the first column or `label_column`.
 
+    Labels are integers where all of them are; one with leading zeros ("007") makes them text, each as it was
+    written, and where they are not all of one length a note tells so: see `labels.from_texts`.
     Columns named like pixels (pixel0, pixel1, ...) of whole numbers 0 to 255 stay uint8 with full scale 255,
     and are images where their count is a square. Other columns are float64. Raises DataError as
     `csvfile.read_columns` does, for two columns of one name, for labels that are fractions, and, unless
@@ -39,6 +41,7 @@ def load_table(path: Path, label_column: str | None = None, *, min_classes: int 
     if min_classes > 1:  # a few rows to evaluate may well show each of many classes once
         labels.check_count(classes, len(y), f"{path}, column '{header.names[label]}'")
     values, full_scale = pixel_values(columns.values) if pixels else (columns.values, None)
+    note = labels.padding_note(classes)
     side = math.isqrt(len(features))
     images = pixels and side > 1 and side * side == len(features)
     return Dataset(
@@ -51,6 +54,7 @@ def load_table(path: Path, label_column: str | None = None, *, min_classes: int 
         images=images,
         feature_names=None if pixels else features,
         source=f"{path}, labels in column '{header.names[label]}'",
+        notes=() if note is None else (f"{path.name}, column '{header.names[label]}': {note}",),
     )
 
 

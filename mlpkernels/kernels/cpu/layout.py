@@ -73,6 +73,12 @@ def _offsets(channels: int, height: int, width: int, steps: tuple[int, int, int]
     return (offsets if order == "cyx" else offsets.transpose(1, 2, 0)).ravel()
 
 
+def _shape(columns: np.ndarray) -> tuple[int, int, int]:
+    """(C, H, W) of three columns of a plan."""
+    channels, height, width = (int(n) for n in columns)
+    return channels, height, width
+
+
 def _plane(lines: int, line: int, lanes: int) -> int:
     """Elements from a channel to the next: an odd number of vectors, or channels would share a few cache sets."""
     return (lines * line // lanes | 1) * lanes
@@ -106,7 +112,7 @@ class _Builder:
     def delta(self, layer: int) -> None:
         """The gradient by what a layer gives; a convolution's lies as the gradient of its input will read it."""
         made = self.plan[layer]
-        channels, height, width = (int(n) for n in made[p.OUT_CHANNELS : p.OUT_WIDTH + 1])
+        channels, height, width = _shape(made[p.OUT_CHANNELS : p.OUT_WIDTH + 1])
         top = left = 0
         step = (1, 1)
         if made[p.KIND] == p.CONV and layer > 0:
@@ -138,12 +144,17 @@ class _Builder:
     def build(self) -> np.ndarray:
         plan, rows = self.plan, self.rows
         images = int(plan[:, p.IMAGE].sum())  # they are the first layers
-        first = tuple(int(n) for n in plan[0, p.CHANNELS : p.WIDTH + 1])
-        self.image(-1, first, self._border(0), True)  # the row of the network's input is the one before the first
+        self.image(
+            -1, _shape(plan[0, p.CHANNELS : p.WIDTH + 1]), self._border(0), True
+        )  # the row of the network's input is the one before the first
         for layer in range(images):
-            shape = tuple(int(n) for n in plan[layer, p.OUT_CHANNELS : p.OUT_WIDTH + 1])
             rows[layer, FUSED] = _goes_into_pool(plan, layer)
-            self.image(layer, shape, self._border(layer + 1), not rows[layer, FUSED])
+            self.image(
+                layer,
+                _shape(plan[layer, p.OUT_CHANNELS : p.OUT_WIDTH + 1]),
+                self._border(layer + 1),
+                not rows[layer, FUSED],
+            )
             self.delta(layer)
             if plan[layer, p.KIND] == p.CONV:
                 self.convolution(layer)

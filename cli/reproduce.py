@@ -1,0 +1,202 @@
+"""`mlpk reproduce`: what the first users did by hand, each experiment with one command."""
+
+from __future__ import annotations
+
+import datetime
+import textwrap
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from . import parsing, tables
+from .command import Checked, Command, setting_option
+from .errors import OptionError, close_match
+from .interrupts import Interrupted
+from .parsing import AUTO, whole
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mlpkernels.experiments import Options, Row
+    from mlpkernels.experiments.folder import Folder
+    from mlpkernels.experiments.report import Report
+
+    from .runs import RunFolder
+
+ALL = "all"
+_CSV_ROW = "numpy-gd"  # the row that --csv and --unlabelled are for
+
+
+@click.command(
+    "reproduce",
+    cls=Command,
+    short_help="Repeat the experiments this project grew from.",
+    examples=[
+        ("mlpk reproduce", "the experiments and what they claimed"),
+        ("mlpk reproduce mlp-64 --seeds 5", "one of them, with the spread over five seeds"),
+        ("mlpk reproduce all --seeds 5 --out results", "all: one table, one folder of pictures"),
+        ("mlpk reproduce all --quick", "a small version of all, in about a minute"),
+        ("mlpk reproduce numpy-gd --csv train.csv --unlabelled test.csv", "on a CSV of your own"),
+    ],
+)
+@click.argument("name", required=False, metavar="[NAME|all]")
+@click.option("--seeds", type=Checked(whole(1, 1000)), metavar="N", help="Seeds 0 to N - 1. [default: 1, quick 2]")
+@click.option(
+    "--epochs", type=Checked(whole(1)), metavar="E",
+    help="Epochs, of numpy-gd iterations. [default: as the document]",
+)  # fmt: skip
+@click.option(
+    "--out", type=Checked(parsing.path), metavar="DIR",
+    help="A new or empty folder for all files. [default: runs/reproduce-NAME-DATE-TIME]",
+)  # fmt: skip
+@click.option("--quick", is_flag=True, help="Few epochs on few images; everything written says quick.")
+@click.option(
+    "--csv", type=Checked(parsing.path), metavar="FILE",
+    help="numpy-gd: a CSV label,pixel0,…,pixel783. [default: 42,000 rows as mlpk data csv mnist writes]",
+)  # fmt: skip
+@click.option(
+    "--unlabelled", type=Checked(parsing.path), metavar="FILE",
+    help="numpy-gd: a CSV pixel0,…,pixel783 to predict. [default: the other 28,000 rows]",
+)  # fmt: skip
+@setting_option("data-dir", "Options")
+@setting_option("offline", "Options")
+@click.option(
+    "--threads", type=Checked(parsing.threads), metavar="N",
+    help="Networks trained side by side, each on one core. [default: one a core]",
+)  # fmt: skip
+@setting_option("quiet", "Options")
+def command(name: str | None, out: str | None, quiet: bool | None, **options: Any) -> None:
+    """Train again what this project's first users reported, and write claimed beside measured.
+
+    Without NAME the experiments are listed. Each trains on MNIST with the document's settings; tables tell which
+    settings are ours.
+    """
+    from mlpkernels.experiments import ROWS
+
+    if name is None:
+        given = [option for option, value in {"out": out, **options}.items() if value]
+        if given:
+            raise OptionError(f"--{given[0].replace('_', '-')}", None, f"it needs the name of an experiment, or {ALL}")
+        click.echo(listing(ROWS))
+        return
+    rows = _rows(name, ROWS)
+    if all(row.name != _CSV_ROW for row in rows):
+        for option in ("csv", "unlabelled"):
+            if options[option]:
+                raise OptionError(f"--{option}", options[option], f"it goes with {_CSV_ROW} and all, not with {name}")
+    data = {key: value for key in ("data_dir", "offline") if (value := options.pop(key)) is not None}
+    _run(name, rows, _options(**options), out or "", data, bool(quiet))
+
+
+def _rows(name: str, rows: Sequence[Row]) -> list[Row]:
+    if name == ALL:
+        return list(rows)
+    names = [row.name for row in rows]
+    if name not in names:
+        hint = close_match(name, [*names, ALL]) or f"; {', '.join(names)} or {ALL} was wanted"
+        raise OptionError(name, None, f"no such experiment{hint}")
+    return [rows[names.index(name)]]
+
+
+def _options(
+    seeds: int | None, epochs: int | None, quick: bool, csv: str | None, unlabelled: str | None, threads: Any
+) -> Options:  # fmt: skip
+    from mlpkernels.experiments import Options
+
+    return Options(
+        seeds=seeds or (2 if quick else 1), epochs=epochs, quick=quick, threads=None if threads == AUTO else threads,
+        csv=Path(csv) if csv else None, unlabelled=Path(unlabelled) if unlabelled else None,
+    )  # fmt: skip
+
+
+def listing(rows: Sequence[Row]) -> str:
+    """Every experiment with its network, training and claim."""
+    texts = []
+    for row in rows:
+        lines = []
+        for word, text in (("network", row.network), ("training", row.training), ("claimed", row.claim)):
+            first, *rest = textwrap.wrap(text, 88)
+            lines += [(word, first), *(("", more) for more in rest)]
+        texts.append(f"{click.style(row.name, bold=True)}\n{tables.table(lines, align='<<', indent=2)}")
+    return "\n\n".join([*texts, "run one with mlpk reproduce NAME, every one with mlpk reproduce all"])
+
+
+def _run(name: str, rows: Sequence[Row], options: Options, out: str, data: dict[str, Any], quiet: bool) -> None:
+    """Run the rows into a folder; one in which nothing was finished is removed again."""
+    from mlpkernels import experiments
+    from mlpkernels.experiments.folder import PICTURES
+
+    from .data import load_one
+    from .settings import Settings
+
+    _refuse_full(out)
+    for row in rows:
+        experiments.check_packages(row)
+    dataset = load_one(Settings(data="mnist", **data), "mnist")
+    for row in rows:
+        experiments.check(row, dataset, options)
+    run, folder = _new_folder(name, options, out)
+    began = time.perf_counter()
+    try:
+        _reproduce(rows, dataset, options, folder, quiet)
+    except Interrupted as error:
+        done = ", ".join(report.row.name for report in folder.reports)
+        error.message = f"stopped; finished and kept in {run.path}: {done}" if done else "stopped; nothing was kept"
+        raise
+    finally:
+        run.close(keep=bool(folder.reports))
+    took = tables.seconds(time.perf_counter() - began)
+    if quiet:
+        click.echo(table(folder.reports))
+    click.echo(f"{took}; table in {folder.table}, pictures in {folder.path / PICTURES}")
+
+
+def _reproduce(rows: Sequence[Row], dataset: Any, options: Options, folder: Folder, quiet: bool) -> None:
+    from mlpkernels import experiments
+
+    from .reproduce_progress import Shown
+
+    with Shown(quiet) as shown:
+        for row in rows:
+            shown.row(row, options)
+            report = experiments.run(row.name, dataset, options, shown)
+            if not folder.reports:
+                folder.add_samples(dataset)
+            folder.add(report)
+            shown.report(table([report]), report)
+
+
+def table(reports: Sequence[Report]) -> str:
+    """The lines of some reports, claimed beside measured."""
+    from mlpkernels.experiments.report import HEADER
+
+    rows = [cells for report in reports for cells in report.cells]
+    return tables.table(rows, HEADER, align="<<<>><<")
+
+
+def _refuse_full(out: str) -> None:
+    from mlpkernels.errors import MlpkError
+
+    if out and Path(out).is_dir() and any(Path(out).iterdir()):
+        raise MlpkError(f"{out}: the folder is not empty, and nothing is overwritten: name a new one with --out")
+
+
+def _new_folder(name: str, options: Options, out: str) -> tuple[RunFolder, Folder]:
+    from mlpkernels import __version__
+    from mlpkernels.experiments.folder import Folder
+    from mlpkernels.kernels.cpu import machine
+
+    from .runs import RunFolder
+
+    run = RunFolder.create(out, f"reproduce-{name}{'-quick' if options.quick else ''}")
+    at_once = options.threads or parsing.cores()
+    facts = {
+        "date": f"{datetime.date.today():%Y-%m-%d}",
+        "machine": f"{machine.cpu_name()}, {parsing.cores()} cores, {at_once} networks at a time",
+        "command": f"mlpk reproduce {name} --seeds {options.seeds}"
+        + (f" --epochs {options.epochs}" if options.epochs else "") + (" --quick" if options.quick else ""),
+        "version": f"mlpkernels {__version__}",
+    }  # fmt: skip
+    return run, Folder(run.path, options.quick, facts)

@@ -1,0 +1,211 @@
+"""What a row reports: claimed beside measured with its spread, settings that are ours, figures and histories."""
+
+import csv
+import dataclasses
+import io
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..state import EpochResult
+from .catalogue import QUICK_ROWS, Options, Row
+from .side_by_side import Trained
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    Figures = dict[str, Callable[[], Figure]]
+
+PERCENT, POINTS, NUMBER = "percent", "points", "number"
+_FORMS = {PERCENT: (100, ".2f", " %"), POINTS: (100, "+.2f", " points"), NUMBER: (1, ".4f", "")}
+NOT_STATED = "not stated"
+HEADER = ("experiment", "what", "claimed", "measured", "n", "training time", "verdict")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One line of a table: values (one a network, NaN where it diverged) beside what was claimed.
+
+    form: how the values are written, PERCENT, POINTS (of percent, with a sign) or NUMBER. claimed: as the document has
+    it. seconds: of training, one a network; per is what they are divided by and called, `("an epoch", 15)`.
+    """
+
+    what: str
+    values: tuple[float, ...]
+    claimed: str = NOT_STATED
+    form: str = PERCENT
+    seconds: tuple[float, ...] = ()
+    per: tuple[str, int] = ("", 1)
+    verdict: str = ""
+
+    @property
+    def known(self) -> tuple[float, ...]:
+        """The values of the networks that did not diverge."""
+        return tuple(value for value in self.values if math.isfinite(value))
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(self.known)) if self.known else math.nan
+
+    @property
+    def deviation(self) -> float:
+        """The sample's standard deviation; NaN of fewer than two values."""
+        return float(np.std(self.known, ddof=1)) if len(self.known) > 1 else math.nan
+
+    @property
+    def text(self) -> str:
+        """Mean ± standard deviation."""
+        if not self.known:
+            return "diverged" if self.values else ""
+        return spread(self.mean, self.deviation, self.form)
+
+    @property
+    def time(self) -> str:
+        """The mean time of training."""
+        if not self.seconds:
+            return ""
+        word, count = self.per
+        mean = float(np.mean(self.seconds)) / count
+        return f"{mean:.3g} s {word}".strip() if mean < 100 else f"{mean:.0f} s {word}".strip()
+
+    def cells(self, name: str) -> tuple[str, ...]:
+        """A line of the table."""
+        count = str(len(self.values)) if self.values else ""
+        if len(self.known) < len(self.values):
+            count += f" ({len(self.values) - len(self.known)} diverged)"
+        return name, self.what, self.claimed, self.text, count, self.time, self.verdict
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, None for NaN."""
+        return {
+            "what": self.what, "claimed": self.claimed, "mean": plain(self.mean), "sd": plain(self.deviation),
+            "values": [plain(value) for value in self.values], "seconds": list(self.seconds), "verdict": self.verdict,
+        }  # fmt: skip
+
+
+def spread(mean: float, deviation: float, form: str = PERCENT) -> str:
+    """Mean ± standard deviation in a form; the mean alone where there is no deviation."""
+    factor, pattern, unit = _FORMS[form]
+    text = f"{factor * mean:{pattern}}"
+    return text + ("" if math.isnan(deviation) else f" ± {factor * deviation:{pattern.lstrip('+')}}") + unit
+
+
+def plain(value: float) -> float | None:
+    """A number as JSON has it."""
+    return value if math.isfinite(value) else None
+
+
+@dataclass
+class Report:
+    """All that a row gives. figures: name -> a function that draws it; files: name -> content of another file."""
+
+    row: Row
+    options: Options
+    lines: list[Measured]
+    trained: Sequence[Trained]
+    seconds: float
+    notes: list[str] = field(default_factory=list)
+    figures: "Figures" = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict)
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The row's name, followed by "(quick)" where it was a quick run."""
+        return self.row.name + quick_word(self.options)
+
+    @property
+    def settings(self) -> str:
+        """What was trained, in a line."""
+        epochs, seeds = self.options.epochs_of(self.row), self.options.seeds
+        text = f"{self.row.network}; {self.row.training}; here {epochs} {self.row.unit}{'s' * (epochs > 1)}, "
+        text += f"seeds 0 to {seeds - 1}" if seeds > 1 else "seed 0"
+        return text + (f", the first {QUICK_ROWS:,} training images" if self.options.quick else "")
+
+    @property
+    def cells(self) -> list[tuple[str, ...]]:
+        """The table's lines."""
+        return [line.cells(self.name) for line in self.lines]
+
+    def remarks(self) -> list[str]:
+        """Sentences below the table: what departs from the document, what is ours, what else was seen."""
+        epochs, document = self.options.epochs_of(self.row), self.row.epochs
+        texts = []
+        if self.options.quick:
+            texts.append(f"quick: {epochs} instead of {document} {self.row.unit}s, few images: it runs, no more")
+        elif epochs != document:
+            texts.append(f"{epochs} instead of {document} {self.row.unit}s: not what was claimed")
+        return [*texts, f"ours: {'; '.join(self.row.ours)}", *self.notes]
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but figures and histories, as plain values."""
+        return {
+            "experiment": self.row.name, "quick": self.options.quick, "seeds": self.options.seeds,
+            "epochs": self.options.epochs_of(self.row), "network": self.row.network, "training": self.row.training,
+            "claim": self.row.claim, "ours": list(self.row.ours), "notes": self.notes, "wall_seconds": self.seconds,
+            "lines": [line.to_json() for line in self.lines],
+            "diverged": [{**one.job.labels, "at": one.diverged} for one in self.trained if one.diverged], **self.extra,
+        }  # fmt: skip
+
+    def history(self) -> bytes:
+        """One row a network and epoch: what tells the networks apart, then the columns of a run's history.csv."""
+        columns = [each.name for each in dataclasses.fields(EpochResult) if each.name != "best"]
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["experiment", "quick", *self.trained[0].job.labels, *columns])
+        for one in self.trained:
+            labels = [self.row.name, str(self.options.quick).lower(), *one.job.labels.values()]
+            for result in one.history:
+                values = (getattr(result, name) for name in columns)
+                writer.writerow([*labels, *("" if value is None else value for value in values)])
+        return text.getvalue().encode()
+
+
+def quick_word(options: Options) -> str:
+    """What the title of a quick run ends in."""
+    return " (quick)" if options.quick else ""
+
+
+def grouped(trained: Iterable[Trained], label: str) -> dict[Any, list[Trained]]:
+    """Networks by one of their labels, in the order in which its values come."""
+    groups: dict[Any, list[Trained]] = {}
+    for one in trained:
+        groups.setdefault(one.job.labels[label], []).append(one)
+    return groups
+
+
+def columns(trained: Sequence[Trained], name: str) -> np.ndarray:
+    """One figure by network and epoch (networks, epochs); NaN after a divergence."""
+    return np.stack([one.column(name) for one in trained])
+
+
+def reached(options: Options, row: Row, mean: float, wanted: float) -> str:
+    """The verdict on a claim that an accuracy is at least `wanted`; nothing for another run than the document's."""
+    if options.quick or options.epochs_of(row) != row.epochs or not math.isfinite(mean):
+        return ""
+    return f"at least {100 * wanted:g} %: {'yes' if mean >= wanted else 'no'}"
+
+
+def markdown(reports: Sequence[Report], facts: Mapping[str, str]) -> str:
+    """The Markdown file of these rows: the table, then settings and remarks; `facts` tells date and machine."""
+    word = quick_word(reports[0].options)
+    lines = [f"# Experiments reproduced{word}", ""]
+    lines += [f"- {name}: {value}" for name, value in facts.items()]
+    lines += ["", _markdown_line(HEADER), _markdown_line(["---"] * len(HEADER))]
+    lines += [_markdown_line(cells) for report in reports for cells in report.cells]
+    lines += [
+        "",
+        "Mean ± standard deviation over n networks of different seeds. Training time is one network's",
+    ]
+    lines += ["mean, on one core beside the others, without evaluation."]
+    for report in reports:
+        lines += ["", f"## {report.name}", "", f"{report.settings}. All together {report.seconds:.0f} s.", ""]
+        lines += [f"Claimed: {report.row.claim}.", "", *(f"- {remark}" for remark in report.remarks())]
+    return "\n".join(lines) + "\n"
+
+
+def _markdown_line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
