@@ -334,7 +334,7 @@ def params_phase(gemm, what, slot, slots, model, optimizer, rows, x_stride, work
             elif what != UPDATE:
                 _collect(plan, layer, work, rows, inputs * width, width, bias, True)
             if plan[layer, KIND] == BATCH_NORM and what in (UPDATE, FUSED_UPDATE):
-                update_statistics(plan, layer, model.buffers, model.rates, work.moments, rows)
+                update_statistics(plan, layer, model.buffers, model.params, model.rates, work.moments, rows)
             _finish(
                 what, model, optimizer, work, bias, width, bias, norm_at + inputs, 1, learning_rate, factor,
                 optimizer.settings[DECAY_BIAS] != 0,

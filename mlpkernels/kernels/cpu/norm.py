@@ -271,15 +271,15 @@ def flat_layers(what, layer, last, start, stop, slot, slots, rows, model, key, x
 
 
 @jit
-def update_statistics(plan, layer, buffers, rates, moments, rows):
+def update_statistics(plan, layer, buffers, params, rates, moments, rows):
     """Move a batch norm's running mean and variance towards the batch's, rounded as the network's dtype holds them."""
     row = plan[layer]
     pixels = max(1, row[GIVES] // max(1, row[OUTPUTS]))
-    n = rows * pixels
+    n, T = rows * pixels, params.dtype.type
     momentum, stride, at, batch_at = rates[layer, BN_MOMENTUM], row[WEIGHT_STRIDE], row[BUFFER], 2 * row[BUFFER]
     unbiased = n / max(1, n - 1)
     for j in range(row[OUTPUTS]):
         mean, variance = moments[batch_at + j], moments[batch_at + stride + j] * unbiased
-        buffers[at + j] = (1 - momentum) * buffers[at + j] + momentum * mean
-        buffers[at + stride + j] = (1 - momentum) * buffers[at + stride + j] + momentum * variance
+        buffers[at + j] = T((1 - momentum) * buffers[at + j] + momentum * mean)
+        buffers[at + stride + j] = T((1 - momentum) * buffers[at + stride + j] + momentum * variance)
     buffers[at + 2 * stride] += 1
