@@ -11,6 +11,7 @@ import numpy as np
 from .errors import DataError
 from .scaling import Scaling
 
+_GROUP, _FEW_ROWS, _LOOKED_AT, _MOSTLY = 4, 32, 64, 0.6  # see mostly_zero
 _CHUNK = 2**20  # values checked, scaled, predicted or evaluated at a time: bounds memory and Ctrl-C's wait
 
 
@@ -291,3 +292,16 @@ def thread_count(threads: int | None) -> int:
     if number < 1:
         raise ValueError(f"threads={threads}: an integer from 1 was wanted")
     return number
+
+
+def mostly_zero(images: np.ndarray) -> bool:
+    """Whether leaving zeros out of a product with bytes (N, D) pays: few groups of 4 neighbours have one that is not.
+
+    Of 64 rows spread over the data. Of MNIST's groups 28 % are lit, and an epoch takes 0.6 of the time; up to 60 % no
+    network of 64 units or more was slower. Fewer rows than 32 are not worth looking at.
+    """
+    count, width = images.shape
+    if count < _FEW_ROWS or width < _GROUP:
+        return False
+    some = images[:: max(1, count // _LOOKED_AT)][:_LOOKED_AT, : width // _GROUP * _GROUP]
+    return bool(some.reshape(len(some), -1, _GROUP).any(axis=2).mean() < _MOSTLY)

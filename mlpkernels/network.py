@@ -21,6 +21,7 @@ from .arrays import (
     class_indices,
     for_kernels,
     mean_one,
+    mostly_zero,
     scale_rows,
 )  # fmt: skip
 from .errors import ModelFileError
@@ -204,7 +205,7 @@ class Network:
             values = for_kernels(scale_rows(rows, self.scaling, self.dtype, name, first))
         labels = np.zeros(count, np.int32) if indices is None else for_kernels(indices)
         weights = np.ones(count, self.dtype) if weights is None else for_kernels(weights)
-        return Source(images, values, factor, offset, labels, weights)
+        return Source(images, values, factor, offset, labels, weights, mostly_zero(images))
 
     # ---- predictions
 

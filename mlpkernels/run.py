@@ -55,6 +55,7 @@ class Settings:
     early_stopping: int | None
     clip_norm: float | None
     eval_train: bool
+    skip_zeros: bool | None
     threads: int | None
     backend: str
 
@@ -71,6 +72,8 @@ class Settings:
                 raise ValueError(f"clip_norm={clip!r}: a finite number above 0, or None, was wanted")
             self.clip_norm = float(clip)
         self.eval_train = bool(self.eval_train)
+        if self.skip_zeros not in (True, False, None):
+            raise TypeError(f"skip_zeros={self.skip_zeros!r}: True, False or None, which looks at the data, was wanted")
         self.pace = Pace(thread_count(self.threads), self.threads is not None)
 
 
@@ -171,6 +174,8 @@ def prepare(
             held[f"{name} data"] = hold(network, data, name)
     sources = {name: part.source for name, part in held.items()}
     sources["training data"] = source._replace(weights=for_kernels(weights))
+    if settings.skip_zeros is not None:
+        sources = {name: part._replace(skip_zeros=settings.skip_zeros) for name, part in sources.items()}
     prints = {name: part.fingerprint for name, part in held.items()}
     facts = _facts(network, settings, prints, weights if sample_weight is not None else None)
     if state.started:
@@ -262,6 +267,7 @@ def _facts(
     facts |= {
         "clip_norm": settings.clip_norm,
         "eval_train": settings.eval_train,
+        "skip_zeros": settings.skip_zeros,
         "class_weight": repr(settings.class_weight),
         "sample_weight": None if weights is None else f"given ({checksum([weights])})",
         "backend": settings.backend,

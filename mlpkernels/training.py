@@ -34,6 +34,7 @@ def fit(
     early_stopping: int | None = None,
     clip_norm: float | None = None,
     eval_train: bool = False,
+    skip_zeros: bool | None = None,
     threads: int | None = None,
     backend: str = "cpu",
     state: TrainingState | None = None,
@@ -49,8 +50,10 @@ def fit(
     Validation alone is watched: early_stopping is the number of epochs without a lower validation loss
     after which training ends; the best weights and running statistics are put back when it ends, by that or by
     `epochs`. clip_norm limits the gradient's norm. eval_train replaces the training figures by a pass over the
-    training part after the epoch. threads None takes one or all cores, whichever is measured to be faster as
-    training goes; their number never changes a bit of the result.
+    training part after the epoch. skip_zeros: whether a dense first layer leaves out the zeros of uint8 data, None
+    for where that is faster; the weights are the same bit for bit, or, where the scaling has an offset, but for
+    rounding. threads None takes one or all cores, whichever is measured to be faster as training goes; their number
+    never changes a bit of the result.
 
     on_progress is called several times a second; what it raises ends training with `state` consistent.
     `state` is filled as training goes; one that is filled already goes on exactly where it stood, bit for
@@ -71,6 +74,7 @@ def fit(
         early_stopping=early_stopping,
         clip_norm=clip_norm,
         eval_train=eval_train,
+        skip_zeros=skip_zeros,
         threads=threads,
         backend=backend,
     )

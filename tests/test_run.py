@@ -48,6 +48,7 @@ def test_inputs_of_any_kind_train_alike_and_are_not_modified(backend):
         ({"epochs": 0}, ValueError, "epochs=0"),
         ({"seed": -1}, ValueError, "seed=-1"),
         ({"threads": 0}, ValueError, "threads=0"),
+        ({"skip_zeros": "never"}, TypeError, "skip_zeros='never': True, False or None"),
         ({"clip_norm": 0}, ValueError, "clip_norm=0"),
         ({"clip_norm": math.nan}, ValueError, "clip_norm=nan"),
         ({"early_stopping": 3}, ValueError, "early_stopping: it watches validation data"),

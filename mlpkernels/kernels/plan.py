@@ -83,7 +83,9 @@ class OptimizerState(NamedTuple):
 class Source(NamedTuple):
     """Where rows come from: bytes (N, D) uint8, scaled while gathered, or rows (N, D) used as they are.
 
-    The unused one is (0, D). labels (N,) int32 class indices, weights (N,) of the model's dtype.
+    The unused one is (0, D). labels (N,) int32 class indices, weights (N,) of the model's dtype. skip_zeros: whether
+    the compiled backend leaves bytes that are zero out of a dense first layer, for at most 65,536 columns; the result
+    is the same, with an offset but for rounding.
     """
 
     bytes: np.ndarray
@@ -92,13 +94,15 @@ class Source(NamedTuple):
     offset: Any
     labels: np.ndarray
     weights: np.ndarray
+    skip_zeros: bool = False
 
 
 class Workspace(NamedTuple):
     """Room for one mini-batch of `losses.size` rows; what is in it means nothing between calls.
 
     x: the gathered batch. outputs and deltas: every flat layer's outputs and the loss's gradient by them.
-    grad (P,), losses (B,) float64, corrects (B,) int64, norms: partial sums of the gradient's squares.
+    grad (P,), losses (B,) float64, corrects (B,) int64, norms: partial sums of the gradient's squares. scaled (256,):
+    what each byte is to the network, before the offset.
     The rest is the compiled backend's, empty without layers that need it: see kernels/cpu/layout.py.
     """
 
@@ -109,6 +113,7 @@ class Workspace(NamedTuple):
     losses: np.ndarray
     corrects: np.ndarray
     norms: np.ndarray
+    scaled: np.ndarray
     images: np.ndarray
     layout: np.ndarray
     moments: np.ndarray
@@ -178,6 +183,7 @@ def make_workspace(plan: np.ndarray, batch: int, dtype: Any) -> Workspace:
         losses=np.zeros(batch),
         corrects=np.zeros(batch, np.int64),
         norms=np.zeros(int(plan[:, INPUTS].sum()) + len(plan)),
+        scaled=zeros(256, dtype),
         images=zeros(0, dtype),
         layout=np.zeros(0, np.int64),
         moments=np.zeros(0),

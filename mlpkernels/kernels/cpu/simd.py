@@ -373,22 +373,21 @@ def advance(typingctx, pointer, offset):
 
 
 @intrinsic
-def prefetch(typingctx, array, row):
-    """Ask for a matrix's row to be brought into the cache, without waiting for it."""
+def prefetch(typingctx, pointer, count):
+    """Ask for count elements from pointer on to be brought into the cache, without waiting for them."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        made = context.make_array(signature.args[0])(context, builder, args[0])
-        stride, _ = cgutils.unpack_tuple(builder, made.strides, 2)
         bytes_ = ir.IntType(8).as_pointer()
-        start = builder.gep(builder.bitcast(made.data, bytes_), [builder.mul(args[1], stride)])
+        start = builder.bitcast(args[0], bytes_)
+        size = builder.mul(args[1], ir.Constant(_I64, context.get_abi_sizeof(args[0].type.pointee)))
         kind = ir.FunctionType(ir.VoidType(), [bytes_, _I32, _I32, _I32])
         function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
         flags = [ir.Constant(_I32, flag) for flag in (0, 3, 1)]  # to be read, soon, data
-        with cgutils.for_range_slice(builder, ir.Constant(_I64, 0), stride, ir.Constant(_I64, 64), _I64) as (at, _):
+        with cgutils.for_range_slice(builder, ir.Constant(_I64, 0), size, ir.Constant(_I64, 64), _I64) as (at, _):
             builder.call(function, [builder.gep(start, [at]), *flags])
         return context.get_dummy_value()
 
-    return types.void(array, types.intp), codegen
+    return types.void(pointer, types.intp), codegen
 
 
 @intrinsic
@@ -433,7 +432,7 @@ def stack(size_bytes: int) -> Any:
             with builder.goto_entry_block():
                 room = builder.alloca(ir.ArrayType(ir.IntType(8), size_bytes))
             room.align = 64
-            return builder.bitcast(room, _FLOATS[like.dtype].as_pointer())
+            return builder.bitcast(room, context.get_value_type(like.dtype).as_pointer())
 
         return types.CPointer(like.dtype)(like), codegen
 

@@ -28,6 +28,7 @@ from .network import DELTAS, FUSED_UPDATE, GRADIENT, NORM, UPDATE, column_sums, 
 from .norm import step_key
 from .optim import adam_update, sgd_update
 from .simd import TILE_ROWS, VECTORS, lanes, pointer_to, tile
+from .sparse import scaled_bytes
 
 
 @jit
@@ -81,9 +82,13 @@ def entry_points(sources: str) -> dict[str, Any]:
             work,
         )  # fmt: skip
 
-    def params_phase(gemm, what, slot, slots, model, optimizer, rows, x_stride, work, learning_rate, factor):
+    def params_phase(
+        gemm, what, slot, slots, model, optimizer, source, order, at, rows, x_stride, work, learning_rate, factor
+    ):
         sources  # noqa: B018
-        network.params_phase(gemm, what, slot, slots, model, optimizer, rows, x_stride, work, learning_rate, factor)
+        network.params_phase(
+            gemm, what, slot, slots, model, optimizer, source, order, at, rows, x_stride, work, learning_rate, factor
+        )
 
     def train(
         rows_phase, params_phase, gemm, flat, image, slots, norms, model, optimizer, source, order, batch_size, first,
@@ -95,6 +100,7 @@ def entry_points(sources: str) -> dict[str, Any]:
         T = model.params.dtype.type
         limit = optimizer.settings[CLIP_NORM]
         until = clock() + seconds
+        scaled_bytes(source.factor, work.scaled)
         for s in range(first, last):
             if s > first and clock() > until:
                 return s
@@ -114,11 +120,15 @@ def entry_points(sources: str) -> dict[str, Any]:
                     if not isfinite(losses[s]):
                         return s
             if limit > 0:
-                params_phase(gemm, NORM, 0, 1, model, optimizer, rows, x_stride, work, rate, T(1))
+                params_phase(gemm, NORM, 0, 1, model, optimizer, source, order, at, rows, x_stride, work, rate, T(1))
                 factor = T(_clip_factor(work, limit))
-                params_phase(gemm, UPDATE, 0, 1, model, optimizer, rows, x_stride, work, rate, factor)
+                params_phase(
+                    gemm, UPDATE, 0, 1, model, optimizer, source, order, at, rows, x_stride, work, rate, factor
+                )
             else:
-                params_phase(gemm, FUSED_UPDATE, 0, 1, model, optimizer, rows, x_stride, work, rate, T(1))
+                params_phase(
+                    gemm, FUSED_UPDATE, 0, 1, model, optimizer, source, order, at, rows, x_stride, work, rate, T(1)
+                )
             optimizer.step[0] += 1
         return last
 
@@ -130,6 +140,7 @@ def entry_points(sources: str) -> dict[str, Any]:
         T = model.params.dtype.type
         limit = optimizer.settings[CLIP_NORM]
         until = clock() + seconds
+        scaled_bytes(source.factor, work.scaled)
         for s in range(first, last):
             if s > first and clock() > until:
                 return s
@@ -153,12 +164,16 @@ def entry_points(sources: str) -> dict[str, Any]:
             factor = T(1)
             what = NORM if limit > 0 else FUSED_UPDATE
             for slot in prange(slots):
-                params_phase(gemm, what, np.int64(slot), slots, model, optimizer, rows, x_stride, work, rate, factor)
+                params_phase(
+                    gemm, what, np.int64(slot), slots, model, optimizer, source, order, at, rows, x_stride, work, rate,
+                    factor,
+                )  # fmt: skip
             if limit > 0:
                 factor = T(_clip_factor(work, limit))
                 for slot in prange(slots):
                     params_phase(
-                        gemm, UPDATE, np.int64(slot), slots, model, optimizer, rows, x_stride, work, rate, factor,
+                        gemm, UPDATE, np.int64(slot), slots, model, optimizer, source, order, at, rows, x_stride, work,
+                        rate, factor,
                     )  # fmt: skip
             optimizer.step[0] += 1
         return last
@@ -171,6 +186,7 @@ def entry_points(sources: str) -> dict[str, Any]:
         model, optimizer, source, work = borrow(model), borrow(optimizer), borrow(source), borrow(work)
         order = borrow(order)
         rows, key = order.shape[0], step_key(0, 0)
+        scaled_bytes(source.factor, work.scaled)
         for stage in range(2 * norms + 1):
             rows_phase(
                 gemm, flat, image, goal, stage, norms, 0, 1, model, source, order, 0, rows, divisor, x_stride, key, work
@@ -178,7 +194,7 @@ def entry_points(sources: str) -> dict[str, Any]:
             if stage < 2 * norms:
                 moments_phase(flat, image, stage, norms, 0, 1, model, rows, x_stride, work)
         if goal == DELTAS:
-            params_phase(gemm, GRADIENT, 0, 1, model, optimizer, rows, x_stride, work, 0.0, divisor)
+            params_phase(gemm, GRADIENT, 0, 1, model, optimizer, source, order, 0, rows, x_stride, work, 0.0, divisor)
 
     def run_parallel(
         rows_phase, params_phase, gemm, flat, image, slots, norms, goal, model, optimizer, source, order, divisor,
@@ -186,6 +202,7 @@ def entry_points(sources: str) -> dict[str, Any]:
     ):  # fmt: skip
         sources  # noqa: B018
         rows, key = order.shape[0], step_key(0, 0)
+        scaled_bytes(source.factor, work.scaled)
         for stage in range(2 * norms + 1):
             for slot in prange(slots):
                 rows_phase(
@@ -198,7 +215,8 @@ def entry_points(sources: str) -> dict[str, Any]:
         if goal == DELTAS:
             for slot in prange(slots):
                 params_phase(
-                    gemm, GRADIENT, np.int64(slot), slots, model, optimizer, rows, x_stride, work, 0.0, divisor,
+                    gemm, GRADIENT, np.int64(slot), slots, model, optimizer, source, order, 0, rows, x_stride, work,
+                    0.0, divisor,
                 )  # fmt: skip
 
     def product_parallel(gemm, slots, a, a_row, a_k, b, b_k, b_j, c, m, n, k, epilogue, aux, aux_row):
@@ -263,13 +281,13 @@ def _named_tuples(T: Any) -> dict[str, Any]:
     members = {
         Model: [array(types.int64, 2), array(T), array(types.float64), array(types.float64, 2)],
         OptimizerState: [array(types.float64), array(types.int64), array(T), array(T)],
-        Source: [array(types.uint8, 2), array(T, 2), T, T, array(types.int32), array(T)],
+        Source: [array(types.uint8, 2), array(T, 2), T, T, array(types.int32), array(T), types.boolean],
         Workspace: [
             *[array(T)] * 4,
             array(types.float64),
             array(types.int64),
             array(types.float64),
-            array(T),
+            *[array(T)] * 2,
             array(types.int64),
             array(types.float64),
         ],
@@ -294,7 +312,7 @@ def signatures(T: Any) -> dict[str, Any]:
     layers = types.void(i, i, i, i, i, i, i, i, model, i, i, work)
     kinds = (gemm_pointer, *[types.FunctionType(layers)] * 2)
     rows = types.void(*kinds, *[i] * 5, model, source, order, i, i, T, i, i, work)
-    params = types.void(gemm_pointer, i, i, i, model, optimizer, i, i, work, types.float64, T)
+    params = types.void(gemm_pointer, i, i, i, model, optimizer, source, order, i, i, i, work, types.float64, T)
     pointers = (types.FunctionType(rows), types.FunctionType(params), *kinds)
     train = i(*pointers, i, i, model, optimizer, source, order, i, i, i, double, i, work, double, count, d)
     run = types.void(*pointers, i, i, i, model, optimizer, source, order, T, i, work)

@@ -13,6 +13,7 @@ from .. import plan as p
 from ..plan import Model, OptimizerState, Source, Workspace
 from . import steps, threads
 from .network import DELTAS, LOGITS, LOSSES
+from .sparse import WIDEST
 
 
 def _x_stride(model: Model) -> int:
@@ -44,7 +45,8 @@ def _no_optimizer(dtype: Any) -> OptimizerState:
 
 
 def _source(source: Source, dtype: np.dtype) -> Source:
-    return source._replace(factor=dtype.type(source.factor), offset=dtype.type(source.offset))
+    skips = bool(source.skip_zeros) and source.bytes.shape[1] <= WIDEST
+    return source._replace(factor=dtype.type(source.factor), offset=dtype.type(source.offset), skip_zeros=skips)
 
 
 def _check_room(work: Workspace, rows: int, reached: int, there: int) -> None:

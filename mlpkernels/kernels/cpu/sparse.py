@@ -1,0 +1,157 @@
+"""The first layer over bytes most of which are zero: forward a few samples at a time, the gradient a few inputs.
+
+Which bytes are zero is found as a batch is read: 64 of them are one comparison, and cost less than reading lists of the
+others would. A tile of the forward product takes what is lit in any of 4 samples, so that a row of weights is fetched
+once for them; a tile of the gradient takes the samples that are lit in any of 4 neighbouring inputs.
+"""
+
+import numpy as np
+
+from .jit import jit
+from .simd import STORE, VECTOR_BYTES, flat, lanes, load, pointer_to, stack, store
+from .sparse_tiles import GROUP, ROWS, WIDTHS, clear_mask, lit_bits, lit_columns, lit_groups, lit_rows, turn_groups
+
+WIDEST = 65536  # inputs at most: a bit each is 8 KB of the stack
+_lit_room = stack(WIDEST // 8)
+_words_room = stack(64 * 8)
+_groups_room = stack(16 * 8)
+_masks_room = stack(64 * 2)
+_begins_room = stack(WIDTHS[0] * VECTOR_BYTES)
+_MOST, _TALLEST = WIDTHS[0], ROWS[0]
+
+
+@jit
+def scaled_bytes(factor, scaled):
+    """scaled[v] = v · factor: what each byte is to the network, before the offset."""
+    T = scaled.dtype.type
+    for v in range(256):
+        scaled[v] = T(v) * factor
+
+
+@jit
+def _vectors(left):
+    return _MOST if left >= _MOST else 2 if left >= 2 else 1
+
+
+@jit
+def _tail_bits(bytes_, place, count):
+    """lit_bits of fewer than 64 bytes."""
+    lit = np.int64(0)
+    for i in range(count):
+        if bytes_[place + i] != 0:
+            lit |= np.int64(1) << i
+    return lit
+
+
+@jit
+def column_totals(w, w_at, w_row, rows, vectors, offset, totals):
+    """totals[vectors] = offset · Σ of w's rows: what a shift of all inputs adds to a product."""
+    n = vectors * lanes(w)
+    for j in range(n):
+        total = w.dtype.type(0)
+        if offset != 0:
+            for i in range(rows):
+                total += w[w_at + i * w_row + j]
+        store(totals, j, total * offset)
+
+
+@jit
+def forward(
+    source, offset, order, at, start, stop, scaled, w, w_at, w_row, width, c, c_at, c_row, epilogue, bias_at
+):  # fmt: skip
+    """c[start:stop, width] = epilogue(x @ w) for rows start … stop - 1 of the batch order[at:], x the scaled bytes.
+
+    Flat arrays, offsets and strides in elements; the bias is in w's array.
+    """
+    inputs, vector = source.shape[1], lanes(w)
+    bytes_, lit, places, begins = flat(source), _lit_room(order), _words_room(order), _begins_room(w)
+    words = (inputs + 63) // 64
+    left, j = width // vector, 0
+    while left > 0:
+        vectors = _vectors(left)
+        column_totals(w, w_at + j, w_row, inputs, vectors, offset, begins)
+        row = start
+        while row < stop:
+            rows = _TALLEST if stop - row >= _TALLEST else 2 if stop - row >= 2 else 1
+            _any_lit(bytes_, order, at + row, rows, inputs, places, lit, words)
+            lit_rows(
+                rows, vectors, lit, words, pointer_to(bytes_, 0), places, pointer_to(scaled, 0),
+                pointer_to(w, w_at + j), w_row, pointer_to(c, c_at + row * c_row + j), c_row, begins, epilogue,
+                pointer_to(w, bias_at + j),
+            )  # fmt: skip
+            row += rows
+        left -= vectors
+        j += vectors * vector
+
+
+@jit
+def _any_lit(bytes_, order, at, rows, inputs, places, lit, words):
+    """places[i], where row at + i begins, and the bits of what is lit in any of these rows."""
+    for i in range(rows):
+        place = order[at + i] * inputs
+        store(places, i, place)
+        for k in range(words):
+            left = inputs - k * 64
+            if left >= 64:
+                bits = lit_bits(pointer_to(bytes_, place + k * 64))
+            else:
+                bits = _tail_bits(bytes_, place + k * 64, left)
+            store(lit, k, bits if i == 0 else load(lit, k) | bits)
+
+
+@jit
+def _lit_words(bytes_, order, at, count, inputs, block, places, masks, words, clears):
+    """places[i], where row at + i begins, and words[g], which of count rows are lit in group g of a block of inputs."""
+    whole = inputs - block >= 64
+    for i in range(count):
+        place = order[at + i] * inputs
+        store(places, i, place)
+        if whole:
+            lit_groups(pointer_to(bytes_, place + block), masks, i)
+    if whole:
+        if clears:
+            for i in range(count, 64):
+                clear_mask(masks, i)
+        turn_groups(masks, words)
+        return
+    for g in range(16):
+        lit = np.int64(0)
+        for i in range(count):
+            for p in range(block + g * GROUP, min(block + (g + 1) * GROUP, inputs)):
+                if bytes_[load(places, i) + p] != 0:
+                    lit |= np.int64(1) << i
+        store(words, g, lit)
+
+
+@jit
+def gradient(
+    source, order, at, rows, scaled, delta, delta_at, delta_row, first, last, c, c_at, c_row, width, epilogue, rate_at,
+    rates,
+):  # fmt: skip
+    """The first weights' gradient x.T @ delta over the batch's rows, of inputs first … last - 1, x without its offset.
+
+    Added to what c[last - first, width] holds; with DESCEND, for at most 64 rows, c loses rates[rate_at] times it.
+    """
+    inputs, vector = source.shape[1], lanes(delta)
+    bytes_, places, words, masks = flat(source), _words_room(order), _groups_room(order), _masks_room(order)
+    for block in range(first // 64 * 64, last, 64):
+        for start in range(0, rows, 64):
+            count = min(64, rows - start)
+            clears = block <= first or rows > 64  # else the masks behind count are zero already
+            _lit_words(bytes_, order, at + start, count, inputs, block, places, masks, words, clears)
+            p = max(first, block)
+            while p < min(last, block + 64):
+                columns = GROUP if p % GROUP == 0 and min(last, block + 64) - p >= GROUP else 1
+                lit = load(words, (p - block) // GROUP)
+                left, j = width // vector, 0
+                while left > 0 and lit != 0:
+                    vectors = _vectors(left)
+                    lit_columns(
+                        columns, vectors, lit, pointer_to(bytes_, 0), places, p, pointer_to(scaled, 0),
+                        pointer_to(delta, delta_at + start * delta_row + j), delta_row,
+                        pointer_to(c, c_at + (p - first) * c_row + j), c_row, epilogue == STORE, epilogue,
+                        pointer_to(rates, rate_at),
+                    )  # fmt: skip
+                    left -= vectors
+                    j += vectors * vector
+                p += columns

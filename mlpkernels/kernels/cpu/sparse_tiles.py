@@ -1,0 +1,221 @@
+"""Micro-kernels that skip zeros, as LLVM IR: what is not zero anywhere in a few rows or columns is found by its bit.
+
+A sum takes its terms in increasing order, each a fused multiply-add, and leaves out some that are zero times a number:
+it has the bits of the dense product, which adds nothing there. (Infinite weights would make NaN of those zeros.)
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from . import simd
+from .conv_tiles import _constant, _loop, _switch
+from .simd import DESCEND, REGISTERS
+
+GROUP = 4  # neighbouring inputs that a gradient's tile takes together: where one is lit the others mostly are
+ROWS = (4, 2, 1)  # samples of a forward tile
+WIDTHS = (4, 2, 1) if REGISTERS == 32 else (2, 1)  # vectors of a tile's row
+
+_I8, _I16, _I32, _I64 = ir.IntType(8), ir.IntType(16), simd._I32, simd._I64
+
+
+def _over_bits(builder: Any, word: Any, start: list[Any], body: Callable[[Any, list[Any]], list[Any]]) -> list[Any]:
+    """values = body(i, values) for each bit i of a word, from the lowest."""
+    flag = ir.IntType(1)
+    lowest = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_I64, [_I64, flag]), "llvm.cttz.i64")
+    count = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_I64, [_I64]), "llvm.ctpop.i64")
+
+    def one(values: list[Any]) -> list[Any]:
+        left, *rest = values
+        rest = body(builder.call(lowest, [left, ir.Constant(flag, 1)]), rest)
+        return [builder.and_(left, builder.sub(left, _constant(1))), *rest]
+
+    return _loop(builder, builder.call(count, [word]), [word, *start], one)[1:]
+
+
+def _value(builder: Any, vector: Any, scaled: Any, byte_at: Any) -> Any:
+    """A byte as the network sees it, in every lane."""
+    index = builder.zext(builder.load(byte_at), _I64)
+    return simd._splat(builder, builder.load(builder.gep(scaled, [index])), vector)
+
+
+@intrinsic
+def lit_rows(typingctx, rows, vectors, lit, words, bytes_, places, scaled, w, w_row, c, c_row, start, epilogue, bias):
+    """c[rows, vectors] = epilogue(start + Σ over the bits p of `words` words at lit of scaled[byte p of a row] · w[p]).
+
+    rows one of ROWS, vectors of WIDTHS. Row i's bytes are at bytes_ + places[i]; scaled (256,) is what a byte is to the
+    network; start[vectors] is where every sum begins. epilogue: STORE, ADD_BIAS or ADD_BIAS_RELU.
+    """
+    dtype = w.dtype
+    pointer, size, whole = types.CPointer(dtype), types.intp, types.CPointer(types.int64)
+    kinds = types.void(
+        size, size, whole, size, types.CPointer(types.uint8), whole, pointer, pointer, size, pointer, size, pointer,
+        size, pointer,
+    )  # fmt: skip
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        rows, vectors, lit, words, bytes_, places, scaled, w, w_row, c, c_row, start, epilogue, bias = args
+        vector, multiply_add = simd._vector(dtype), simd._multiply_add(builder, dtype)
+
+        def emit(m: int, n: int) -> None:
+            offsets = [_constant(j * vector.count) for j in range(n)]
+            sources = [builder.gep(bytes_, [builder.load(builder.gep(places, [_constant(i)]))]) for i in range(m)]
+
+            def word(values: list[Any]) -> list[Any]:
+                number, *sums = values
+                first = builder.shl(number, _constant(6))
+
+                def bit(i: Any, sums: list[Any]) -> list[Any]:
+                    at = builder.add(first, i)
+                    row = builder.gep(w, [builder.mul(at, w_row)])
+                    weights = [simd._load(builder, vector, row, offset) for offset in offsets]
+                    sums = list(sums)
+                    for r, source in enumerate(sources):
+                        x = _value(builder, vector, scaled, builder.gep(source, [at]))
+                        for j in range(n):
+                            sums[r * n + j] = multiply_add(x, weights[j], sums[r * n + j])
+                    return sums
+
+                sums = _over_bits(builder, builder.load(builder.gep(lit, [number])), sums, bit)
+                return [builder.add(number, _constant(1)), *sums]
+
+            begins = [simd._load(builder, vector, start, offset) for offset in offsets]
+            sums = _loop(builder, words, [_constant(0), *begins * m], word)[1:]
+            floor = simd._floor(builder, vector, epilogue)
+            plain = builder.icmp_signed("==", epilogue, _constant(simd.STORE))
+            for i, value in enumerate(sums):
+                added = builder.fadd(value, simd._load(builder, vector, bias, offsets[i % n]))
+                value = builder.select(plain, value, simd._at_least(builder, added, floor))
+                simd._store(builder, value, builder.gep(c, [builder.mul(c_row, _constant(i // n))]), offsets[i % n])
+
+        _switch(builder, rows, vectors, [(m, n) for m in ROWS for n in WIDTHS], emit)
+        return context.get_dummy_value()
+
+    return kinds, codegen
+
+
+@intrinsic
+def lit_columns(
+    typingctx, columns, vectors, lit, bytes_, places, column, scaled, delta, delta_row, c, c_row, adds, epilogue, rate
+):
+    """c[columns, vectors] = (c or 0) + Σ scaled[byte] · delta[i] over the bits i of `lit`: rows of the first gradient.
+
+    columns is GROUP or 1, vectors one of WIDTHS. The bytes are those at bytes_ + places[i] + column and behind.
+    adds: whether sums begin with what c holds. epilogue: STORE, or DESCEND, which takes rate[0] times the sum from c.
+    """
+    dtype = delta.dtype
+    pointer, size = types.CPointer(dtype), types.intp
+    kinds = types.void(
+        size, size, types.int64, types.CPointer(types.uint8), types.CPointer(types.int64), size, pointer, pointer, size,
+        pointer, size, types.boolean, size, pointer,
+    )  # fmt: skip
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        columns, vectors, lit, bytes_, places, column, scaled, delta, delta_row, c, c_row, adds, epilogue, rate = args
+        vector, multiply_add = simd._vector(dtype), simd._multiply_add(builder, dtype)
+        first = builder.gep(bytes_, [column])
+
+        def emit(m: int, n: int) -> None:
+            offsets = [_constant(j * vector.count) for j in range(n)]
+            rows = [builder.gep(c, [builder.mul(c_row, _constant(p))]) for p in range(m)]
+
+            def bit(i: Any, sums: list[Any]) -> list[Any]:
+                source = builder.gep(first, [builder.load(builder.gep(places, [i]))])
+                row = builder.gep(delta, [builder.mul(i, delta_row)])
+                slopes = [simd._load(builder, vector, row, offset) for offset in offsets]
+                sums = list(sums)
+                for p in range(m):
+                    x = _value(builder, vector, scaled, builder.gep(source, [_constant(p)]))
+                    for j in range(n):
+                        sums[p * n + j] = multiply_add(x, slopes[j], sums[p * n + j])
+                return sums
+
+            zero = ir.Constant(vector, None)
+            held = [
+                builder.select(adds, simd._load(builder, vector, row, offset), zero)
+                for row in rows
+                for offset in offsets
+            ]
+            sums = _over_bits(builder, lit, held, bit)
+            plain, descent, end = (builder.append_basic_block(name) for name in ("plain", "descent", "end"))
+            builder.cbranch(builder.icmp_signed("==", epilogue, _constant(DESCEND)), descent, plain)
+            builder.position_at_end(plain)
+            for i, value in enumerate(sums):
+                simd._store(builder, value, rows[i // n], offsets[i % n])
+            builder.branch(end)
+            builder.position_at_end(descent)
+            step = simd._splat(builder, builder.load(rate), vector)
+            for i, value in enumerate(sums):
+                before = simd._load(builder, vector, rows[i // n], offsets[i % n])
+                simd._store(builder, builder.fsub(before, builder.fmul(step, value)), rows[i // n], offsets[i % n])
+            builder.branch(end)
+            builder.position_at_end(end)
+
+        _switch(builder, columns, vectors, [(m, n) for m in (GROUP, 1) for n in WIDTHS], emit)
+        return context.get_dummy_value()
+
+    return kinds, codegen
+
+
+def _nonzero(builder: Any, source: Any, element: Any, count: int) -> Any:
+    """Which of count integers at source are not zero, an integer of as many bits."""
+    kind = ir.VectorType(element, count)
+    load = builder.load(builder.bitcast(source, kind.as_pointer()))
+    load.align = 1
+    return builder.bitcast(builder.icmp_unsigned("!=", load, ir.Constant(kind, None)), ir.IntType(count))
+
+
+@intrinsic
+def lit_bits(typingctx, bytes_):
+    """Which of the 64 bytes at bytes_ are not zero, bit by bit."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return _nonzero(builder, args[0], _I8, 64)
+
+    return types.int64(types.CPointer(types.uint8)), codegen
+
+
+@intrinsic
+def lit_groups(typingctx, bytes_, masks, i):
+    """masks[i] = which of the 16 groups of 4 bytes at bytes_ have one that is not zero; masks holds 16-bit numbers."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        source, masks, i = args
+        target = builder.gep(builder.bitcast(masks, _I16.as_pointer()), [i])
+        builder.store(_nonzero(builder, source, _I32, 16), target)
+        return context.get_dummy_value()
+
+    return types.void(types.CPointer(types.uint8), types.CPointer(types.int64), types.intp), codegen
+
+
+@intrinsic
+def turn_groups(typingctx, masks, words):
+    """words[g], g < 16: which of 64 16-bit masks have bit g."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        masks, words = args
+        kind = ir.VectorType(_I16, 64)
+        load = builder.load(builder.bitcast(masks, kind.as_pointer()))
+        load.align = 8
+        for g in range(16):
+            one = ir.Constant(kind, [1 << g] * 64)
+            lit = builder.icmp_unsigned("!=", builder.and_(load, one), ir.Constant(kind, None))
+            builder.store(builder.bitcast(lit, _I64), builder.gep(words, [_constant(g)]))
+        return context.get_dummy_value()
+
+    return types.void(types.CPointer(types.int64), types.CPointer(types.int64)), codegen
+
+
+@intrinsic
+def clear_mask(typingctx, masks, i):
+    """masks[i] = 0, a 16-bit number."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.store(ir.Constant(_I16, 0), builder.gep(builder.bitcast(args[0], _I16.as_pointer()), [args[1]]))
+        return context.get_dummy_value()
+
+    return types.void(types.CPointer(types.int64), types.intp), codegen
