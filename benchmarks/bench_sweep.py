@@ -212,7 +212,7 @@ def report(taken: dict[str, list[Any]], epochs: int) -> str:
     theirs = [name for name in seconds if name.startswith(TORCH)]
     if len(ours) > 1:
         lines += ["", f"{ours[-1].split()[-1]} cores against one: {_ratio(seconds[ours[0]], seconds[ours[-1]])}"]
-    if theirs:
+    if ours and theirs:
         best = min(theirs, key=lambda name: statistics.median(seconds[name]))
         names = f"PyTorch on {best.split()[-1]}, its better number of threads, against ours on {ours[-1].split()[-1]}"
         lines += ["", f"{names}: {_ratio(seconds[best], seconds[ours[-1]])}"]
@@ -234,6 +234,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="a tenth of the images, 2 turns: a look, no measurement")
     parser.add_argument("--epochs", type=int, default=2, help="of each network [default: 2]")
     parser.add_argument("--turns", type=int, help="[default: 5, quick: 2]")
+    parser.add_argument("--only", choices=(OURS, TORCH), help="measure one system alone")
     parser.add_argument("--out", type=Path, help="write every measurement to this JSON file")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--threads", type=int, default=1, help=argparse.SUPPRESS)
@@ -254,6 +255,7 @@ def main() -> None:
     aside = set_aside()
     counts = sorted({1, len(cpus()) or os.cpu_count() or 1})
     systems = [OURS, *([TORCH] if importlib.util.find_spec("torch") else [])]
+    systems = [chosen.only] if chosen.only else systems
     runs = [(system, count) for system in systems for count in counts]
     with tempfile.TemporaryDirectory() as folder:
         apart = check(runs, Path(folder))

@@ -18,7 +18,8 @@ ONCE = (
     "data", "data-dir", "offline", "label-column", "test-data", "threads", "checkpoint-every", "plots", "out", "quiet",
 )  # fmt: skip
 SWEPT = tuple(name for name in FIELDS if name not in ONCE)
-SLASHED = ("hidden", "class-weight")  # a comma is part of a value
+# A comma is part of a value: of lists of layers, and of weights by class.
+SLASHED = (*(name for name, field in FIELDS.items() if isinstance(field.default, tuple)), "class-weight")
 _SWITCH = {"on": True, "true": True, "off": False, "false": False}
 _MOST = 100_000  # values of one option
 _SPACINGS = ("lin", "log")

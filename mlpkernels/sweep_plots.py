@@ -216,6 +216,8 @@ def _name_lines(
         places = [page.height - panel.transData.transform((0, end))[1] for _, end, _ in ends]
         places = [min(max(place, top), bottom) for place in places]
         places = apart(places, 16.0)
+        for rank, k in enumerate(np.argsort(places)):  # lines close together at the top must not reach the title
+            places[k] = max(places[k], top + 16.0 * rank)
         if option:
             page.text(right, min(places) - 18, page.fit(option, _BESIDE + 20, SMALL), SMALL, MUTED, va="center")
         for y, (value, end, tone) in zip(places, ends, strict=True):

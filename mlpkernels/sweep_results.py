@@ -106,10 +106,10 @@ class Results:
 
     @property
     def measure(self) -> str:
-        """The accuracy by which networks compare: on validation data where there are some, else on test data."""
+        """The accuracy by which networks compare: on validation data where all have some, else on test data."""
         rows = [row for network in self.networks for row in network.epochs]
         for name in ("val_accuracy", "test_accuracy"):
-            if any(row[name] is not None for row in rows):
+            if rows and all(row[name] is not None for row in rows):
                 return name
         return "train_accuracy"
 

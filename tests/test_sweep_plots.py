@@ -97,6 +97,11 @@ def test_few_settings_far_below_the_others_are_cut_off_and_told(swept):
     assert any(shown.endswith("and less") for shown in found["heat-a-epoch"])
 
 
+def test_many_lines_close_together_keep_their_names_apart(swept):
+    found = drawn(swept(grid(**{"batch-size": range(8, 20), "seed": [0, 1]}), lambda s: 0.97))
+    assert sum((shown.endswith(" %") and "  97." in shown) or "  96." in shown for shown in found["epochs"]) == 12
+
+
 def test_seeds_alone_and_a_single_epoch(swept):
     found = drawn(swept(grid(seed=range(3)), lambda s: 0.9, epochs=1))
     assert list(found) == ["epochs", "best"]

@@ -136,9 +136,16 @@ def test_equal_accuracies_are_ranked_by_their_loss(tmp_path):
     assert [group.settings["batch-size"] for group in best] == [16, 8, 32]
 
 
-def test_validation_decides_where_there_is_some(write, tmp_path):
+def test_validation_decides_where_there_is_some(write):
     assert read(write({(8, 0): ([0.5], "finished")})).measure == "test_accuracy"
     assert read(write({(8, 0): ([0.5], "finished")}, val=0.4)).measure == "val_accuracy"
+
+
+def test_where_only_some_networks_have_validation_data_test_data_decide(tmp_path):
+    path = tmp_path / "results.csv"
+    lines = [line([0], "finished", 1, result(1, 0.5)), line([3], "finished", 1, result(1, 0.6, 0.7))]
+    path.write_text(header(["early-stopping"]) + "".join(lines))
+    assert read(path).measure == "test_accuracy"
 
 
 def test_with_early_stopping_the_best_epoch_counts(tmp_path):
