@@ -6,8 +6,8 @@ over the whole batch and updates them. Shares come from the number of slots; no 
 bits are the same for any number. The loops that run steps are in steps.py.
 
 A batch norm is where rows meet: it cuts the rows' phase into stages, first up and then down, and between two of them
-its moments over the whole batch are taken. Layers that are not dense are behind two function pointers, `flat` and
-`image`, so that a network without them compiles none of them.
+its moments over the whole batch are taken. Kinds of layers are behind function pointers, so that a network
+compiles none that it does not have.
 """
 
 from ..plan import (
@@ -32,7 +32,6 @@ from ..plan import (
     WEIGHT_DECAY,
     WEIGHT_STRIDE,
 )  # fmt: skip
-from . import sparse
 from .gemm import DEPTH
 from .jit import inlined, jit
 from .layout import BY_CHUNK, FIELDS, GROUP_SIZE, GROUPS, SUMS, UNIT
@@ -40,6 +39,8 @@ from .loss import row_losses
 from .norm import BACK_MOMENTS, BACKWARD, ENTER, INFER, MOMENTS, TRAIN, update_statistics
 from .optim import scale, sum_of_squares, update
 from .simd import ADD_BIAS, ADD_BIAS_RELU, DESCEND, RELU_SLOPE, STORE, pointer_to, prefetch
+from .sparse import DESCENT, FORWARD
+from .sparse import GRADIENT as ADDED
 
 LOGITS, LOSSES, DELTAS = range(3)  # how far rows_phase goes
 GRADIENT, NORM, UPDATE, FUSED_UPDATE = range(4)  # what params_phase does
@@ -109,19 +110,8 @@ def skips(source, plan):
     return source.skip_zeros and source.bytes.shape[0] > 0 and plan[0, KIND] == DENSE
 
 
-@jit
-def _sparse_forward(source, order, at, plan, params, work, start, stop):
-    """The first layer from the bytes themselves."""
-    epilogue = ADD_BIAS_RELU if plan[0, ACTIVATION] == RELU else ADD_BIAS
-    sparse.forward(
-        source.bytes, source.offset, order, at, start, stop, work.scaled, params, plan[0, WEIGHT],
-        plan[0, WEIGHT_STRIDE], plan[0, WEIGHT_STRIDE], work.outputs, plan[0, OUT] * work.losses.shape[0],
-        plan[0, OUT_STRIDE], epilogue, plan[0, BIAS],
-    )  # fmt: skip
-
-
 @inlined
-def _dense_forward(gemm, layer, plan, params, work, x_stride, start, stop):
+def _dense_forward(kinds, layer, plan, params, work, x_stride, start, stop):
     batch = work.losses.shape[0]
     inputs, width, stride = plan[layer, INPUTS], plan[layer, WEIGHT_STRIDE], plan[layer, OUT_STRIDE]
     source, source_at, source_stride = work.x, start * x_stride, x_stride
@@ -129,7 +119,7 @@ def _dense_forward(gemm, layer, plan, params, work, x_stride, start, stop):
         source_stride = plan[layer - 1, OUT_STRIDE]
         source, source_at = work.outputs, plan[layer - 1, OUT] * batch + start * source_stride
     epilogue = ADD_BIAS_RELU if plan[layer, ACTIVATION] == RELU else ADD_BIAS
-    gemm(
+    kinds.gemm(
         source, source_at, source_stride, 1, params, plan[layer, WEIGHT], width, 1, work.outputs,
         plan[layer, OUT] * batch + start * stride, stride, stop - start, width, inputs, True, epilogue,
         params, plan[layer, BIAS], 0,
@@ -137,13 +127,13 @@ def _dense_forward(gemm, layer, plan, params, work, x_stride, start, stop):
 
 
 @inlined
-def _dense_backward(gemm, layer, plan, params, work, start, stop):
+def _dense_backward(kinds, layer, plan, params, work, start, stop):
     """The delta of the layer below."""
     batch = work.losses.shape[0]
     stride, below = plan[layer, OUT_STRIDE], plan[layer - 1, OUT_STRIDE]
     at, at_below = plan[layer, OUT] * batch + start * stride, plan[layer - 1, OUT] * batch + start * below
     epilogue = RELU_SLOPE if plan[layer - 1, ACTIVATION] == RELU else STORE
-    gemm(
+    kinds.gemm(
         work.deltas, at, stride, 1, params, plan[layer, WEIGHT], 1, plan[layer, WEIGHT_STRIDE], work.deltas,
         at_below, below, stop - start, plan[layer, INPUTS], plan[layer, OUTPUTS], True, epilogue, work.outputs,
         at_below, below,
@@ -171,40 +161,38 @@ def norm_at(plan, number):
 
 
 @inlined
-def _up(gemm, flat, image, what, first, end, start, stop, slot, slots, rows, model, key, x_stride, work):
+def _up(kinds, what, first, end, start, stop, slot, slots, rows, model, key, x_stride, work):
     """Layers first … end - 1 forward."""
     images = image_count(model.plan)
     if first < images:
         last = min(end, images) - 1
-        image(what, first, last, start, stop, slot, slots, rows, model, key, x_stride, work)
+        kinds.image(what, first, last, start, stop, slot, slots, rows, model, key, x_stride, work)
     for layer in range(max(first, images), end):
         if model.plan[layer, KIND] == DENSE:
-            _dense_forward(gemm, layer, model.plan, model.params, work, x_stride, start, stop)
+            _dense_forward(kinds, layer, model.plan, model.params, work, x_stride, start, stop)
         else:
-            flat(what, layer, layer, start, stop, slot, slots, rows, model, key, x_stride, work)
+            kinds.flat(what, layer, layer, start, stop, slot, slots, rows, model, key, x_stride, work)
 
 
 @inlined
-def _down(gemm, flat, image, first, last, start, stop, slot, slots, rows, model, key, x_stride, work):
+def _down(kinds, first, last, start, stop, slot, slots, rows, model, key, x_stride, work):
     """Layers last … first backward, each leaving the delta of the one below; the network's inputs need none."""
     images = image_count(model.plan)
     for layer in range(last, max(first, images, 1) - 1, -1):
         if model.plan[layer, KIND] == DENSE:
-            _dense_backward(gemm, layer, model.plan, model.params, work, start, stop)
+            _dense_backward(kinds, layer, model.plan, model.params, work, start, stop)
         else:
-            flat(BACKWARD, layer, layer, start, stop, slot, slots, rows, model, key, x_stride, work)
+            kinds.flat(BACKWARD, layer, layer, start, stop, slot, slots, rows, model, key, x_stride, work)
     if images > 0:
         if first <= images <= last and work.layout[model.plan.shape[0] * FIELDS + BY_CHUNK]:
-            image(ENTER, images - 1, images - 1, start, stop, slot, slots, rows, model, key, x_stride, work)
+            kinds.image(ENTER, images - 1, images - 1, start, stop, slot, slots, rows, model, key, x_stride, work)
         if first < images:
             top = min(last, images - 1)
-            image(BACKWARD, first, top, start, stop, slot, slots, rows, model, key, x_stride, work)
+            kinds.image(BACKWARD, first, top, start, stop, slot, slots, rows, model, key, x_stride, work)
 
 
 @jit
-def rows_phase(
-    gemm, flat, image, goal, stage, norms, slot, slots, model, source, order, at, rows, divisor, x_stride, key, work
-):
+def rows_phase(kinds, goal, stage, norms, slot, slots, model, source, order, at, rows, divisor, x_stride, key, work):
     """A slot's share of the batch order[at : at + rows], as far as `goal` says.
 
     With `norms` batch norms to be trained, stage 0 … norms goes up to the next of them or to the loss, stage
@@ -226,9 +214,9 @@ def rows_phase(
         end = norm_at(plan, stage) if norms > 0 else plan.shape[0]
         what = TRAIN if goal == DELTAS else INFER
         if sparse_first and stage == 0:
-            _sparse_forward(source, order, at, plan, model.params, work, start, stop)
+            kinds.sparse(FORWARD, source, order, at, rows, start, stop, model, work, 0)
             first = 1
-        _up(gemm, flat, image, what, first, end, start, stop, slot, slots, rows, model, key, x_stride, work)
+        _up(kinds, what, first, end, start, stop, slot, slots, rows, model, key, x_stride, work)
     if goal == LOGITS:
         return
     if stage == norms:
@@ -243,18 +231,18 @@ def rows_phase(
         number = 2 * norms - stage  # of the segment, as on the way up; its batch norm waits for the stage behind
         first = norm_at(plan, number - 1) + 1 if number > 0 else 0
         last = min(norm_at(plan, number), plan.shape[0] - 1) if norms > 0 else plan.shape[0] - 1
-        _down(gemm, flat, image, first, last, start, stop, slot, slots, rows, model, key, x_stride, work)
+        _down(kinds, first, last, start, stop, slot, slots, rows, model, key, x_stride, work)
 
 
 @jit
-def moments_phase(flat, image, stage, norms, slot, slots, model, rows, x_stride, work):
+def moments_phase(kinds, stage, norms, slot, slots, model, rows, x_stride, work):
     """What a batch norm needs of the whole batch, behind a stage: a slot's share of the columns or channels."""
     layer = norm_at(model.plan, stage if stage < norms else 2 * norms - stage - 1)
     what = MOMENTS if stage < norms else BACK_MOMENTS
     if model.plan[layer, IMAGE] != 0:
-        image(what, layer, layer, 0, rows, slot, slots, rows, model, 0, x_stride, work)
+        kinds.image(what, layer, layer, 0, rows, slot, slots, rows, model, 0, x_stride, work)
     else:
-        flat(what, layer, layer, 0, rows, slot, slots, rows, model, 0, x_stride, work)
+        kinds.flat(what, layer, layer, 0, rows, slot, slots, rows, model, 0, x_stride, work)
 
 
 @jit
@@ -312,7 +300,7 @@ def _collect(plan, layer, work, rows, first, count, target, is_bias):
 
 @jit
 def params_phase(
-    gemm, what, slot, slots, model, optimizer, source, order, at, rows, x_stride, work, learning_rate, factor
+    kinds, what, slot, slots, model, optimizer, source, order, at, rows, x_stride, work, learning_rate, factor
 ):  # fmt: skip
     """A slot's share of every layer's weights: their gradient over the batch's rows, then what `what` says.
 
@@ -347,16 +335,13 @@ def params_phase(
             if first < last:
                 work.grad[grad_at] = learning_rate
             if not skipping:
-                gemm(
+                kinds.gemm(
                     x, x_at + first, 1, stride_x, work.deltas, delta_at, stride, 1, model.params, grad_at, width,
                     last - first, width, rows, True, DESCEND, work.grad, grad_at, 0,
                 )  # fmt: skip
                 first = last
             elif rows <= 64 and source.offset == 0:
-                sparse.gradient(
-                    source.bytes, order, at, rows, work.scaled, work.deltas, delta_at, stride, first, last,
-                    model.params, grad_at, width, width, DESCEND, grad_at, work.grad,
-                )  # fmt: skip
+                kinds.sparse(DESCENT, source, order, at, rows, first, last, model, work, grad_at)
                 first = last
         start = first
         while start < last:
@@ -367,12 +352,9 @@ def params_phase(
             grad_at = weight + (first if what == FUSED_UPDATE else start) * width
             if what != UPDATE and skipping:
                 _begin(work, delta_at, stride, rows, source.offset, grad_at, count, width)
-                sparse.gradient(
-                    source.bytes, order, at, rows, work.scaled, work.deltas, delta_at, stride, start, start + count,
-                    work.grad, grad_at, width, width, STORE, 0, work.grad,
-                )  # fmt: skip
+                kinds.sparse(ADDED, source, order, at, rows, start, start + count, model, work, grad_at)
             elif what != UPDATE and dense:
-                gemm(
+                kinds.gemm(
                     x, x_at + start, 1, stride_x, work.deltas, delta_at, stride, 1, work.grad, grad_at, width, count,
                     width, rows, True, STORE, work.grad, 0, 0,
                 )  # fmt: skip

@@ -7,8 +7,9 @@ once for them; a tile of the gradient takes the samples that are lit in any of 4
 
 import numpy as np
 
+from ..plan import ACTIVATION, BIAS, OUT, OUT_STRIDE, RELU, WEIGHT, WEIGHT_STRIDE
 from .jit import jit
-from .simd import STORE, VECTOR_BYTES, flat, lanes, load, pointer_to, stack, store
+from .simd import ADD_BIAS, ADD_BIAS_RELU, DESCEND, STORE, VECTOR_BYTES, flat, lanes, load, pointer_to, stack, store
 from .sparse_tiles import GROUP, ROWS, WIDTHS, clear_mask, lit_bits, lit_columns, lit_groups, lit_rows, turn_groups
 
 WIDEST = 65536  # inputs at most: a bit each is 8 KB of the stack
@@ -155,3 +156,31 @@ def gradient(
                     left -= vectors
                     j += vectors * vector
                 p += columns
+
+
+# What the first layer is asked to do.
+FORWARD, GRADIENT, DESCENT = range(3)
+
+
+@jit
+def first_layer(what, source, order, at, rows, start, stop, model, work, grad_at):
+    """The first layer of a plan from the bytes themselves.
+
+    FORWARD: its outputs for rows start … stop - 1 of the batch. GRADIENT: the gradient of inputs start … stop - 1 over
+    the batch's `rows`, added to what work.grad holds from grad_at on. DESCENT, for at most 64 rows: the parameters from
+    grad_at on lose the rate in work.grad[grad_at] times it.
+    """
+    plan, params = model.plan, model.params
+    width, stride, out = plan[0, WEIGHT_STRIDE], plan[0, OUT_STRIDE], plan[0, OUT] * work.losses.shape[0]
+    if what == FORWARD:
+        epilogue = ADD_BIAS_RELU if plan[0, ACTIVATION] == RELU else ADD_BIAS
+        forward(
+            source.bytes, source.offset, order, at, start, stop, work.scaled, params, plan[0, WEIGHT], width, width,
+            work.outputs, out, stride, epilogue, plan[0, BIAS],
+        )  # fmt: skip
+    else:
+        epilogue, target = (STORE, work.grad) if what == GRADIENT else (DESCEND, params)
+        gradient(
+            source.bytes, order, at, rows, work.scaled, work.deltas, out, stride, start, stop, target, grad_at, width,
+            width, epilogue, grad_at, work.grad,
+        )  # fmt: skip

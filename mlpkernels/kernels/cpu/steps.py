@@ -8,7 +8,7 @@ import os
 import threading
 from functools import cache as once
 from math import isfinite, sqrt
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import prange, types
@@ -16,7 +16,7 @@ from numba.core.typing.typeof import typeof_impl
 from numba.experimental.function_type import _get_wrapper_address
 
 from ..plan import CLIP_NORM, SEED, Model, OptimizerState, Source, Workspace
-from . import images, network, norm
+from . import images, network, norm, sparse
 from .borrow import borrow
 from .cache import compiled, digest
 from .clock import clock
@@ -61,9 +61,17 @@ def entry_points(sources: str) -> dict[str, Any]:
             a, a_at, a_row, a_k, b, b_at, b_k, b_j, c, c_at, c_row, m, n, k, padded, epilogue, aux, aux_at, aux_row,
         )  # fmt: skip
 
-    def nothing(what, first, last, start, stop, slot, slots, rows, model, key, x_stride, work):
+    def no_layers(what, first, last, start, stop, slot, slots, rows, model, key, x_stride, work):
         """What stands for kinds of layers that a network does not have."""
         sources  # noqa: B018
+
+    def no_sparse_layer(what, source, order, at, rows, start, stop, model, work, grad_at):
+        """What stands for a first layer that leaves out nothing."""
+        sources  # noqa: B018
+
+    def sparse_layer(what, source, order, at, rows, start, stop, model, work, grad_at):
+        sources  # noqa: B018
+        sparse.first_layer(what, source, order, at, rows, start, stop, model, work, grad_at)
 
     def flat_layers(what, first, last, start, stop, slot, slots, rows, model, key, x_stride, work):
         sources  # noqa: B018
@@ -74,24 +82,24 @@ def entry_points(sources: str) -> dict[str, Any]:
         images.image_layers(what, first, last, start, stop, slot, slots, rows, model, key, x_stride, work)
 
     def rows_phase(
-        gemm, flat, image, goal, stage, norms, slot, slots, model, source, order, at, rows, divisor, x_stride, key, work
+        kinds, goal, stage, norms, slot, slots, model, source, order, at, rows, divisor, x_stride, key, work
     ):
         sources  # noqa: B018
         network.rows_phase(
-            gemm, flat, image, goal, stage, norms, slot, slots, model, source, order, at, rows, divisor, x_stride, key,
+            kinds, goal, stage, norms, slot, slots, model, source, order, at, rows, divisor, x_stride, key,
             work,
         )  # fmt: skip
 
     def params_phase(
-        gemm, what, slot, slots, model, optimizer, source, order, at, rows, x_stride, work, learning_rate, factor
+        kinds, what, slot, slots, model, optimizer, source, order, at, rows, x_stride, work, learning_rate, factor
     ):
         sources  # noqa: B018
         network.params_phase(
-            gemm, what, slot, slots, model, optimizer, source, order, at, rows, x_stride, work, learning_rate, factor
+            kinds, what, slot, slots, model, optimizer, source, order, at, rows, x_stride, work, learning_rate, factor
         )
 
     def train(
-        rows_phase, params_phase, gemm, flat, image, slots, norms, model, optimizer, source, order, batch_size, first,
+        rows_phase, params_phase, kinds, slots, norms, model, optimizer, source, order, batch_size, first,
         last, learning_rates, x_stride, work, losses, corrects, seconds,
     ):  # fmt: skip
         sources  # noqa: B018
@@ -110,30 +118,30 @@ def entry_points(sources: str) -> dict[str, Any]:
             key = step_key(np.int64(optimizer.settings[SEED]), optimizer.step[0])
             for stage in range(2 * norms + 1):
                 rows_phase(
-                    gemm, flat, image, DELTAS, stage, norms, 0, 1, model, source, order, at, rows, T(rows), x_stride,
+                    kinds, DELTAS, stage, norms, 0, 1, model, source, order, at, rows, T(rows), x_stride,
                     key, work,
                 )  # fmt: skip
                 if stage < 2 * norms:
-                    moments_phase(flat, image, stage, norms, 0, 1, model, rows, x_stride, work)
+                    moments_phase(kinds, stage, norms, 0, 1, model, rows, x_stride, work)
                 if stage == norms:
                     losses[s], corrects[s] = _totals(work, rows)
                     if not isfinite(losses[s]):
                         return s
             if limit > 0:
-                params_phase(gemm, NORM, 0, 1, model, optimizer, source, order, at, rows, x_stride, work, rate, T(1))
+                params_phase(kinds, NORM, 0, 1, model, optimizer, source, order, at, rows, x_stride, work, rate, T(1))
                 factor = T(_clip_factor(work, limit))
                 params_phase(
-                    gemm, UPDATE, 0, 1, model, optimizer, source, order, at, rows, x_stride, work, rate, factor
+                    kinds, UPDATE, 0, 1, model, optimizer, source, order, at, rows, x_stride, work, rate, factor
                 )
             else:
                 params_phase(
-                    gemm, FUSED_UPDATE, 0, 1, model, optimizer, source, order, at, rows, x_stride, work, rate, T(1)
+                    kinds, FUSED_UPDATE, 0, 1, model, optimizer, source, order, at, rows, x_stride, work, rate, T(1)
                 )
             optimizer.step[0] += 1
         return last
 
     def train_parallel(
-        rows_phase, params_phase, gemm, flat, image, slots, norms, model, optimizer, source, order, batch_size, first,
+        rows_phase, params_phase, kinds, slots, norms, model, optimizer, source, order, batch_size, first,
         last, learning_rates, x_stride, work, losses, corrects, seconds,
     ):  # fmt: skip
         sources  # noqa: B018
@@ -151,12 +159,12 @@ def entry_points(sources: str) -> dict[str, Any]:
             for stage in range(2 * norms + 1):
                 for slot in prange(slots):
                     rows_phase(
-                        gemm, flat, image, DELTAS, stage, norms, np.int64(slot), slots, model, source, order, at, rows,
+                        kinds, DELTAS, stage, norms, np.int64(slot), slots, model, source, order, at, rows,
                         T(rows), x_stride, key, work,
                     )  # fmt: skip
                 if stage < 2 * norms:
                     for slot in prange(slots):
-                        moments_phase(flat, image, stage, norms, np.int64(slot), slots, model, rows, x_stride, work)
+                        moments_phase(kinds, stage, norms, np.int64(slot), slots, model, rows, x_stride, work)
                 if stage == norms:
                     losses[s], corrects[s] = _totals(work, rows)
                     if not isfinite(losses[s]):
@@ -165,21 +173,21 @@ def entry_points(sources: str) -> dict[str, Any]:
             what = NORM if limit > 0 else FUSED_UPDATE
             for slot in prange(slots):
                 params_phase(
-                    gemm, what, np.int64(slot), slots, model, optimizer, source, order, at, rows, x_stride, work, rate,
+                    kinds, what, np.int64(slot), slots, model, optimizer, source, order, at, rows, x_stride, work, rate,
                     factor,
                 )  # fmt: skip
             if limit > 0:
                 factor = T(_clip_factor(work, limit))
                 for slot in prange(slots):
                     params_phase(
-                        gemm, UPDATE, np.int64(slot), slots, model, optimizer, source, order, at, rows, x_stride, work,
+                        kinds, UPDATE, np.int64(slot), slots, model, optimizer, source, order, at, rows, x_stride, work,
                         rate, factor,
                     )  # fmt: skip
             optimizer.step[0] += 1
         return last
 
     def run(
-        rows_phase, params_phase, gemm, flat, image, slots, norms, goal, model, optimizer, source, order, divisor,
+        rows_phase, params_phase, kinds, slots, norms, goal, model, optimizer, source, order, divisor,
         x_stride, work,
     ):  # fmt: skip
         sources  # noqa: B018
@@ -188,16 +196,14 @@ def entry_points(sources: str) -> dict[str, Any]:
         rows, key = order.shape[0], step_key(0, 0)
         scaled_bytes(source.factor, work.scaled)
         for stage in range(2 * norms + 1):
-            rows_phase(
-                gemm, flat, image, goal, stage, norms, 0, 1, model, source, order, 0, rows, divisor, x_stride, key, work
-            )
+            rows_phase(kinds, goal, stage, norms, 0, 1, model, source, order, 0, rows, divisor, x_stride, key, work)
             if stage < 2 * norms:
-                moments_phase(flat, image, stage, norms, 0, 1, model, rows, x_stride, work)
+                moments_phase(kinds, stage, norms, 0, 1, model, rows, x_stride, work)
         if goal == DELTAS:
-            params_phase(gemm, GRADIENT, 0, 1, model, optimizer, source, order, 0, rows, x_stride, work, 0.0, divisor)
+            params_phase(kinds, GRADIENT, 0, 1, model, optimizer, source, order, 0, rows, x_stride, work, 0.0, divisor)
 
     def run_parallel(
-        rows_phase, params_phase, gemm, flat, image, slots, norms, goal, model, optimizer, source, order, divisor,
+        rows_phase, params_phase, kinds, slots, norms, goal, model, optimizer, source, order, divisor,
         x_stride, work,
     ):  # fmt: skip
         sources  # noqa: B018
@@ -206,16 +212,16 @@ def entry_points(sources: str) -> dict[str, Any]:
         for stage in range(2 * norms + 1):
             for slot in prange(slots):
                 rows_phase(
-                    gemm, flat, image, goal, stage, norms, np.int64(slot), slots, model, source, order, 0, rows,
+                    kinds, goal, stage, norms, np.int64(slot), slots, model, source, order, 0, rows,
                     divisor, x_stride, key, work,
                 )  # fmt: skip
             if stage < 2 * norms:
                 for slot in prange(slots):
-                    moments_phase(flat, image, stage, norms, np.int64(slot), slots, model, rows, x_stride, work)
+                    moments_phase(kinds, stage, norms, np.int64(slot), slots, model, rows, x_stride, work)
         if goal == DELTAS:
             for slot in prange(slots):
                 params_phase(
-                    gemm, GRADIENT, np.int64(slot), slots, model, optimizer, source, order, 0, rows, x_stride, work,
+                    kinds, GRADIENT, np.int64(slot), slots, model, optimizer, source, order, 0, rows, x_stride, work,
                     0.0, divisor,
                 )  # fmt: skip
 
@@ -258,9 +264,11 @@ def entry_points(sources: str) -> dict[str, Any]:
 
     executor = (
         gemm,
-        nothing,
+        no_layers,
         flat_layers,
         image_layers,
+        no_sparse_layer,
+        sparse_layer,
         rows_phase,
         params_phase,
         train,
@@ -310,18 +318,21 @@ def signatures(T: Any) -> dict[str, Any]:
     gemm = types.void(flat, i, i, i, flat, i, i, i, flat, i, i, i, i, i, types.boolean, i, flat, i, i)
     gemm_pointer = types.FunctionType(gemm)
     layers = types.void(i, i, i, i, i, i, i, i, model, i, i, work)
-    kinds = (gemm_pointer, *[types.FunctionType(layers)] * 2)
-    rows = types.void(*kinds, *[i] * 5, model, source, order, i, i, T, i, i, work)
-    params = types.void(gemm_pointer, i, i, i, model, optimizer, source, order, i, i, i, work, types.float64, T)
-    pointers = (types.FunctionType(rows), types.FunctionType(params), *kinds)
+    sparse_layer = types.void(i, source, order, i, i, i, i, model, work, i)
+    kinds = types.NamedTuple([types.FunctionType(kind) for kind in (gemm, layers, layers, sparse_layer)], Kinds)
+    rows = types.void(kinds, *[i] * 5, model, source, order, i, i, T, i, i, work)
+    params = types.void(kinds, i, i, i, model, optimizer, source, order, i, i, i, work, types.float64, T)
+    pointers = (types.FunctionType(rows), types.FunctionType(params), kinds)
     train = i(*pointers, i, i, model, optimizer, source, order, i, i, i, double, i, work, double, count, d)
     run = types.void(*pointers, i, i, i, model, optimizer, source, order, T, i, work)
     product = types.void(gemm_pointer, i, flat, i, i, flat, i, i, flat, i, i, i, i, flat, i)
     return {
         "gemm": gemm,
-        "nothing": layers,
+        "no_layers": layers,
         "flat_layers": layers,
         "image_layers": layers,
+        "no_sparse_layer": sparse_layer,
+        "sparse_layer": sparse_layer,
         "rows_phase": rows,
         "params_phase": params,
         "train": train,
@@ -399,14 +410,24 @@ def pointer(name: str, dtype: str) -> Pointer:
     return Pointer(get(name, dtype), signatures(getattr(types, dtype))[name])
 
 
-def phases(dtype: Any, flat: bool = False, image: bool = False) -> tuple[Pointer, ...]:
-    """(rows_phase, params_phase, gemm, flat layers, image layers), the pointers that the loops take first.
+class Kinds(NamedTuple):
+    """The kernels of each kind of layer, function pointers: a network compiles those that it has, else stand-ins."""
 
-    flat and image say whether the network has such layers; else there is a stand-in that compiles in no time.
+    gemm: Any
+    flat: Any
+    image: Any
+    sparse: Any
+
+
+def phases(dtype: Any, flat: bool = False, image: bool = False, sparse: bool = False) -> tuple[Pointer, Pointer, Kinds]:
+    """(rows_phase, params_phase, kinds), the pointers that the loops take first.
+
+    flat, image and sparse say whether there are such layers; the stand-ins compile in no time.
     """
     kind = np.dtype(dtype).name
     names = (
-        "rows_phase", "params_phase", "gemm", "flat_layers" if flat else "nothing",
-        "image_layers" if image else "nothing",
+        "gemm", "flat_layers" if flat else "no_layers", "image_layers" if image else "no_layers",
+        "sparse_layer" if sparse else "no_sparse_layer",
     )  # fmt: skip
-    return tuple(pointer(name, kind) for name in names)
+    kinds = Kinds(*(pointer(name, kind) for name in names))
+    return pointer("rows_phase", kind), pointer("params_phase", kind), kinds

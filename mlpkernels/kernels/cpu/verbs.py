@@ -27,10 +27,12 @@ def _work(model: Model, rows: int, passes: int) -> float:
     return 2.0 * rows * passes * float((plan[:, p.INPUTS] * plan[:, p.OUTPUTS]) @ pixels)
 
 
-def _kinds(model: Model) -> tuple[bool, bool]:
-    """Whether the network has flat layers other than dense ones, and image layers."""
+def _kinds(model: Model, source: Source) -> tuple[bool, bool, bool]:
+    """Whether the network has flat layers other than dense ones, image layers, a first one that leaves out zeros."""
     image = model.plan[:, p.IMAGE] == 1
-    return bool(((model.plan[:, p.KIND] != p.DENSE) & ~image).any()), bool(image.any())
+    flat = (model.plan[:, p.KIND] != p.DENSE) & ~image
+    skips = source.skip_zeros and len(source.bytes) > 0 and model.plan[0, p.KIND] == p.DENSE
+    return bool(flat.any()), bool(image.any()), bool(skips)
 
 
 def _norms(model: Model) -> int:
@@ -70,7 +72,7 @@ def train_steps(
     )  # fmt: skip
     _check_room(work, min(batch_size, len(order)), last, min(map(len, (learning_rates, losses, corrects))))
     slots = _slots(threads, _work(model, min(batch_size, len(order)), 3) / 2)
-    phases, norms = steps.phases(dtype, *_kinds(model)), _norms(model)
+    phases, norms = steps.phases(dtype, *_kinds(model, source)), _norms(model)
     if slots == 1:
         return int(steps.get("train", dtype)(*phases, 1, norms, *arguments))
     with _launch(slots):
@@ -87,7 +89,7 @@ def _run(
         goal, model, _no_optimizer(dtype), _source(source, dtype), order, dtype.type(divisor), _x_stride(model), work,
     )  # fmt: skip
     slots = _slots(threads, _work(model, len(order), 1))
-    phases = steps.phases(dtype, *_kinds(model))
+    phases = steps.phases(dtype, *_kinds(model, source))
     norms = _norms(model) if goal == DELTAS else 0
     if slots == 1:
         steps.get("run", dtype)(*phases, 1, norms, *arguments)
