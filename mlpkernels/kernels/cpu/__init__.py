@@ -2,6 +2,7 @@
 
 from ..plan import IDENTITY, RELU
 from .layout import make_workspace
+from .norm_ops import batchnorm_backward, batchnorm_forward, batchnorm_inference, dropout, dropout_backward
 from .ops import (
     adam_step,
     dense_backward_input,
@@ -13,9 +14,18 @@ from .ops import (
     softmax_cross_entropy,
 )
 from .verbs import evaluate, loss_and_gradient, predict, train_steps
+from .window_ops import (
+    conv2d_backward_input,
+    conv2d_backward_params,
+    conv2d_forward,
+    maxpool2d_backward,
+    maxpool2d_forward,
+)
 
 __all__ = [
-    "IDENTITY", "RELU", "adam_step", "dense_backward_input", "dense_backward_params", "dense_forward", "evaluate",
-    "log_softmax", "loss_and_gradient", "make_workspace", "predict", "sgd_step", "softmax", "softmax_cross_entropy",
-    "train_steps",
+    "IDENTITY", "RELU", "adam_step", "batchnorm_backward", "batchnorm_forward", "batchnorm_inference",
+    "conv2d_backward_input", "conv2d_backward_params", "conv2d_forward", "dense_backward_input",
+    "dense_backward_params", "dense_forward", "dropout", "dropout_backward", "evaluate", "log_softmax",
+    "loss_and_gradient", "make_workspace", "maxpool2d_backward", "maxpool2d_forward", "predict", "sgd_step", "softmax",
+    "softmax_cross_entropy", "train_steps",
 ]  # fmt: skip

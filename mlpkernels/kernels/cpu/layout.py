@@ -9,6 +9,7 @@ made with the workspace and never written.
 from typing import Any, NamedTuple
 
 import numpy as np
+from numba.extending import register_jitable
 
 from .. import plan as p
 from ..plan import Workspace
@@ -66,22 +67,62 @@ def _goes_into_pool(plan: np.ndarray, layer: int) -> bool:
     return bool(beside and pool[p.PADDING_H] == 0 and pool[p.PADDING_W] == 0)
 
 
-def _offsets(channels: int, height: int, width: int, steps: tuple[int, int, int], order: str) -> np.ndarray:
-    """offset[i] of every (channel, line, column), in the order "cyx" or with the channels last, "yxc"."""
-    c, y, x = np.meshgrid(np.arange(channels), np.arange(height), np.arange(width), indexing="ij")
-    offsets = c * steps[0] + y * steps[1] + x * steps[2]
-    return (offsets if order == "cyx" else offsets.transpose(1, 2, 0)).ravel()
+# Where an image's pixels lie, and the tables of a convolution: called from Python for a network's plan, and compiled
+# for a convolution by itself (conv_arrays.py).
+
+
+@register_jitable
+def _plane(lines: int, line: int, lanes: int) -> int:
+    """Elements from a channel to the next: an odd number of vectors, or channels would share a few cache sets."""
+    return (lines * line // lanes | 1) * lanes
+
+
+@register_jitable
+def within_border(height: int, width: int, border_h: int, border_w: int, lanes: int) -> tuple[int, int, int]:
+    """(first pixel, plane, line) of an image within a border of zeros."""
+    line = (width + 2 * border_w) * lanes
+    return border_h * line + border_w * lanes, _plane(height + 2 * border_h, line, lanes), line
+
+
+@register_jitable
+def within_reach(
+    height: int, width: int, kernel_h: int, kernel_w: int, padding_h: int, padding_w: int, lanes: int
+) -> tuple[int, int, int]:
+    """(first pixel, plane, line) of a convolution's gradient, among the zeros that a kernel turned round meets.
+
+    height and width are those of the image that the convolution takes; lines and pixels lie its strides apart.
+    """
+    line = (width + kernel_w - 1) * lanes
+    first = (kernel_h - 1 - padding_h) * line + (kernel_w - 1 - padding_w) * lanes
+    return first, _plane(height + kernel_h - 1, line, lanes), line
+
+
+@register_jitable
+def window_offsets(table: Any, channels: int, high: int, wide: int, plane: int, line: int, step: int) -> None:
+    """table[i] = where in an image a kernel's place is, in the order (channel, y, x)."""
+    i = 0
+    for channel in range(channels):
+        for y in range(high):
+            for x in range(wide):
+                table[i] = channel * plane + y * line + x * step
+                i += 1
+
+
+@register_jitable
+def turned_offsets(table: Any, channels: int, high: int, wide: int, plane: int, line: int, step: int) -> None:
+    """The same of a kernel turned round, in the order (y, x, channel)."""
+    i = 0
+    for y in range(high):
+        for x in range(wide):
+            for channel in range(channels):
+                table[i] = channel * plane - y * line - x * step
+                i += 1
 
 
 def _shape(columns: np.ndarray) -> tuple[int, int, int]:
     """(C, H, W) of three columns of a plan."""
     channels, height, width = (int(n) for n in columns)
     return channels, height, width
-
-
-def _plane(lines: int, line: int, lanes: int) -> int:
-    """Elements from a channel to the next: an odd number of vectors, or channels would share a few cache sets."""
-    return (lines * line // lanes | 1) * lanes
 
 
 class _Builder:
@@ -94,17 +135,17 @@ class _Builder:
         self.table_at = self.rows.size
         self.chunk = self.deltas = self.room = self.sums = 0
 
-    def table(self, offsets: np.ndarray) -> int:
-        at = self.table_at
-        self.tables.append(offsets.astype(np.int64))
-        self.table_at += len(offsets)
+    def table(self, fill: Any, channels: int, row: np.ndarray, plane: int, line: int) -> int:
+        """A table of a convolution's windows; where it begins."""
+        at, high, wide = self.table_at, int(row[p.KERNEL_H]), int(row[p.KERNEL_W])
+        self.tables.append(np.zeros(channels * high * wide, np.int64))
+        fill(self.tables[-1], channels, high, wide, plane, line, self.lanes)
+        self.table_at += len(self.tables[-1])
         return at
 
     def image(self, row: int, shape: tuple[int, int, int], border: tuple[int, int], kept: bool) -> None:
         channels, height, width = shape
-        line = (width + 2 * border[1]) * self.lanes
-        plane = _plane(height + 2 * border[0], line, self.lanes)
-        first = border[0] * line + border[1] * self.lanes
+        first, plane, line = within_border(height, width, *border, self.lanes)
         self.rows[row, [IMAGE, FIRST, PLANE, LINE]] = self.chunk, self.chunk + first, plane, line
         if kept:
             self.chunk += channels * plane
@@ -113,33 +154,30 @@ class _Builder:
         """The gradient by what a layer gives; a convolution's lies as the gradient of its input will read it."""
         made = self.plan[layer]
         channels, height, width = _shape(made[p.OUT_CHANNELS : p.OUT_WIDTH + 1])
-        top = left = 0
+        first, plane, line = within_border(height, width, 0, 0, self.lanes)
         step = (1, 1)
         if made[p.KIND] == p.CONV and layer > 0:
             step = (int(made[p.STRIDE_H]), int(made[p.STRIDE_W]))
-            top = int(made[p.KERNEL_H] - 1 - made[p.PADDING_H])
-            left = int(made[p.KERNEL_W] - 1 - made[p.PADDING_W])
-            height, width = int(made[p.HEIGHT] + made[p.KERNEL_H] - 1), int(made[p.WIDTH] + made[p.KERNEL_W] - 1)
-        line = width * self.lanes
-        plane = _plane(height, line, self.lanes)
-        first = self.deltas + top * line + left * self.lanes
-        self.rows[layer, DELTA : DELTA_STEP + 1] = self.deltas, first, plane, step[0] * line, step[1] * self.lanes
+            first, plane, line = within_reach(
+                int(made[p.HEIGHT]), int(made[p.WIDTH]), int(made[p.KERNEL_H]), int(made[p.KERNEL_W]),
+                int(made[p.PADDING_H]), int(made[p.PADDING_W]), self.lanes,
+            )  # fmt: skip
+        places = self.deltas, self.deltas + first, plane, step[0] * line, step[1] * self.lanes
+        self.rows[layer, DELTA : DELTA_STEP + 1] = places
         self.deltas += channels * plane
 
     def convolution(self, layer: int) -> None:
         made, source = self.plan[layer], self.rows[layer - 1]
         channels, outputs = int(made[p.CHANNELS]), int(made[p.OUTPUTS])
-        kernel = int(made[p.KERNEL_H]), int(made[p.KERNEL_W])
         row = self.rows[layer]
-        row[TABLE] = self.table(_offsets(channels, *kernel, (int(source[PLANE]), int(source[LINE]), self.lanes), "cyx"))
+        row[TABLE] = self.table(window_offsets, channels, made, int(source[PLANE]), int(source[LINE]))
         row[SUMS] = self.sums
         self.sums += int(made[p.INPUTS] + 1) * int(made[p.WEIGHT_STRIDE])
         if layer > 0:
             line = int(row[DELTA_LINE]) // int(made[p.STRIDE_H])
-            steps = (int(row[DELTA_PLANE]), -line, -self.lanes)  # a kernel turned round
-            row[BACK_TABLE] = self.table(_offsets(outputs, *kernel, steps, "yxc"))
+            row[BACK_TABLE] = self.table(turned_offsets, outputs, made, int(row[DELTA_PLANE]), line)
             row[TURNED] = self.room
-            self.room += outputs * kernel[0] * kernel[1] * p.pad(channels)
+            self.room += outputs * int(made[p.KERNEL_H] * made[p.KERNEL_W]) * p.pad(channels)
 
     def build(self) -> np.ndarray:
         plan, rows = self.plan, self.rows

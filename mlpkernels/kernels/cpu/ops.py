@@ -7,74 +7,28 @@ agree there: C-contiguous arrays of one floating dtype. Nothing is allocated but
 
 from typing import Any
 
-import numba
 import numpy as np
-from numba import types
 from numba.extending import overload
 
 from ..plan import IDENTITY, RELU
 from . import loss as _loss
 from . import optim as _optim
 from . import steps, threads
+from .arguments import (
+    Array,
+    activation_code,
+    apart,
+    input_,
+    output,
+    output_like,
+    require_matrices,
+    require_vectors,
+    same_or_apart,
+    shape_of,
+)
 from .gemm import multiply as _multiply
 from .network import column_sums as _column_sums
 from .simd import ADD_BIAS, ADD_BIAS_RELU, RELU_SLOPE, STORE
-
-Array = np.ndarray
-
-
-# ---- checks
-
-
-def _output(name: str, array: Any, dimensions: int) -> Array:
-    """An array that a kernel writes: it must be what is wanted, since a converted copy would be lost."""
-    if not isinstance(array, np.ndarray) or isinstance(array, np.matrix | np.ma.MaskedArray):
-        raise TypeError(f"{name} must be a NumPy array to be written to, got {type(array).__name__}")
-    if array.dtype not in (np.float32, np.float64):
-        raise TypeError(f"{name} must be float32 or float64, got {array.dtype}")
-    if array.ndim != dimensions:
-        raise ValueError(f"{name} must have {dimensions} dimensions, got shape {array.shape}")
-    if not array.flags.c_contiguous or not array.flags.writeable or not array.dtype.isnative:
-        raise ValueError(f"{name} must be C-contiguous and writeable: pass np.empty(shape, dtype)")
-    return array
-
-
-def _input(name: str, array: Any, dtype: Any, shape: tuple[int, ...]) -> Array:
-    """An array that a kernel reads, copied where it is not C-contiguous, writeable and of that dtype."""
-    converted = np.asarray(array)
-    if converted.dtype.kind not in "fiub":
-        raise TypeError(f"{name} must hold real numbers, got {converted.dtype}")
-    if converted.shape != shape:
-        raise ValueError(f"{name} must have shape {shape}, got {converted.shape}")
-    return np.require(converted, dtype, ("C", "A", "W"))
-
-
-def _matrix(name: str, array: Any) -> tuple[int, int]:
-    shape = np.shape(array)
-    if len(shape) != 2:
-        raise ValueError(f"{name} must have 2 dimensions, got shape {shape}")
-    return shape[0], shape[1]
-
-
-def _apart(name: str, out: Array, **inputs: Array) -> None:
-    """Raise ValueError where `out` would be written over an input still to be read."""
-    for other, array in inputs.items():
-        if np.may_share_memory(out, array):
-            raise ValueError(f"{name} shares memory with {other}: pass another array")
-
-
-def _same_or_apart(name: str, out: Array, logits: Array) -> None:
-    """Raise ValueError where `out` lies across the logits without being the same array."""
-    same = out.__array_interface__["data"] == logits.__array_interface__["data"]
-    if not same:
-        _apart(name, out, logits=logits)
-
-
-def _activation(code: Any) -> int:
-    if code not in (IDENTITY, RELU):
-        raise ValueError(f"activation must be IDENTITY ({IDENTITY}) or RELU ({RELU}), got {code!r}")
-    return int(code)
-
 
 # ---- dense
 
@@ -103,20 +57,20 @@ def dense_forward(x: Any, w: Any, b: Any, activation: int, out: Array) -> None:
     x (B, I), w (I, O), b (O,) -> out (B, O), float32 or float64, overwritten. activation is IDENTITY or RELU.
     Raises TypeError or ValueError naming the argument. Runs on numba.get_num_threads() threads where that pays.
     """
-    batch, outputs = _output("out", out, 2).shape
-    inputs = _matrix("x", x)[1]
-    x = _input("x", x, out.dtype, (batch, inputs))
-    w = _input("w", w, out.dtype, (inputs, outputs))
-    b = _input("b", b, out.dtype, (outputs,))
-    _apart("out", out, x=x, w=w, b=b)
-    epilogue = ADD_BIAS_RELU if _activation(activation) == RELU else ADD_BIAS
+    batch, outputs = output("out", out, 2).shape
+    inputs = shape_of("x", x, 2)[1]
+    x = input_("x", x, out.dtype, (batch, inputs))
+    w = input_("w", w, out.dtype, (inputs, outputs))
+    b = input_("b", b, out.dtype, (outputs,))
+    apart("out", out, x=x, w=w, b=b)
+    epilogue = ADD_BIAS_RELU if activation_code(activation) == RELU else ADD_BIAS
     _product(x, inputs, 1, w, outputs, 1, out, inputs, epilogue, b, 0)
 
 
 @overload(dense_forward)
 def _compile_dense_forward(x, w, b, activation, out):
-    _require_matrices("out", x=x, w=w, out=out)
-    _require_vectors("", b=b)
+    require_matrices("out", x=x, w=w, out=out)
+    require_vectors("", b=b)
 
     def dense_forward(x, w, b, activation, out):
         if x.shape[1] != w.shape[0]:
@@ -140,22 +94,21 @@ def dense_backward_params(x: Any, delta: Any, dw: Array, db: Array) -> None:
     x (B, I), delta (B, O): the loss's gradient by x @ w + b -> dw (I, O), db (O,), float32 or float64, overwritten.
     Raises TypeError or ValueError naming the argument. Runs on numba.get_num_threads() threads where that pays.
     """
-    inputs, outputs = _output("dw", dw, 2).shape
-    if _output("db", db, 1).shape != (outputs,) or db.dtype != dw.dtype:
-        raise ValueError(f"db must be ({outputs},) {dw.dtype} beside dw {dw.shape}, got {db.shape} {db.dtype}")
-    batch = _matrix("x", x)[0]
-    x = _input("x", x, dw.dtype, (batch, inputs))
-    delta = _input("delta", delta, dw.dtype, (batch, outputs))
-    _apart("dw", dw, x=x, delta=delta, db=db)
-    _apart("db", db, x=x, delta=delta)
+    inputs, outputs = output("dw", dw, 2).shape
+    output_like("db", db, (outputs,), dw.dtype, f"dw {dw.shape}")
+    batch = shape_of("x", x, 2)[0]
+    x = input_("x", x, dw.dtype, (batch, inputs))
+    delta = input_("delta", delta, dw.dtype, (batch, outputs))
+    apart("dw", dw, x=x, delta=delta, db=db)
+    apart("db", db, x=x, delta=delta)
     _product(x, 1, inputs, delta, outputs, 1, dw, batch, STORE, dw, 0)
     steps.get("column_sum", dw.dtype)(delta.reshape(-1), db)
 
 
 @overload(dense_backward_params)
 def _compile_dense_backward_params(x, delta, dw, db):
-    _require_matrices("dw", x=x, delta=delta, dw=dw)
-    _require_vectors("db", db=db)
+    require_matrices("dw", x=x, delta=delta, dw=dw)
+    require_vectors("db", db=db)
 
     def dense_backward_params(x, delta, dw, db):
         if x.shape[0] != delta.shape[0]:
@@ -177,19 +130,19 @@ def dense_backward_input(delta: Any, w: Any, x: Any, activation: int, dx: Array)
     delta (B, O), w (I, O), x (B, I) -> dx (B, I), float32 or float64, overwritten: the gradient by the layer before's
     x @ w + b. Raises TypeError or ValueError naming the argument; numba.get_num_threads() threads where that pays.
     """
-    batch, inputs = _output("dx", dx, 2).shape
-    outputs = _matrix("delta", delta)[1]
-    delta = _input("delta", delta, dx.dtype, (batch, outputs))
-    w = _input("w", w, dx.dtype, (inputs, outputs))
-    x = _input("x", x, dx.dtype, (batch, inputs))
-    _apart("dx", dx, delta=delta, w=w, x=x)
-    epilogue = RELU_SLOPE if _activation(activation) == RELU else STORE
+    batch, inputs = output("dx", dx, 2).shape
+    outputs = shape_of("delta", delta, 2)[1]
+    delta = input_("delta", delta, dx.dtype, (batch, outputs))
+    w = input_("w", w, dx.dtype, (inputs, outputs))
+    x = input_("x", x, dx.dtype, (batch, inputs))
+    apart("dx", dx, delta=delta, w=w, x=x)
+    epilogue = RELU_SLOPE if activation_code(activation) == RELU else STORE
     _product(delta, outputs, 1, w, 1, outputs, dx, outputs, epilogue, x, inputs)
 
 
 @overload(dense_backward_input)
 def _compile_dense_backward_input(delta, w, x, activation, dx):
-    _require_matrices("dx", delta=delta, w=w, x=x, dx=dx)
+    require_matrices("dx", delta=delta, w=w, x=x, dx=dx)
 
     def dense_backward_input(delta, w, x, activation, dx):
         if delta.shape[0] != dx.shape[0] or x.shape[0] != dx.shape[0]:
@@ -217,12 +170,12 @@ def softmax_cross_entropy(logits: Any, labels: Any, weights: Any, divisor: float
     (softmax - onehot) / divisor, float32 or float64; may be logits itself. Returns (Σ weight · loss as float64,
     rows whose first largest logit is the label's). Raises TypeError or ValueError naming the argument.
     """
-    batch, classes = _output("dlogits", dlogits, 2).shape
-    logits = _input("logits", logits, dlogits.dtype, (batch, classes))
+    batch, classes = output("dlogits", dlogits, 2).shape
+    logits = input_("logits", logits, dlogits.dtype, (batch, classes))
     labels = _labels(labels, batch, classes)
-    weights = _input("weights", weights, dlogits.dtype, (batch,))
-    _apart("dlogits", dlogits, weights=weights, labels=labels)
-    _same_or_apart("dlogits", dlogits, logits)
+    weights = input_("weights", weights, dlogits.dtype, (batch,))
+    apart("dlogits", dlogits, weights=weights, labels=labels)
+    same_or_apart("dlogits", dlogits, logits=logits)
     if not divisor > 0:
         raise ValueError(f"divisor must be positive, got {divisor}")
     entry = steps.get("cross_entropy", dlogits.dtype)
@@ -243,8 +196,8 @@ def _labels(labels: Any, batch: int, classes: int) -> Array:
 
 @overload(softmax_cross_entropy)
 def _compile_softmax_cross_entropy(logits, labels, weights, divisor, dlogits):
-    _require_matrices("dlogits", logits=logits, dlogits=dlogits)
-    _require_vectors("", weights=weights)
+    require_matrices("dlogits", logits=logits, dlogits=dlogits)
+    require_vectors("", weights=weights)
     cross_entropy = _loss.cross_entropy
 
     def softmax_cross_entropy(logits, labels, weights, divisor, dlogits):
@@ -263,9 +216,9 @@ def _compile_softmax_cross_entropy(logits, labels, weights, divisor, dlogits):
 
 
 def _softmax(logits: Any, out: Array, logarithm: bool) -> None:
-    _output("out", out, 2)
-    logits = _input("logits", logits, out.dtype, out.shape)
-    _same_or_apart("out", out, logits)
+    output("out", out, 2)
+    logits = input_("logits", logits, out.dtype, out.shape)
+    same_or_apart("out", out, logits=logits)
     steps.get("softmax_rows", out.dtype)(logits, out, logarithm)
 
 
@@ -281,7 +234,7 @@ def log_softmax(logits: Any, out: Array) -> None:
 
 @overload(softmax)
 def _compile_softmax(logits, out):
-    _require_matrices("out", logits=logits, out=out)
+    require_matrices("out", logits=logits, out=out)
     rows = _loss.softmax_rows
 
     def softmax(logits, out):
@@ -294,7 +247,7 @@ def _compile_softmax(logits, out):
 
 @overload(log_softmax)
 def _compile_log_softmax(logits, out):
-    _require_matrices("out", logits=logits, out=out)
+    require_matrices("out", logits=logits, out=out)
     rows = _loss.softmax_rows
 
     def log_softmax(logits, out):
@@ -320,10 +273,10 @@ def sgd_step(
     grad = _state("grad", grad, params)
     if momentum:
         _memory("velocity", velocity, params)
-        _apart("velocity", velocity, params=params, grad=grad)
+        apart("velocity", velocity, params=params, grad=grad)
     else:
         velocity = np.empty(0, params.dtype)
-    _apart("params", params, grad=grad)
+    apart("params", params, grad=grad)
     steps.get("sgd_step", params.dtype)(
         params, grad, velocity, float(learning_rate), float(momentum), bool(nesterov), float(weight_decay)
     )
@@ -341,9 +294,9 @@ def adam_step(
     grad = _state("grad", grad, params)
     _memory("m", m, params)
     _memory("v", v, params)
-    _apart("params", params, grad=grad, m=m, v=v)
-    _apart("m", m, grad=grad, v=v)
-    _apart("v", v, grad=grad)
+    apart("params", params, grad=grad, m=m, v=v)
+    apart("m", m, grad=grad, v=v)
+    apart("v", v, grad=grad)
     if step < 1:
         raise ValueError(f"step counts from 1, got {step}")
     steps.get("adam_step", params.dtype)(
@@ -353,18 +306,18 @@ def adam_step(
 
 
 def _state(name: str, grad: Any, params: Any) -> Array:
-    _output("params", params, 1)
-    return _input(name, grad, params.dtype, params.shape)
+    output("params", params, 1)
+    return input_(name, grad, params.dtype, params.shape)
 
 
 def _memory(name: str, array: Any, params: Array) -> None:
-    if _output(name, array, 1).shape != params.shape or array.dtype != params.dtype:
+    if output(name, array, 1).shape != params.shape or array.dtype != params.dtype:
         raise ValueError(f"{name} must be {params.shape} {params.dtype} like params, got {array.shape} {array.dtype}")
 
 
 @overload(sgd_step)
 def _compile_sgd_step(params, grad, velocity, learning_rate, momentum, nesterov, weight_decay):
-    _require_vectors("params velocity", params=params, grad=grad, velocity=velocity)
+    require_vectors("params velocity", params=params, grad=grad, velocity=velocity)
     update = _optim.sgd_update
 
     def sgd_step(params, grad, velocity, learning_rate, momentum, nesterov, weight_decay):
@@ -380,7 +333,7 @@ def _compile_adam_step(
     params, grad, m, v, learning_rate, beta1, beta2, epsilon,
     weight_decay, decoupled, step,
 ):  # fmt: skip
-    _require_vectors("params m v", params=params, grad=grad, m=m, v=v)
+    require_vectors("params m v", params=params, grad=grad, m=m, v=v)
     update = _optim.adam_update
 
     def adam_step(params, grad, m, v, learning_rate, beta1, beta2, epsilon, weight_decay, decoupled, step):
@@ -391,26 +344,3 @@ def _compile_adam_step(
         update(params, grad, m, v, learning_rate, beta1, beta2, epsilon, weight_decay, decoupled, step)
 
     return adam_step
-
-
-# ---- types inside @njit
-
-
-def _require(dimensions: int, written: str, arrays: dict[str, Any]) -> None:
-    """Raise a typing error that names the array: what compiled code would misread, or write though it must not."""
-    first = next(iter(arrays.values()))
-    for name, array in arrays.items():
-        if not isinstance(array, types.Array) or array.ndim != dimensions or array.layout != "C":
-            raise numba.TypingError(f"{name} must be a C-contiguous array of {dimensions} dimensions, got {array}")
-        if name in written.split() and not array.mutable:
-            raise numba.TypingError(f"{name} must be writeable, got {array}")
-        if array.dtype not in (types.float32, types.float64) or array.dtype != first.dtype:
-            raise numba.TypingError(f"{name} must be float32 or float64 like the other arrays, got {array}")
-
-
-def _require_matrices(written: str, **arrays: Any) -> None:
-    _require(2, written, arrays)
-
-
-def _require_vectors(written: str, **arrays: Any) -> None:
-    _require(1, written, arrays)

@@ -16,7 +16,7 @@ from numba.core.typing.typeof import typeof_impl
 from numba.experimental.function_type import _get_wrapper_address
 
 from ..plan import CLIP_NORM, SEED, Model, OptimizerState, Source, Workspace
-from . import images, network, norm, sparse
+from . import images, network, norm, op_entries, sparse
 from .borrow import borrow
 from .cache import compiled, digest
 from .clock import clock
@@ -277,7 +277,8 @@ def entry_points(sources: str) -> dict[str, Any]:
         run_parallel,
     )
     ops = (product_parallel, column_sum, cross_entropy, softmax_rows, sgd_step, adam_step, fma_peak)
-    return {function.__name__: function for function in (*executor, *ops)}
+    made = {function.__name__: function for function in (*executor, *ops)}
+    return made | op_entries.entry_points(sources)
 
 
 def _named_tuples(T: Any) -> dict[str, Any]:
@@ -346,6 +347,7 @@ def signatures(T: Any) -> dict[str, Any]:
         "sgd_step": types.void(flat, flat, flat, d, d, flag, d),
         "adam_step": types.void(flat, flat, flat, flat, d, d, d, d, d, flag, i),
         "fma_peak": types.void(flat, flat, flat, i),
+        **op_entries.signatures(T),
     }
 
 
