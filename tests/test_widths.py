@@ -37,6 +37,28 @@ for dtype, tolerance in (("float32", 2e-4), ("float64", 1e-12)):
             np.testing.assert_allclose(c, np.maximum(a @ b + bias, 0), rtol=tolerance, atol=tolerance)
 """
 
+# Chunks of as many samples as a vector has lanes, and bits of what is not zero: both depend on the width.
+LAYERS = """
+from mlpkernels import BatchNorm, Conv2d, Dense, MaxPool2d, Network, kernels
+
+cpu, reference = kernels.load("cpu"), kernels.load("reference")
+images = rng.integers(1, 256, (21, 2 * 9 * 8)) * (rng.random((21, 144)) < 0.3)
+labels = rng.integers(0, 3, 21)
+convolutions = [Conv2d(5, 3, padding=1, activation="relu"), MaxPool2d(2), Conv2d(7, 2), BatchNorm("relu"), Dense(3)]
+for layers in (convolutions, [Dense(20, "relu"), Dense(3)]):
+    network = Network(layers, (2, 9, 8), seed=1)
+    found = {}
+    for name, backend, skips in (("wanted", reference, False), ("dense", cpu, False), ("skipping", cpu, True)):
+        source = network.source(images.astype(np.uint8), labels)
+        source = source._replace(factor=np.float32(1 / 255), skip_zeros=skips)
+        grad, work = np.zeros_like(network.params), backend.make_workspace(network.plan, 21, "float32")
+        loss = backend.loss_and_gradient(network.model, source, np.arange(21), 21.0, work, grad)
+        found[name] = loss, grad
+    np.testing.assert_allclose(found["dense"][0], found["wanted"][0], rtol=1e-5)
+    np.testing.assert_allclose(found["dense"][1], found["wanted"][1], atol=2e-5)
+    assert found["skipping"][0] == found["dense"][0] and np.array_equal(found["skipping"][1], found["dense"][1])
+"""
+
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="the processors named are x86 ones")
 @pytest.mark.parametrize(
@@ -46,7 +68,7 @@ for dtype, tolerance in (("float32", 2e-4), ("float64", 1e-12)):
 def test_a_narrower_processor(cpu, without, vector_bytes):
     environment = {**os.environ, "NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": "", "MLPK_CACHE": "0"}
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, without, str(vector_bytes)],
+        [sys.executable, "-c", SCRIPT + LAYERS, without, str(vector_bytes)],
         env=environment,
         capture_output=True,
         text=True,
