@@ -26,6 +26,7 @@ COMMANDS = {
     "reproduce": "reproduce",
     "info": "info",
     "data": "data_group",
+    "bench": "bench",
     "doctor": "doctor",
     "warmup": "warmup",
 }

@@ -119,6 +119,25 @@ def widths(value: Any) -> tuple[int, ...]:
         raise ValueError(wanted) from None
 
 
+def convolutions(value: Any) -> tuple[str, ...]:
+    """Convolutions, channels x kernel: "10x5,20x5" or ["10x5", "20x5"]; "none", "" or [] for none."""
+    wanted = 'channels x kernel, as 10x5,20x5, or "none" was wanted'
+    if isinstance(value, str):
+        value = [] if value in ("", "none") else value.split(",")
+    if not isinstance(value, list | tuple) or not all(isinstance(each, str) for each in value):
+        raise ValueError(wanted)
+    try:
+        return tuple("{}x{}".format(*convolution(each)) for each in value)
+    except ValueError:
+        raise ValueError(wanted) from None
+
+
+def convolution(value: str) -> tuple[int, int]:
+    """(channels, kernel) of "10x5"."""
+    channels, _, kernel = value.partition("x")
+    return whole(1, 10**6)(channels), whole(1, 1000)(kernel)
+
+
 def class_weight(value: Any) -> str:
     """ "none", "balanced" or CLASS=WEIGHT pairs as "3=2,5=0.5"."""
     if isinstance(value, str) and (value in ("none", "balanced") or parse_pairs(value)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import shlex
 import textwrap
 import time
 from pathlib import Path
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from mlpkernels.experiments import Options, Row
     from mlpkernels.experiments.folder import Folder
-    from mlpkernels.experiments.report import Report
+    from mlpkernels.experiments.report import Kept, Report
 
     from .runs import RunFolder
 
@@ -37,7 +38,7 @@ _CSV_ROW = "numpy-gd"  # the row that --csv and --unlabelled are for
         ("mlpk reproduce", "the experiments and what they claimed"),
         ("mlpk reproduce mlp-64 --seeds 5", "one of them, with the spread over five seeds"),
         ("mlpk reproduce all --seeds 5 --out results", "all: one table, one folder of pictures"),
-        ("mlpk reproduce all --quick", "a small version of all, in about a minute"),
+        ("mlpk reproduce all --quick", "a small version of all, in half a minute"),
         ("mlpk reproduce numpy-gd --csv train.csv --unlabelled test.csv", "on a CSV of your own"),
     ],
 )
@@ -49,7 +50,8 @@ _CSV_ROW = "numpy-gd"  # the row that --csv and --unlabelled are for
 )  # fmt: skip
 @click.option(
     "--out", type=Checked(parsing.path), metavar="DIR",
-    help="A new or empty folder for all files. [default: runs/reproduce-NAME-DATE-TIME]",
+    help="A new or empty folder for all files; all goes on in one where it was stopped. "
+    "[default: runs/reproduce-NAME-DATE-TIME]",
 )  # fmt: skip
 @click.option("--quick", is_flag=True, help="Few epochs on few images; everything written says quick.")
 @click.option(
@@ -131,19 +133,19 @@ def _run(name: str, rows: Sequence[Row], options: Options, out: str, data: dict[
     from .data import load_one
     from .settings import Settings
 
-    _refuse_full(out)
+    kept = _kept(name, options, out)
+    rows = [row for row in rows if row.name not in kept]
     for row in rows:
         experiments.check_packages(row)
     dataset = load_one(Settings(data="mnist", **data), "mnist")
     for row in rows:
         experiments.check(row, dataset, options)
-    run, folder = _new_folder(name, options, out)
+    run, folder = _open_folder(name, options, out, going_on=bool(kept))
     began = time.perf_counter()
     try:
         _reproduce(rows, dataset, options, folder, quiet)
     except Interrupted as error:
-        done = ", ".join(report.row.name for report in folder.reports)
-        error.message = f"stopped; finished and kept in {run.path}: {done}" if done else "stopped; nothing was kept"
+        error.message = _stopped(name, folder)
         raise
     finally:
         run.close(keep=bool(folder.reports))
@@ -153,12 +155,25 @@ def _run(name: str, rows: Sequence[Row], options: Options, out: str, data: dict[
     click.echo(f"{took}; table in {folder.table}, pictures in {folder.path / PICTURES}")
 
 
+def _stopped(name: str, folder: Folder) -> str:
+    """What to say to someone who stopped."""
+    if not folder.reports:
+        return "stopped; nothing was kept"
+    done = f"stopped; finished and kept in {folder.path}: {', '.join(report.row.name for report in folder.reports)}"
+    again = f"; the same command goes on with --out {shlex.quote(str(folder.path))}"
+    return done + (again if name == ALL else "")
+
+
 def _reproduce(rows: Sequence[Row], dataset: Any, options: Options, folder: Folder, quiet: bool) -> None:
     from mlpkernels import experiments
 
     from .reproduce_progress import Shown
 
     with Shown(quiet) as shown:
+        for report in folder.reports:
+            shown.kept(report.name)
+        if folder.reports:
+            folder.write()  # a run that was killed may have left the table behind
         for row in rows:
             shown.row(row, options)
             report = experiments.run(row.name, dataset, options, shown)
@@ -168,7 +183,7 @@ def _reproduce(rows: Sequence[Row], dataset: Any, options: Options, folder: Fold
             shown.report(table([report]), report)
 
 
-def table(reports: Sequence[Report]) -> str:
+def table(reports: Sequence[Report | Kept]) -> str:
     """The lines of some reports, claimed beside measured."""
     from mlpkernels.experiments.report import HEADER
 
@@ -176,27 +191,52 @@ def table(reports: Sequence[Report]) -> str:
     return tables.table(rows, HEADER, align="<<<>><<")
 
 
-def _refuse_full(out: str) -> None:
-    from mlpkernels.errors import MlpkError
-
-    if out and Path(out).is_dir() and any(Path(out).iterdir()):
-        raise MlpkError(f"{out}: the folder is not empty, and nothing is overwritten: name a new one with --out")
-
-
-def _new_folder(name: str, options: Options, out: str) -> tuple[RunFolder, Folder]:
-    from mlpkernels import __version__
+def _kept(name: str, options: Options, out: str) -> list[str]:
+    """The rows that an earlier `all` finished in the folder `out`. DataError where something else is in it."""
+    from mlpkernels.errors import DataError
     from mlpkernels.experiments.folder import Folder
-    from mlpkernels.kernels.cpu import machine
+
+    if not out or not Path(out).is_dir() or not any(Path(out).iterdir()):
+        return []
+    folder = Folder(Path(out), options.quick, _facts(name, options))
+    try:
+        folder.take_over()
+    except DataError as error:
+        raise DataError(f"{error} with --out") from None
+    if name != ALL:
+        raise DataError(f"{out}: {name} is finished in it, and nothing is overwritten: name a new one with --out")
+    return [report.row.name for report in folder.reports]
+
+
+def _open_folder(name: str, options: Options, out: str, *, going_on: bool) -> tuple[RunFolder, Folder]:
+    from mlpkernels.experiments.folder import Folder
 
     from .runs import RunFolder
 
-    run = RunFolder.create(out, f"reproduce-{name}{'-quick' if options.quick else ''}")
+    if going_on:
+        run = RunFolder.reopen(Path(out))
+    else:
+        run = RunFolder.create(out, f"reproduce-{name}{'-quick' if options.quick else ''}")
+    folder = Folder(run.path, options.quick, _facts(name, options))
+    if going_on:
+        folder.take_over()  # again, now that no other process writes to it
+    return run, folder
+
+
+def _facts(name: str, options: Options) -> dict[str, str]:
+    """What stands above the table: when, where and by which command it was made."""
+    from mlpkernels import __version__
+    from mlpkernels.kernels.cpu import machine
+
     at_once = options.threads or parsing.cores()
-    facts = {
+    words = ["mlpk", "reproduce", name, "--seeds", str(options.seeds)]
+    words += ["--epochs", str(options.epochs)] if options.epochs else []
+    words += ["--quick"] if options.quick else []
+    for option, path in (("--csv", options.csv), ("--unlabelled", options.unlabelled)):
+        words += [option, str(path)] if path else []
+    return {
         "date": f"{datetime.date.today():%Y-%m-%d}",
         "machine": f"{machine.cpu_name()}, {parsing.cores()} cores, {at_once} networks at a time",
-        "command": f"mlpk reproduce {name} --seeds {options.seeds}"
-        + (f" --epochs {options.epochs}" if options.epochs else "") + (" --quick" if options.quick else ""),
+        "command": shlex.join(words),
         "version": f"mlpkernels {__version__}",
-    }  # fmt: skip
-    return run, Folder(run.path, options.quick, facts)
+    }

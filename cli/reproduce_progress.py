@@ -72,6 +72,10 @@ class Shown(Watch):
         quick = " (quick)" if options.quick else ""
         self._line(f"\n{row.name}{quick}: {row.network}\n  {epochs} {row.unit}{'s' * (epochs > 1)}, {seeds}")
 
+    def kept(self, name: str) -> None:
+        """A row was finished by an earlier run."""
+        self._line(f"{name}: finished before, kept")
+
     def compiling(self) -> AbstractContextManager[None]:
         return compiling_notice(self._line)
 

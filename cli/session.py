@@ -12,7 +12,7 @@ import click
 
 from mlpkernels.errors import DivergenceError, MlpkError
 
-from . import config, report, runs, tables
+from . import architecture, config, report, runs, tables
 from .data import Data
 from .errors import OptionError
 from .interrupts import Deferred, Interrupted
@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from mlpkernels import EpochResult, Network, Progress, Scaling, TrainingState
+    from mlpkernels.datasets import Part
 
-_FEW = 1024  # rows at most of the training that loads the kernels
+_FEW = 1024  # rows at most of the training that loads the kernels, or of narrow ones this many values:
+_ENOUGH = 1 << 20  # to be worth several threads, if the whole batch is
 _CHECKPOINT_SECONDS = 1.0  # without --checkpoint-every, how long a checkpoint is young enough
 
 
@@ -39,15 +41,18 @@ def fit_scaling(settings: Settings, data: Data) -> Scaling:
 
 
 def make_network(settings: Settings, data: Data, scaling: Scaling | None = None) -> Network:
-    """The untrained network of these settings for these data; without a scaling it is fitted here."""
-    from mlpkernels import Dense, Network
+    """The untrained network of these settings for these data; without a scaling it is fitted here.
+
+    OptionError where the data have no room for its layers.
+    """
+    from mlpkernels import Network
 
     dataset = data.dataset
-    layers = [Dense(width, activation="relu") for width in settings.hidden]
+    stack = architecture.layers(settings, dataset)
     scaling = fit_scaling(settings, data) if scaling is None else scaling
     return Network(
-        [*layers, Dense(len(dataset.classes))], dataset.shape, classes=dataset.classes, dtype=settings.dtype,
-        init=settings.init, seed=settings.seed, scaling=scaling,
+        stack, dataset.shape, classes=dataset.classes, dtype=settings.dtype, init=settings.init, seed=settings.seed,
+        scaling=scaling,
     )  # fmt: skip
 
 
@@ -93,25 +98,41 @@ def fit_arguments(settings: Settings, data: Data) -> dict[str, Any]:
 def get_ready(
     settings: Settings, data: Data, network: Network, threads: int | None, say: Callable[[str], None]
 ) -> float:
-    """Load or compile the kernels by a small training of a copy, so that no epoch waits for them; seconds it took."""
-    import numpy as np
+    """Load or compile the kernels by a small training of a copy, so that no epoch waits for them; seconds it took.
 
+    Those that the training will call, of one thread and of several, and no others.
+    """
     from mlpkernels import fit
-    from mlpkernels.datasets import Part
+    from mlpkernels.arrays import thread_count
+    from mlpkernels.kernels.plan import GIVES
+    from mlpkernels.pace import Pace
 
     began = time.perf_counter()
-    rows = len(data.train) if settings.batch_size == "full" else settings.batch_size
-    rows = min(rows, _FEW)
-    # Zeros, through weights of zero: what diverges is the user's training, not this one.
-    few = Part(np.zeros_like(data.train.x[:rows]), data.train.y[:rows])
-    network = network.copy()
+    network = network.copy()  # with weights of zero: what diverges is the user's training, not this one
     network.params[...] = 0
+    wide = network.inputs + int(network.plan[:, GIVES].sum())
+    rows = len(data.train) if settings.batch_size == "full" else settings.batch_size
+    few = _some(data.train, min(rows, max(_FEW, _ENOUGH // wide)))
+    tested = _some(data.test, min(len(data.test), _FEW))
     with compiling_notice(say):
-        list(fit(network, few, test=few, epochs=1, batch_size=rows, threads=threads, backend=settings.backend))
-        network.predict_proba(few.x[:1], threads=threads, backend=settings.backend)
+        for count in Pace(thread_count(threads), threads is not None).ways:
+            list(fit(network, few, test=tested, epochs=1, batch_size="full", threads=count, backend=settings.backend))
+            for x in (tested.x, tested.x[:1]):
+                network.predict_proba(x, threads=count, backend=settings.backend)
     seconds = time.perf_counter() - began
     say(f"kernels ready in {tables.seconds(seconds)}")
     return seconds
+
+
+def _some(part: Part, rows: int) -> Part:
+    """Rows from all over a part; of bytes as they are, since kernels may leave out zeros, else zeros."""
+    import numpy as np
+
+    from mlpkernels.datasets import Part
+
+    step = max(1, len(part) // rows)
+    x, y = part.x[::step][:rows], part.y[::step][:rows]
+    return Part(np.ascontiguousarray(x) if x.dtype == np.uint8 else np.zeros_like(x, order="C"), y.copy())
 
 
 @dataclasses.dataclass
@@ -169,17 +190,13 @@ class Session:
             self.folder.close(keep=self.saved)
 
     def _describe(self) -> None:
-        from mlpkernels import Dense
-
-        settings, network = self.settings, self.network
-        outputs = [layer.outputs for layer in network.layers if isinstance(layer, Dense)]
-        widths = " → ".join(map(str, [network.inputs, *outputs]))
+        settings = self.settings
         threads = "" if self.threads is None else f", {self.threads} thread{'s' * (self.threads > 1)}"
         self.say(f"{self.data.dataset.name}: {self.data.describe()}")
-        self.say(f"network {widths}, {tables.count(network.parameter_count)} parameters, {settings.dtype}")
+        self.say(architecture.told(self.network))
         self.say(
             f"{settings.optimizer} {settings.learning_rate:g}, batch {settings.batch_size}, "
-            f"{settings.epochs} epochs, {settings.backend} kernels{threads}"
+            f"{settings.epochs} epoch{'s' * (settings.epochs > 1)}, {settings.backend} kernels{threads}"
         )
 
     def _record_settings(self) -> None:

@@ -69,9 +69,21 @@ class Settings:
         "Part of the training data kept for validation.", "0, or 0.1 with early stopping")
     split_seed: int = _setting("Data", 0, whole(0), "N", "Seed of those splits.", "0")
 
+    conv: tuple[str, ...] = _setting(
+        "Network", (), parsing.convolutions, "LAYERS",
+        "Convolutions of images, with ReLU, before the hidden layers: 10x5,20x5 is 10 channels by kernels of 5 x 5, "
+        "then 20; or none.",
+        "none")
+    pool: int = _setting(
+        "Network", 2, whole(0), "N", "Max-pooling behind each convolution, in windows of N x N; 0: none.", "2")
     hidden: tuple[int, ...] = _setting(
         "Network", (128, 128), parsing.widths, "WIDTHS", "Widths of the hidden layers, or none.",
         "128,128")
+    batch_norm: bool = _setting(
+        "Network", False, flag, "", "Batch normalisation before the ReLU of every hidden layer and convolution.")
+    dropout: float = _setting(
+        "Network", 0.0, number(0, 1, below=True), "P",
+        "Share of each hidden layer's outputs that a training step drops, 0 to below 1.", "0")
     init: str = _setting(
         "Network", "he-normal", choice(*INITS), "NAME", f"Initial values: {', '.join(INITS)}.",
         "he-normal")
@@ -105,7 +117,7 @@ class Settings:
     class_weight: str = _setting(
         "Training", "none", parsing.class_weight, "WEIGHTS", "none, balanced, or by class as 3=2,5=0.5.",
         "none")
-    seed: int = _setting("Training", 0, whole(0), "N", "Of the initial values and the order of rows.", "0")
+    seed: int = _setting("Training", 0, whole(0), "N", "Of the initial values, the order of rows and dropout.", "0")
     eval_train: bool = _setting(
         "Training", False, flag, "", "Training loss by a pass after each epoch, not the mean while training.")
 
@@ -163,6 +175,7 @@ def build(values: Mapping[str, Any]) -> Settings:
                 raise OptionError(f"--{name}", shown, reason)
     if settings.nesterov and not settings.momentum:
         raise OptionError("--nesterov", None, "it needs a --momentum above 0, such as 0.9")
+    _check_layers(settings)
     resolved: dict[str, Any] = {}
     if settings.learning_rate == AUTO:
         resolved["learning_rate"] = 0.1 if settings.optimizer == "sgd" else 0.001
@@ -179,6 +192,16 @@ def build(values: Mapping[str, Any]) -> Settings:
     return dataclasses.replace(settings, **resolved)
 
 
+def _check_layers(settings: Settings) -> None:
+    """OptionError for an option of layers that are not there."""
+    if settings.pool != FIELDS["pool"].default and not settings.conv:
+        raise OptionError("--pool", settings.pool, "it goes with --conv, such as --conv 10x5,20x5, and there is none")
+    if settings.dropout and not settings.hidden:
+        raise OptionError("--dropout", f"{settings.dropout:g}", "it needs a hidden layer, and --hidden is none")
+    if settings.batch_norm and not (settings.hidden or settings.conv):
+        raise OptionError("--batch-norm", None, "it needs a hidden layer or a convolution, and both are none")
+
+
 def resolve(settings: Settings, rows: int, default_scale: str) -> Settings:
     """Settings with what the data decide: `rows` to train on, `default_scale` for this kind of data."""
     small = rows < SMALL_DATA
@@ -186,9 +209,22 @@ def resolve(settings: Settings, rows: int, default_scale: str) -> Settings:
     if settings.epochs == AUTO:
         resolved["epochs"] = 30 if small else 10
     if settings.batch_size == AUTO:
-        resolved["batch_size"] = min(32 if small else 128, rows)
-    elif settings.batch_size != "full" and settings.batch_size > rows:
-        raise OptionError("--batch-size", settings.batch_size, f"at most the {rows} training rows, or full, was wanted")
+        resolved["batch_size"] = _batch_size(settings, rows, min(32 if small else 128, rows))
+    elif settings.batch_size != "full":
+        if settings.batch_size > rows:
+            reason = f"at most the {rows} training rows, or full, was wanted"
+            raise OptionError("--batch-size", settings.batch_size, reason)
+        if (better := _batch_size(settings, rows, settings.batch_size)) != settings.batch_size:
+            which = "a mini-batch" if settings.batch_size == 1 else f"the last mini-batch of {rows:,} training rows"
+            reason = f"{which} is one row, of which --batch-norm can take no variance"
+            raise OptionError("--batch-size", settings.batch_size, f"{reason}; {better}, for instance, was wanted")
     if settings.scale == AUTO:
         resolved["scale"] = default_scale
     return dataclasses.replace(settings, **resolved)
+
+
+def _batch_size(settings: Settings, rows: int, size: int) -> int:
+    """The next batch size from `size` on that batch normalisation can take: no mini-batch, and no last, of one row."""
+    while settings.batch_norm and settings.hidden and size < rows and (size == 1 or rows % size == 1):
+        size += 1
+    return size

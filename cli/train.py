@@ -33,6 +33,8 @@ def _options(function: Any) -> Any:
     examples=[
         ("mlpk train", "the bundled handwritten digits"),
         ("mlpk train mnist --hidden 256,128 --epochs 20", "another network on MNIST"),
+        ("mlpk train mnist --dropout 0.2 --batch-norm", "regularised"),
+        ("mlpk train mnist --conv 10x5,20x5 --hidden 50", "two convolutions, each with a pool, before it"),
         (
             "mlpk train mine.csv --label-column kind --early-stopping 5",
             "a table, stopped when it gets no better",

@@ -5,6 +5,15 @@ import click
 from . import tables
 from .command import Command
 
+# What the kernels of some layers are for, where their names alone do not tell.
+_PURPOSES = {
+    "no_layers": "in place of the next two in networks without such layers",
+    "flat_layers": "batch normalisation and dropout behind dense layers",
+    "image_layers": "convolutions, max-pooling, batch normalisation and dropout behind them",
+    "no_sparse_layer": "in place of the next one for data without many zeros",
+    "sparse_layer": "first layers that leave out the zeros of images",
+}
+
 
 @click.command(
     "warmup",
@@ -19,7 +28,8 @@ def command(quiet: bool) -> None:
 
     def on_step(name: str, seconds: float) -> None:
         if not quiet:
-            click.echo(f"  {tables.seconds(seconds):>9}  {name}")
+            purpose = _PURPOSES.get(name.partition(" ")[0])
+            click.echo(f"  {tables.seconds(seconds):>9}  {name}{f': {purpose}' if purpose else ''}")
 
     took = warmup.warmup(on_step=on_step)
     click.echo(f"all kernels ready in {tables.seconds(took)}")

@@ -166,7 +166,7 @@ def weights_figure(
     return _signed_figure("Weights", subtitle, images, columns, captions, limit, 96)
 
 
-def filters_figure(weights: ArrayLike, *, count: int = 64) -> Figure:
+def filters_figure(weights: ArrayLike, *, count: int = 64, title: str = "Filters") -> Figure:
     """Draw the filters of a convolution: one tile a filter, or of many channels one row a filter.
 
     weights (O, C, kh, kw). The `count` filters with the largest weights (Euclidean norm) are shown, largest
@@ -187,12 +187,12 @@ def filters_figure(weights: ArrayLike, *, count: int = 64) -> Figure:
     if filters > 1:
         subtitle += ", strongest first"
     if not apart:
-        return _signed_figure("Filters", subtitle, shown, math.ceil(len(order) ** 0.5), None, _limit(shown), 96)
+        return _signed_figure(title, subtitle, shown, math.ceil(len(order) ** 0.5), None, _limit(shown), 96)
     subtitle += "  ·  a row is a filter, a column a channel"
     subtitle += f", the first {_CHANNELS} of {channels}" * (channels > _CHANNELS)
     columns = shown.shape[1]
     each = shown.reshape(-1, 1, height, width)
-    return _signed_figure("Filters", subtitle, each, columns, None, _limit(shown), 48)
+    return _signed_figure(title, subtitle, each, columns, None, _limit(shown), 48)
 
 
 def _strongest(units: NDArray[np.float64], count: int) -> NDArray[np.intp]:

@@ -64,6 +64,17 @@ def test_warmup_tells_how_long_it_took(three_kernels):
     assert good("warmup", "--quiet").stdout == "all kernels ready in 0.75 s\n"
 
 
+def test_warmup_tells_what_the_kernels_of_some_layers_are_for(monkeypatch):
+    from mlpkernels_cli.warmup import _PURPOSES
+
+    from mlpkernels.kernels.cpu import steps, warmup
+
+    assert set(_PURPOSES) <= set(steps.names())
+    monkeypatch.setattr(warmup, "warmup", lambda on_step: on_step("image_layers float64", 2.0) or 2.0)
+    line = good("warmup").stdout.splitlines()[0]
+    assert line.startswith("     2.00 s  image_layers float64: convolutions, max-pooling, ")
+
+
 def test_the_backend_s_warmup_is_what_the_command_calls():
     import inspect
 

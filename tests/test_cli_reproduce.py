@@ -3,9 +3,11 @@
 import importlib.util
 import json
 import os
+import re
 import signal
 import time
 
+import numpy as np
 import pytest
 from cli_running import good, mlpk, refusal, start
 from mlpkernels_cli import data as cli_data
@@ -73,6 +75,118 @@ def test_several_rows_share_one_table(few, tmp_path, monkeypatch):
     text = (tmp_path / "out" / "table.md").read_text()
     assert "| mlp-120-84 | test loss | 0.1778 |" in text and "| numpy-gd | test accuracy, 784-32-10 | 84.0 % |" in text
     assert {"numpy-gd-predictions.csv", "mlp-120-84-history.csv"} <= set(files(tmp_path / "out"))
+
+
+# ---- a stopped `all` that goes on
+
+
+@pytest.fixture
+def three(few, monkeypatch):
+    """`all` is three rows."""
+    import mlpkernels.experiments as experiments
+
+    chosen = tuple(row for row in ROWS if row.name in ("mlp-120-84", "mlp-50-50", "cnn"))
+    monkeypatch.setattr(experiments, "ROWS", chosen)
+
+
+def stop_at(monkeypatch, name):
+    """Ctrl-C in the row `name`; returns what puts an end to that."""
+    from mlpkernels_cli.interrupts import Interrupted
+
+    import mlpkernels.experiments as experiments
+
+    plain = experiments.run
+
+    def run(row, *arguments):
+        if row == name:
+            raise Interrupted(signal.SIGINT)
+        return plain(row, *arguments)
+
+    monkeypatch.setattr(experiments, "run", run)
+    return lambda: monkeypatch.setattr(experiments, "run", plain)
+
+
+def test_all_goes_on_where_it_was_stopped(three, tmp_path, monkeypatch):
+    out, words = tmp_path / "out", ("all", "--epochs", 1)
+    again = stop_at(monkeypatch, "mlp-50-50")
+    result = mlpk("reproduce", *words, "--out", out)
+    assert result.exit_code == 130
+    told = f"stopped; finished and kept in {out}: mlp-120-84; the same command goes on with --out {out}"
+    assert result.stderr.splitlines()[-1] == told
+    before = {name: (out / name).read_bytes() for name in files(out) if name.startswith("mlp-120-84")}
+    kept = json.loads((out / "metrics.json").read_text())["experiments"]
+    again()
+    (out / "table.md").unlink()  # as if killed just before it was written
+    result = good("reproduce", *words, "--out", out)
+    assert "mlp-120-84: finished before, kept" in result.stdout and "\nmlp-50-50: 784-50-50-10" in result.stdout
+    assert "\nmlp-120-84: 784-120-84-10" not in result.stdout
+    assert before == {name: (out / name).read_bytes() for name in before}
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert [each["experiment"] for each in metrics["experiments"]] == ["mlp-120-84", "mlp-50-50", "cnn"]
+    assert metrics["experiments"][0] == kept[0]
+    good("reproduce", *words, "--out", tmp_path / "whole")
+    assert files(tmp_path / "whole") == files(out)
+    one, other = ((folder / "table.md").read_text() for folder in (out, tmp_path / "whole"))
+    assert [line.split("|")[1:5] for line in one.splitlines()] == [line.split("|")[1:5] for line in other.splitlines()]
+    finished = {name: (out / name).read_bytes() for name in files(out)}
+    result = good("reproduce", *words, "--out", out, "--quiet")
+    assert "cnn" in result.stdout
+    assert finished == {name: (out / name).read_bytes() for name in files(out)}
+
+
+def test_a_folder_that_goes_on_another_day_says_so(three, tmp_path, monkeypatch):
+    again = stop_at(monkeypatch, "cnn")
+    mlpk("reproduce", "all", "--epochs", 1, "--out", tmp_path / "out")
+    again()
+    for file in ("metrics.json", "table.md"):
+        text = (tmp_path / "out" / file).read_text()
+        today = re.search(r"20\d\d-\d\d-\d\d", text).group()
+        (tmp_path / "out" / file).write_text(text.replace(today, "2001-02-03"))
+    good("reproduce", "all", "--epochs", 1, "--out", tmp_path / "out")
+    assert f"- date: 2001-02-03 to {today}\n" in (tmp_path / "out" / "table.md").read_text()
+
+
+def test_only_the_same_command_goes_on(three, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    stop_at(monkeypatch, "mlp-50-50")
+    mlpk("reproduce", "all", "--epochs", 1, "--out", out)
+    before = {name: (out / name).read_bytes() for name in files(out)}
+    for words in (("all",), ("all", "--epochs", 1, "--seeds", 2), ("mlp-50-50", "--epochs", 1)):
+        line = refusal(mlpk("reproduce", *words, "--out", out))
+        assert line.startswith(f"error: {out}: the folder is of another run, command mlpk reproduce all --seeds 1 --ep")
+        assert line.endswith("nothing is overwritten: name a new one with --out")
+    line = refusal(mlpk("reproduce", "all", "--epochs", 1, "--quick", "--out", out))
+    assert line == f"error: {out}: the folder is not empty, and nothing is overwritten: name a new one with --out"
+    assert before == {name: (out / name).read_bytes() for name in files(out)}
+
+
+def test_one_finished_row_is_not_overwritten(few, tmp_path):
+    good("reproduce", "mlp-128", "--epochs", 1, "--out", tmp_path / "out")
+    line = refusal(mlpk("reproduce", "mlp-128", "--epochs", 1, "--out", tmp_path / "out"))
+    assert line.startswith(f"error: {tmp_path / 'out'}: mlp-128 is finished in it, and nothing is overwritten")
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"facts": 3, "experiments": []}',
+                                     '{"facts": {}, "experiments": [{"experiment": "mlp-1"}]}'])  # fmt: skip
+def test_a_damaged_file_of_metrics_is_no_folder_to_go_on_in(three, tmp_path, content):
+    (tmp_path / "metrics.json").write_text(content)
+    line = refusal(mlpk("reproduce", "all", "--out", tmp_path))
+    assert line.startswith(f"error: {tmp_path}: the folder is not empty, and nothing is overwritten")
+    assert files(tmp_path) == ["metrics.json"]
+
+
+# ---- what is left for other commands
+
+
+def test_the_cnn_can_be_evaluated(few, tmp_path):
+    good("reproduce", "cnn", "--epochs", 1, "--out", tmp_path / "out")
+    model = tmp_path / "out" / "cnn-model.safetensors"
+    assert "Conv2d + relu" in good("info", model, backend=False).stdout
+    x = images().test.x.reshape(-1, 28, 28)
+    np.savez(tmp_path / "x.npz", X=x, y=images().test.y)
+    measured = json.loads((tmp_path / "out" / "metrics.json").read_text())["experiments"][0]["lines"][0]["mean"]
+    assert f"accuracy  {100 * measured:.2f} %" in good("eval", model, tmp_path / "x.npz").stdout
+    assert len(good("predict", model, tmp_path / "x.npz", "--format", "csv").stdout.splitlines()) == 1 + len(x)
 
 
 # ---- refusals: one line, nothing left

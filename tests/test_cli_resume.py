@@ -94,10 +94,10 @@ def test_stopped_in_the_first_epoch_there_is_something_to_go_on_with(tmp_path, s
 def test_stopped_before_the_first_step_nothing_is_left(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
-    def compiling(self):
+    def compiling(*arguments):
         os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr("mlpkernels_cli.session.Session._ready", compiling)
+    monkeypatch.setattr("mlpkernels_cli.session.get_ready", compiling)
     result = mlpk("train", *SMALL)
     assert (result.exit_code, result.stderr) == (143, "stopped before the first step; nothing was kept\n")
     assert list(tmp_path.iterdir()) == []

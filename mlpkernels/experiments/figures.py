@@ -127,6 +127,17 @@ def _draw_lines(page: Page, panel: Axes, series: Sequence[Series], percents: boo
         page.text(panel.bbox.x1 + 10, y, text, BODY, colour, va="center")
 
 
+def _reach(values: Sequence[NDArray[np.float64]], most: float) -> tuple[float, float]:
+    """(lowest, highest) of the means and bands of some lines, from 0 to `most`."""
+    bands = []
+    for mean, deviation in map(mean_and_deviation, values):
+        side = np.nan_to_num(deviation)
+        bands += [mean - side, mean + side]
+    ends = np.concatenate(bands)
+    ends = ends[np.isfinite(ends)].clip(0.0, most)
+    return (float(ends.min()), float(ends.max())) if len(ends) else (0.0, 1.0)
+
+
 def _subtitle(networks: int, *texts: str) -> str:
     band = f"mean of {networks} seeds, band ± one standard deviation" if networks > 1 else "one seed"
     return "  ·  ".join([band, *texts])
@@ -276,9 +287,7 @@ def curves_figure(title: str, values: Mapping[str, Mapping[str, NDArray[np.float
                 series += [Series("training", MUTED, train), Series("test", BLUE, test)]
             else:
                 series += [Series("", colour, train, ":"), Series(name, colour, test)]
-        means = np.concatenate([mean_and_deviation(one.values)[0] for one in series])
-        means = means[np.isfinite(means)]
-        low, high = (float(means.min()), float(means.max())) if len(means) else (0.0, 1.0)
+        low, high = _reach([one.values for one in series], most=1.0 if quantity == "accuracy" else math.inf)
         value_axis(page, panel, low, high, "accuracy" if quantity == "accuracy" else "value")
         _epoch_axis(page, panel, first.shape[1], unit)
         _draw_lines(page, panel, series, percents=quantity == "accuracy", stretch=False)

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..datasets import Dataset
+from ..errors import DataError
 from ..files import write_atomic
-from .report import Report, markdown
+from .report import Kept, Report, markdown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,7 +25,7 @@ class Folder:
 
     def __init__(self, path: Path, quick: bool, facts: Mapping[str, str]) -> None:
         self.path, self.quick, self.facts = path, quick, dict(facts)
-        self.reports: list[Report] = []
+        self.reports: list[Report | Kept] = []
 
     def place(self, name: str) -> Path:
         """The path of a file."""
@@ -39,6 +40,30 @@ class Folder:
         """The Markdown file."""
         return self.place("table.md")
 
+    def take_over(self) -> None:
+        """Keep the rows that an earlier run of the same facts, but for the date, finished in this folder.
+
+        DataError where the folder is of another run, or of none.
+        """
+        try:
+            content = json.loads(self.place("metrics.json").read_text(encoding="utf-8"))
+            facts, kept = content["facts"], [Kept(each) for each in content["experiments"]]
+            differing = [name for name, value in self.facts.items() if facts[name] != value and name != "date"]
+            date = str(facts["date"])
+        except (OSError, ValueError, KeyError, TypeError):
+            raise DataError(
+                f"{self.path}: the folder is not empty, and nothing is overwritten: name a new one"
+            ) from None
+        if differing:
+            name = differing[0]
+            raise DataError(
+                f"{self.path}: the folder is of another run, {name} {facts[name]} and not {self.facts[name]}, and "
+                "nothing is overwritten: name a new one"
+            )
+        self.reports = list(kept)
+        if date != self.facts["date"]:
+            self.facts["date"] = f"{date.partition(' to ')[0]} to {self.facts['date']}"
+
     def add_samples(self, dataset: Dataset) -> None:
         """Draw images with their labels."""
         from ..gallery import samples_figure
@@ -49,7 +74,7 @@ class Folder:
             self._draw("samples", figure, written)
 
     def add(self, report: Report) -> None:
-        """Write a row's pictures, history and files, then the table and metrics of all rows so far."""
+        """Write a row's pictures, history, files and model, then the table and metrics of all rows so far."""
         name = report.row.name
         with self._whole() as written:
             for title, draw in report.figures.items():
@@ -57,7 +82,14 @@ class Folder:
             for title, content in {"history.csv": report.history(), **report.files}.items():
                 written.append(self.place(f"{name}-{title}"))
                 write_atomic(written[-1], content)
+            if report.model is not None:
+                written.append(self.place(f"{name}-model.safetensors"))
+                report.model.save(written[-1])
         self.reports.append(report)
+        self.write()
+
+    def write(self) -> None:
+        """Write the table and metrics of all rows so far."""
         figures = {
             "quick": self.quick, "facts": self.facts, "experiments": [each.to_json() for each in self.reports],
         }  # fmt: skip

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..network import Network
 from ..state import EpochResult
-from .catalogue import QUICK_ROWS, Options, Row
+from .catalogue import QUICK_ROWS, Options, Row, find
 from .side_by_side import Trained
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 PERCENT, POINTS, NUMBER = "percent", "points", "number"
 _FORMS = {PERCENT: (100, ".2f", " %"), POINTS: (100, "+.2f", " points"), NUMBER: (1, ".4f", "")}
 NOT_STATED = "not stated"
+QUICK = " (quick)"
 HEADER = ("experiment", "what", "claimed", "measured", "n", "training time", "verdict")
 
 
@@ -100,7 +102,11 @@ def plain(value: float) -> float | None:
 
 @dataclass
 class Report:
-    """All that a row gives. figures: name -> a function that draws it; files: name -> content of another file."""
+    """All that a row gives.
+
+    figures: name -> a function that draws it; files: name -> content of another file; model: a network to keep, the
+    one of seed 0.
+    """
 
     row: Row
     options: Options
@@ -110,6 +116,7 @@ class Report:
     notes: list[str] = field(default_factory=list)
     figures: "Figures" = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
+    model: Network | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -138,7 +145,11 @@ class Report:
             texts.append(f"quick: {epochs} instead of {document} {self.row.unit}s, few images: it runs, no more")
         elif epochs != document:
             texts.append(f"{epochs} instead of {document} {self.row.unit}s: not what was claimed")
-        return [*texts, f"ours: {'; '.join(self.row.ours)}", *self.notes]
+        texts += [f"ours: {'; '.join(self.row.ours)}", *self.notes]
+        if self.model is not None:
+            file = f"{'quick-' if self.options.quick else ''}{self.row.name}-model.safetensors"
+            texts.append(f"{file}: the network of seed 0, for mlpk info, eval and predict")
+        return texts
 
     def to_json(self) -> dict[str, Any]:
         """Everything but figures and histories, as plain values."""
@@ -146,6 +157,7 @@ class Report:
             "experiment": self.row.name, "quick": self.options.quick, "seeds": self.options.seeds,
             "epochs": self.options.epochs_of(self.row), "network": self.row.network, "training": self.row.training,
             "claim": self.row.claim, "ours": list(self.row.ours), "notes": self.notes, "wall_seconds": self.seconds,
+            "settings": self.settings, "remarks": self.remarks(), "cells": self.cells,
             "lines": [line.to_json() for line in self.lines],
             "diverged": [{**one.job.labels, "at": one.diverged} for one in self.trained if one.diverged], **self.extra,
         }  # fmt: skip
@@ -164,9 +176,55 @@ class Report:
         return text.getvalue().encode()
 
 
+@dataclass(frozen=True)
+class Kept:
+    """A row that an earlier run finished, as `Report.to_json` told of it: enough for the table and metrics of all.
+
+    KeyError or TypeError where `content` is something else.
+    """
+
+    content: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        markdown([self], {})  # what is missing or of another kind shows here
+
+    @property
+    def row(self) -> Row:
+        """The row."""
+        return find(self.content["experiment"])
+
+    @property
+    def name(self) -> str:
+        """The row's name, followed by "(quick)" where it was a quick run."""
+        return self.row.name + QUICK * self.content["quick"]
+
+    @property
+    def settings(self) -> str:
+        """What was trained, in a line."""
+        return str(self.content["settings"])
+
+    @property
+    def seconds(self) -> float:
+        """Seconds it took."""
+        return float(self.content["wall_seconds"])
+
+    @property
+    def cells(self) -> list[tuple[str, ...]]:
+        """The table's lines."""
+        return [tuple(map(str, cells)) for cells in self.content["cells"]]
+
+    def remarks(self) -> list[str]:
+        """Sentences below the table."""
+        return [str(text) for text in self.content["remarks"]]
+
+    def to_json(self) -> dict[str, Any]:
+        """The content as it was."""
+        return dict(self.content)
+
+
 def quick_word(options: Options) -> str:
     """What the title of a quick run ends in."""
-    return " (quick)" if options.quick else ""
+    return QUICK if options.quick else ""
 
 
 def grouped(trained: Iterable[Trained], label: str) -> dict[Any, list[Trained]]:
@@ -189,9 +247,9 @@ def reached(options: Options, row: Row, mean: float, wanted: float) -> str:
     return f"at least {100 * wanted:g} %: {'yes' if mean >= wanted else 'no'}"
 
 
-def markdown(reports: Sequence[Report], facts: Mapping[str, str]) -> str:
+def markdown(reports: Sequence[Report | Kept], facts: Mapping[str, str]) -> str:
     """The Markdown file of these rows: the table, then settings and remarks; `facts` tells date and machine."""
-    word = quick_word(reports[0].options)
+    word = QUICK if reports[0].name.endswith(QUICK) else ""
     lines = [f"# Experiments reproduced{word}", ""]
     lines += [f"- {name}: {value}" for name, value in facts.items()]
     lines += ["", _markdown_line(HEADER), _markdown_line(["---"] * len(HEADER))]

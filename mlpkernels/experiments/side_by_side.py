@@ -103,7 +103,9 @@ def train_all(name: str, jobs: Sequence[Job], threads: int | None, watch: Watch)
     raised in the calling thread meanwhile, such as an interrupt, stops them all within a tenth of a second.
     """
     with watch.compiling():
-        _ready(jobs[0])
+        for job in jobs:
+            if job.seed == jobs[0].seed:  # one of every kind
+                _ready(job)
     watch.begin(name, jobs)
     events: queue.SimpleQueue[tuple[Callable[..., None], Any]] = queue.SimpleQueue()
     stop = threading.Event()
