@@ -307,7 +307,9 @@ def image_layers(what, first, last, start, stop, slot, slots, rows, model, key, 
     channels, height, width = plan[last, OUT_CHANNELS], plan[last, OUT_HEIGHT], plan[last, OUT_WIDTH]
     for at in range(start, stop, vector):
         count, index = min(vector, stop - at), at // vector
-        chunk, flat = index * layout[end + CHUNK], plan[last, OUT] * batch + at * stride
+        # Nobody comes back to an image after inference: a slot's chunks follow one another in one place, in the cache.
+        chunk = (slot if what == INFER else index) * layout[end + CHUNK]
+        flat = plan[last, OUT] * batch + at * stride
         deltas = layout[end + DELTAS] + (index if layout[end + BY_CHUNK] else slot) * layout[end + DELTAS_SIZE]
         if enters:
             to_image(

@@ -269,18 +269,6 @@ def _finish(what, model, optimizer, work, start, size, grad_at, norm_at, rows, l
 
 
 @jit
-def _begin(work, delta_at, stride, rows, offset, grad_at, count, width):
-    """Where count rows of the first weights' gradient begin: what the offset, which is in every input, adds to each."""
-    first = work.grad[grad_at : grad_at + width]
-    _clear(first)
-    if offset != 0:
-        column_sums(work.deltas, delta_at, stride, rows, first)
-        scale(first, offset)
-    for i in range(1, count):
-        _copy(first, work.grad[grad_at + i * width : grad_at + (i + 1) * width])
-
-
-@jit
 def _collect(plan, layer, work, rows, first, count, target, is_bias):
     """count numbers, from `first` of the layer's on, of a gradient that the rows' phase made: into work.grad."""
     grad = work.grad[target : target + count]
@@ -340,7 +328,7 @@ def params_phase(
                     last - first, width, rows, True, DESCEND, work.grad, grad_at, 0,
                 )  # fmt: skip
                 first = last
-            elif rows <= 64 and source.offset == 0:
+            elif rows <= 64:
                 kinds.sparse(DESCENT, source, order, at, rows, first, last, model, work, grad_at)
                 first = last
         start = first
@@ -351,7 +339,6 @@ def params_phase(
             # A gradient that is used at once and by nobody else goes where the block before it was: into the cache.
             grad_at = weight + (first if what == FUSED_UPDATE else start) * width
             if what != UPDATE and skipping:
-                _begin(work, delta_at, stride, rows, source.offset, grad_at, count, width)
                 kinds.sparse(ADDED, source, order, at, rows, start, start + count, model, work, grad_at)
             elif what != UPDATE and dense:
                 kinds.gemm(

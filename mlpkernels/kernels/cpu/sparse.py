@@ -10,7 +10,18 @@ import numpy as np
 from ..plan import ACTIVATION, BIAS, OUT, OUT_STRIDE, RELU, WEIGHT, WEIGHT_STRIDE
 from .jit import jit
 from .simd import ADD_BIAS, ADD_BIAS_RELU, DESCEND, STORE, VECTOR_BYTES, flat, lanes, load, pointer_to, stack, store
-from .sparse_tiles import GROUP, ROWS, WIDTHS, clear_mask, lit_bits, lit_columns, lit_groups, lit_rows, turn_groups
+from .sparse_tiles import (
+    GROUP,
+    ROWS,
+    WIDTHS,
+    clear_mask,
+    lit_bits,
+    lit_columns,
+    lit_groups,
+    lit_rows,
+    row_totals,
+    turn_groups,
+)
 
 WIDEST = 65536  # inputs at most: a bit each is 8 KB of the stack
 _lit_room = stack(WIDEST // 8)
@@ -45,18 +56,6 @@ def _tail_bits(bytes_, place, count):
 
 
 @jit
-def column_totals(w, w_at, w_row, rows, vectors, offset, totals):
-    """totals[vectors] = offset · Σ of w's rows: what a shift of all inputs adds to a product."""
-    n = vectors * lanes(w)
-    for j in range(n):
-        total = w.dtype.type(0)
-        if offset != 0:
-            for i in range(rows):
-                total += w[w_at + i * w_row + j]
-        store(totals, j, total * offset)
-
-
-@jit
 def forward(
     source, offset, order, at, start, stop, scaled, w, w_at, w_row, width, c, c_at, c_row, epilogue, bias_at
 ):  # fmt: skip
@@ -70,7 +69,7 @@ def forward(
     left, j = width // vector, 0
     while left > 0:
         vectors = _vectors(left)
-        column_totals(w, w_at + j, w_row, inputs, vectors, offset, begins)
+        row_totals(vectors, pointer_to(w, w_at + j), w_row, inputs, offset, begins)  # what a shift of all inputs adds
         row = start
         while row < stop:
             rows = _TALLEST if stop - row >= _TALLEST else 2 if stop - row >= 2 else 1
@@ -126,36 +125,40 @@ def _lit_words(bytes_, order, at, count, inputs, block, places, masks, words, cl
 
 @jit
 def gradient(
-    source, order, at, rows, scaled, delta, delta_at, delta_row, first, last, c, c_at, c_row, width, epilogue, rate_at,
-    rates,
+    source, offset, order, at, rows, scaled, delta, delta_at, delta_row, first, last, c, c_at, c_row, width, epilogue,
+    rate_at, rates,
 ):  # fmt: skip
-    """The first weights' gradient x.T @ delta over the batch's rows, of inputs first … last - 1, x without its offset.
+    """c[last - first, width] = the first weights' gradient x.T @ delta of inputs first … last - 1 over the batch's rows.
 
-    Added to what c[last - first, width] holds; with DESCEND, for at most 64 rows, c loses rates[rate_at] times it.
+    With DESCEND, for at most 64 rows, c loses rates[rate_at] times it.
     """
     inputs, vector = source.shape[1], lanes(delta)
     bytes_, places, words, masks = flat(source), _words_room(order), _groups_room(order), _masks_room(order)
-    for block in range(first // 64 * 64, last, 64):
-        for start in range(0, rows, 64):
-            count = min(64, rows - start)
-            clears = block <= first or rows > 64  # else the masks behind count are zero already
-            _lit_words(bytes_, order, at + start, count, inputs, block, places, masks, words, clears)
-            p = max(first, block)
-            while p < min(last, block + 64):
-                columns = GROUP if p % GROUP == 0 and min(last, block + 64) - p >= GROUP else 1
-                lit = load(words, (p - block) // GROUP)
-                left, j = width // vector, 0
-                while left > 0 and lit != 0:
-                    vectors = _vectors(left)
-                    lit_columns(
-                        columns, vectors, lit, pointer_to(bytes_, 0), places, p, pointer_to(scaled, 0),
-                        pointer_to(delta, delta_at + start * delta_row + j), delta_row,
-                        pointer_to(c, c_at + (p - first) * c_row + j), c_row, epilogue == STORE, epilogue,
-                        pointer_to(rates, rate_at),
-                    )  # fmt: skip
-                    left -= vectors
-                    j += vectors * vector
-                p += columns
+    begins = _begins_room(delta)
+    left, j = width // vector, 0
+    while left > 0:
+        vectors = _vectors(left)
+        row_totals(vectors, pointer_to(delta, delta_at + j), delta_row, rows, offset, begins)  # a shift of all inputs
+        for block in range(first // 64 * 64, last, 64):
+            for start in range(0, max(rows, 1), 64):
+                count = min(64, rows - start)
+                clears = block <= first or rows > 64  # else the masks behind count are zero already
+                _lit_words(bytes_, order, at + start, count, inputs, block, places, masks, words, clears)
+                p = max(first, block)
+                while p < min(last, block + 64):
+                    columns = GROUP if p % GROUP == 0 and min(last, block + 64) - p >= GROUP else 1
+                    lit = load(words, (p - block) // GROUP)
+                    # Where nothing is lit, c loses nothing, and what it holds of a sum is the sum.
+                    if lit != 0 or (start == 0 and (epilogue == STORE or offset != 0)):
+                        lit_columns(
+                            columns, vectors, lit, pointer_to(bytes_, 0), places, p, pointer_to(scaled, 0),
+                            pointer_to(delta, delta_at + start * delta_row + j), delta_row,
+                            pointer_to(c, c_at + (p - first) * c_row + j), c_row, start > 0, begins, epilogue,
+                            pointer_to(rates, rate_at),
+                        )  # fmt: skip
+                    p += columns
+        left -= vectors
+        j += vectors * vector
 
 
 # What the first layer is asked to do.
@@ -167,8 +170,8 @@ def first_layer(what, source, order, at, rows, start, stop, model, work, grad_at
     """The first layer of a plan from the bytes themselves.
 
     FORWARD: its outputs for rows start … stop - 1 of the batch. GRADIENT: the gradient of inputs start … stop - 1 over
-    the batch's `rows`, added to what work.grad holds from grad_at on. DESCENT, for at most 64 rows: the parameters from
-    grad_at on lose the rate in work.grad[grad_at] times it.
+    the batch's `rows`, to work.grad from grad_at on. DESCENT, for at most 64 rows: the parameters from grad_at on lose
+    the rate in work.grad[grad_at] times it.
     """
     plan, params = model.plan, model.params
     width, stride, out = plan[0, WEIGHT_STRIDE], plan[0, OUT_STRIDE], plan[0, OUT] * work.losses.shape[0]
@@ -181,6 +184,6 @@ def first_layer(what, source, order, at, rows, start, stop, model, work, grad_at
     else:
         epilogue, target = (STORE, work.grad) if what == GRADIENT else (DESCEND, params)
         gradient(
-            source.bytes, order, at, rows, work.scaled, work.deltas, out, stride, start, stop, target, grad_at, width,
+            source.bytes, source.offset, order, at, rows, work.scaled, work.deltas, out, stride, start, stop, target, grad_at, width,
             width, epilogue, grad_at, work.grad,
         )  # fmt: skip

@@ -99,23 +99,87 @@ def lit_rows(typingctx, rows, vectors, lit, words, bytes_, places, scaled, w, w_
 
 
 @intrinsic
+def row_totals(typingctx, vectors, w, w_row, rows, factor, totals):
+    """totals[vectors] = factor · Σ of w's rows, vectors one of WIDTHS; nothing is read for a factor of 0."""
+    dtype = w.dtype
+    pointer, size = types.CPointer(dtype), types.intp
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        vectors, w, w_row, rows, factor, totals = args
+        vector = simd._vector(dtype)
+        zero = ir.Constant(vector, None)
+        none = builder.fcmp_ordered("==", factor, ir.Constant(vector.element, 0.0))
+        count = builder.select(none, _constant(0), rows)
+
+        def emit(_: int, n: int) -> None:
+            offsets = [_constant(j * vector.count) for j in range(n)]
+
+            def one(values: list[Any]) -> list[Any]:
+                row, *sums = values
+                held = [simd._load(builder, vector, row, offset) for offset in offsets]
+                return [builder.gep(row, [w_row]), *map(builder.fadd, sums, held)]
+
+            sums = _loop(builder, count, [w, *[zero] * n], one)[1:]
+            scale = simd._splat(builder, factor, vector)
+            for offset, value in zip(offsets, sums, strict=True):
+                simd._store(builder, builder.fmul(value, scale), totals, offset)
+
+        _switch(builder, _constant(1), vectors, [(1, n) for n in WIDTHS], emit)
+        return context.get_dummy_value()
+
+    return types.void(size, pointer, size, size, dtype, pointer), codegen
+
+
+@intrinsic
 def lit_columns(
-    typingctx, columns, vectors, lit, bytes_, places, column, scaled, delta, delta_row, c, c_row, adds, epilogue, rate
+    typingctx,
+    columns,
+    vectors,
+    lit,
+    bytes_,
+    places,
+    column,
+    scaled,
+    delta,
+    delta_row,
+    c,
+    c_row,
+    adds,
+    begins,
+    epilogue,
+    rate,
 ):
-    """c[columns, vectors] = (c or 0) + Σ scaled[byte] · delta[i] over the bits i of `lit`: rows of the first gradient.
+    """c[columns, vectors] = (c or begins) + Σ scaled[byte] · delta[i] over the bits i of `lit`: of the first gradient.
 
     columns is GROUP or 1, vectors one of WIDTHS. The bytes are those at bytes_ + places[i] + column and behind.
-    adds: whether sums begin with what c holds. epilogue: STORE, or DESCEND, which takes rate[0] times the sum from c.
+    adds: whether sums begin with what c holds, else with begins[vectors]. epilogue: STORE, or DESCEND, never with adds,
+    which takes rate[0] times the sum from c.
     """
     dtype = delta.dtype
     pointer, size = types.CPointer(dtype), types.intp
     kinds = types.void(
         size, size, types.int64, types.CPointer(types.uint8), types.CPointer(types.int64), size, pointer, pointer, size,
-        pointer, size, types.boolean, size, pointer,
+        pointer, size, types.boolean, pointer, size, pointer,
     )  # fmt: skip
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        columns, vectors, lit, bytes_, places, column, scaled, delta, delta_row, c, c_row, adds, epilogue, rate = args
+        (
+            columns,
+            vectors,
+            lit,
+            bytes_,
+            places,
+            column,
+            scaled,
+            delta,
+            delta_row,
+            c,
+            c_row,
+            adds,
+            begins,
+            epilogue,
+            rate,
+        ) = args
         vector, multiply_add = simd._vector(dtype), simd._multiply_add(builder, dtype)
         first = builder.gep(bytes_, [column])
 
@@ -134,12 +198,11 @@ def lit_columns(
                         sums[p * n + j] = multiply_add(x, slopes[j], sums[p * n + j])
                 return sums
 
-            zero = ir.Constant(vector, None)
-            held = [
-                builder.select(adds, simd._load(builder, vector, row, offset), zero)
-                for row in rows
-                for offset in offsets
-            ]
+            # One pointer or the other, not one value or the other: c may be cold, and is not needed for a beginning.
+            held = []
+            for row in rows:
+                place = builder.select(adds, row, begins)
+                held += [simd._load(builder, vector, place, offset) for offset in offsets]
             sums = _over_bits(builder, lit, held, bit)
             plain, descent, end = (builder.append_basic_block(name) for name in ("plain", "descent", "end"))
             builder.cbranch(builder.icmp_signed("==", epilogue, _constant(DESCEND)), descent, plain)
