@@ -91,8 +91,13 @@ def fit_arguments(settings: Settings, data: Data) -> dict[str, Any]:
         "schedule": schedules.schedule(settings.schedule), "seed": settings.seed,
         "class_weight": class_weight(settings, data.dataset.classes),
         "early_stopping": settings.early_stopping or None, "clip_norm": settings.clip_norm or None,
-        "eval_train": settings.eval_train, "backend": settings.backend,
+        "eval_train": settings.eval_train, "backend": settings.backend, "skip_zeros": _skips(settings),
     }  # fmt: skip
+
+
+def _skips(settings: Settings) -> bool | None:
+    """--skip-zeros as `fit` takes it."""
+    return None if settings.skip_zeros == AUTO else settings.skip_zeros == "always"
 
 
 def get_ready(
@@ -116,7 +121,10 @@ def get_ready(
     tested = _some(data.test, min(len(data.test), _FEW))
     with compiling_notice(say):
         for count in Pace(thread_count(threads), threads is not None).ways:
-            list(fit(network, few, test=tested, epochs=1, batch_size="full", threads=count, backend=settings.backend))
+            list(fit(
+                network, few, test=tested, epochs=1, batch_size="full", threads=count, backend=settings.backend,
+                skip_zeros=_skips(settings),
+            ))  # fmt: skip
             for x in (tested.x, tested.x[:1]):
                 network.predict_proba(x, threads=count, backend=settings.backend)
     seconds = time.perf_counter() - began

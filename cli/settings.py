@@ -124,6 +124,9 @@ class Settings:
     backend: str = _setting(
         "Run", "cpu", choice(*BACKENDS), "NAME", "Kernels: cpu (compiled) or reference (plain NumPy).",
         "cpu")
+    skip_zeros: str = _setting(
+        "Run", AUTO, choice(AUTO, "always", "never"), "WHEN",
+        "Leave the zeros of pictures out of a dense first layer: auto, always or never.", "auto, where it is faster")
     threads: Any = _setting(
         "Run", AUTO, whole(1, words=(AUTO,)), "N", "CPU threads; no bit of the result depends on it.",
         "one or all cores, whichever proves faster", parsing.threads)

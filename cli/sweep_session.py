@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from mlpkernels.sweep import SweepRow
     from mlpkernels.sweep_results import Group, Results
 
+    from .settings import Settings
+
 _BEST = 10  # settings in the closing table
 
 
@@ -80,9 +82,7 @@ class _Sweeping:
         began = time.perf_counter()
         try:
             if todo:
-                first = todo[0].settings
-                data = self.shelf.data(first)
-                get_ready(first, data, make_network(first, data, self.shelf.scaling(first)), 1, self.say)
+                self._get_ready(todo)
                 began = time.perf_counter()
                 self._train(todo)
         except Interrupted as error:
@@ -90,7 +90,28 @@ class _Sweeping:
             raise
         except OSError as error:  # a full disk, most likely
             raise MlpkError(f"{os_error_text(error)}; {self._kept()}") from error
+        except ValueError as error:  # settings are checked one by one before; these do not go together
+            raise MlpkError(str(error)) from error
         self._sum_up(len(todo), time.perf_counter() - began)
+
+    def _get_ready(self, todo: list[Job]) -> None:
+        """Refuse what cannot train; compile the kernels that the networks will call, once a set of kinds of layers."""
+        from mlpkernels.run import check_batch_norms
+
+        kinds: dict[Any, Settings] = {}
+        for job in todo:
+            chosen = job.settings
+            parts = (bool(chosen.conv), chosen.pool > 0, chosen.dropout > 0, chosen.batch_norm, chosen.dtype)
+            kinds.setdefault((*parts, chosen.backend), chosen)
+            if chosen.batch_norm:
+                data = self.shelf.data(chosen)
+                rows = len(data.train)
+                batch_size = rows if isinstance(chosen.batch_size, str) else chosen.batch_size
+                check_batch_norms(make_network(chosen, data, self.shelf.scaling(chosen)), rows, batch_size)
+        for number, settings in enumerate(kinds.values()):
+            data = self.shelf.data(settings)
+            network = make_network(settings, data, self.shelf.scaling(settings))
+            get_ready(settings, data, network, 1, self.say if number == 0 else _silent)
 
     def _describe(self, left: int) -> None:
         data, total = self.shelf.data(self.jobs[0].settings), len(self.jobs)
@@ -194,6 +215,10 @@ class _Sweeping:
             raise
         took = tables.seconds(time.perf_counter() - began)
         self.say(f"  {'figures':{LABEL_WIDTH - 1}}  {self.path / runs.PLOTS}   drawn in {took}")
+
+
+def _silent(text: str) -> None:
+    """Say nothing."""
 
 
 def _watching(shown: Silence, stop: Deferred) -> Callable[[Mapping[int, Any]], None]:

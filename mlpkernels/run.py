@@ -165,7 +165,7 @@ def prepare(
     batch_size = rows if isinstance(settings.batch_size, str) else settings.batch_size
     if batch_size > rows:
         raise ValueError(f"batch_size={batch_size}: at most {rows}, the training rows, or 'full' was wanted")
-    _check_batch_norms(network, rows, batch_size)
+    check_batch_norms(network, rows, batch_size)
     steps = -(-rows // batch_size)
     settings.schedule.rates(settings.optimizer.learning_rate, 0, steps, settings.epochs)  # it may refuse them
     weights = combined_weights(source.labels, network.classes, sample_weight, settings.class_weight, network.dtype)
@@ -222,7 +222,7 @@ def _part(network: Network, data: Part | tuple[Any, Any], name: str) -> tuple[np
     return rows, indices
 
 
-def _check_batch_norms(network: Network, rows: int, batch_size: int) -> None:
+def check_batch_norms(network: Network, rows: int, batch_size: int) -> None:
     """Refuse mini-batches in which a batch norm would see one value, which has no variance."""
     one = batch_size == 1 or rows % batch_size == 1
     for layer, row in zip(network.layers, network.plan, strict=True):

@@ -374,3 +374,15 @@ def test_plot_names_a_damaged_sweep(here):
     assert "s/results.csv: line 1 is no header of a sweep" in refusal(mlpk("plot", "s"))
     (here / "s" / "results.csv").unlink()
     assert "results.csv" in refusal(mlpk("plot", "s"))
+
+
+def test_a_mini_batch_of_one_row_is_no_batch_to_normalise(here):
+    told = refused("--batch-norm", "--batch-size", "1,32", "--epochs", 1)
+    assert "batch_size=1" in told and "take batch_size=2" in told
+    assert not any((here / "runs").glob("*")) if (here / "runs").exists() else True
+
+
+def test_networks_of_several_kinds_train_in_one_sweep(here):
+    sweep("--batch-norm", "on,off", "--dropout", "0,0.2", "--epochs", 1)
+    found = rows(only(here))
+    assert len(found) == 4 and {row["status"] for row in found} == {"finished"}

@@ -334,3 +334,14 @@ def test_data_that_diverge_at_once_are_told_of_in_the_user_s_words(tmp_path):
 def refusal_line(result):
     (line,) = result.stderr.splitlines()
     return line
+
+
+@pytest.mark.parametrize("when", ["auto", "always", "never"])
+def test_zeros_may_be_left_out_or_not(here, when):
+    dark = np.random.default_rng(0).integers(0, 256, (120, 8, 8)).astype(np.uint8)
+    dark[:, 2:] = 0
+    np.savez("dark.npz", X=dark, y=np.arange(120) % 3)
+    train("dark.npz", "--epochs", 2, "--skip-zeros", when, "--out", f"run-{when}")
+    weights = (here / f"run-{when}" / "model.safetensors").read_bytes()
+    train("dark.npz", "--epochs", 2, "--skip-zeros", "never", "--out", "dense")
+    assert weights == (here / "dense" / "model.safetensors").read_bytes()

@@ -128,7 +128,7 @@ def gradient(
     source, offset, order, at, rows, scaled, delta, delta_at, delta_row, first, last, c, c_at, c_row, width, epilogue,
     rate_at, rates,
 ):  # fmt: skip
-    """c[last - first, width] = the first weights' gradient x.T @ delta of inputs first … last - 1 over the batch's rows.
+    """c[last - first, width] = x.T @ delta, the first weights' gradient of inputs first … last - 1 over the batch.
 
     With DESCEND, for at most 64 rows, c loses rates[rate_at] times it.
     """
@@ -184,6 +184,6 @@ def first_layer(what, source, order, at, rows, start, stop, model, work, grad_at
     else:
         epilogue, target = (STORE, work.grad) if what == GRADIENT else (DESCEND, params)
         gradient(
-            source.bytes, source.offset, order, at, rows, work.scaled, work.deltas, out, stride, start, stop, target, grad_at, width,
-            width, epilogue, grad_at, work.grad,
+            source.bytes, source.offset, order, at, rows, work.scaled, work.deltas, out, stride, start, stop, target,
+            grad_at, width, width, epilogue, grad_at, work.grad,
         )  # fmt: skip
