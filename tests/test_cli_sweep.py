@@ -377,9 +377,11 @@ def test_plot_names_a_damaged_sweep(here):
 
 
 def test_a_mini_batch_of_one_row_is_no_batch_to_normalise(here):
-    told = refused("--batch-norm", "--batch-size", "1,32", "--epochs", 1)
-    assert "batch_size=1" in told and "take batch_size=2" in told
-    assert not any((here / "runs").glob("*")) if (here / "runs").exists() else True
+    one = ("--batch-norm", "--batch-size", "1,32", "--epochs", 1)
+    assert "--batch-size 1: a mini-batch is one row" in refused(*one)
+    told = refusal(mlpk("sweep", *one, "--conv", "4x8", "--pool", 0, "--hidden", "none", "--backend", BACKEND))
+    assert "take batch_size=2" in told  # images of one pixel, as only the data tell
+    assert not (here / "runs").exists() or not list((here / "runs").iterdir())
 
 
 def test_networks_of_several_kinds_train_in_one_sweep(here):
