@@ -1,4 +1,4 @@
-"""Training on 12,000 images of MNIST, ours and every peer's: `pytest benchmarks/bench_training.py`.
+"""Training on a fifth of an epoch's rows, ours and every peer's: `pytest benchmarks/bench_training.py`.
 
 Each system runs in a process of its own (see worker.py); a round is one request, whose pipe costs 0.1 ms.
 """
@@ -6,46 +6,38 @@ Each system runs in a process of its own (see worker.py); a round is one request
 import peers
 import pytest
 from cases import CASES, agree, order, trial
-from conftest import Worker
 from worker import cpus, pause
 
-ROWS = 12_000
 THREADS = [count for count in (1, 2) if count <= max(1, len(cpus()))]
-
-
-def _worker(started: dict[tuple[str, int], Worker], system: str, threads: int) -> Worker:
-    if (system, threads) not in started:
-        started[system, threads] = Worker(system, threads)
-    return started[system, threads]
+RUNS = [(case, system) for case in CASES for system in peers.trainers(case)]
 
 
 @pytest.mark.parametrize("threads", THREADS)
-@pytest.mark.parametrize("system", peers.TRAINERS)
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize(("case", "system"), RUNS, ids=[f"{case.name}-{system}" for case, system in RUNS])
 def test_epoch(benchmark, machine, workers, case, system, threads):
-    missing = peers.PACKAGES.get(peers.family(system))
-    if peers.family(system) in peers.absent():
-        pytest.skip(f"{missing} is not installed")
-    ours, measured = _worker(workers, "mlpkernels", 1), _worker(workers, system, threads)
+    whole = case.kind.rows // 5
+    rows = case.rows(whole, peers.family(system))
+    ours, measured = workers.hire(peers.OURS, 1), workers.hire(system, threads)
     for process in (ours, measured):
-        source = process.call("prepare", case, ROWS)
-    start = trial(case, ROWS)
-    apart = agree(case, str(measured), ours.call("trial", case, start), measured.call("trial", case, start))
-    benchmark.group = f"{case}, {ROWS:,} images"
+        source = process.call("prepare", case, whole)
+    start = trial(case, whole)
+    apart = agree(case, str(measured), ours.call("trial", start), measured.call("trial", start))
+    benchmark.group = f"{case}, {whole:,} rows"
 
     def place():
-        measured.call("place", case, order(ROWS, 1))
+        measured.call("place", order(whole, 1)[:rows])
         pause()
 
-    benchmark.pedantic(measured.call, ("epoch", case), setup=place, rounds=5, warmup_rounds=1)
+    benchmark.pedantic(measured.call, ("epoch",), setup=place, rounds=5, warmup_rounds=1)
     benchmark.extra_info.update(
         machine,
-        images=source,
+        data=source,
         system=system,
         threads=threads,
+        rows=rows,
         apart=apart,
         pools=measured.call("facts")["pools"],
     )
     if benchmark.stats is not None:  # None where benchmarks are disabled: then this has been a check only
         seconds = benchmark.stats.stats.median
-        benchmark.extra_info.update(images_a_second=ROWS / seconds, flops_a_second=case.flops * ROWS / seconds)
+        benchmark.extra_info.update(images_a_second=rows / seconds, flops_a_second=case.flops * rows / seconds)

@@ -1,8 +1,9 @@
 """Ours against the peers in one sitting: `python benchmarks/compare.py [--quick] [--out FILE.json]`.
 
-Matrix products against NumPy's OpenBLAS, training against PyTorch, JAX and scikit-learn where they are installed, and
-start and memory. Every system runs at every thread count in a process of its own, one at a time, in turns; every
-answer is checked before it is timed. Prints Markdown; the JSON has every single measurement.
+Matrix products against NumPy's OpenBLAS; training and prediction against PyTorch, JAX, scikit-learn and ONNX Runtime
+where they are installed; start and memory. Every system runs at every thread count in a process of its own, one at a
+time, in turns; every answer is checked before it is timed. Prints Markdown; the JSON has every single measurement, and
+`python benchmarks/readme.py FILE.json` writes the README's tables from it.
 """
 
 import argparse
@@ -18,18 +19,19 @@ from typing import Any
 import footprint
 import peers
 import report
-from cases import CASES, Case, agree, order, trial
-from data import ROWS
+from cases import CASES, NAMES, Case, agree, order, trial
+from predictors import ONE_THREAD, PREDICTORS, installed
 from products import products
-from worker import Worker, crew, pause, set_aside
+from worker import Pool, Worker, crew, pause, set_aside
 
 OURS, BLAS = "mlpkernels", "OpenBLAS"
-SECTIONS = ("products", "training", "start")
+SECTIONS = ("products", "training", "cnn", "inference", "start")
 # A setting whose fastest turn takes so many seconds, and so many times what the same system's fastest one takes, is
 # left out of the turns after the second.
-_SLOW, _SLOWER = 5.0, 4.0
+_SLOW, _SLOWER = 2.0, 4.0
 _PASS = 2e-3  # seconds of calls in a pass over a product
 _PASSES = 3  # in a turn
+_PREDICTING = {"one": 0.01, "many": 0.05}  # seconds of calls in a pass over a prediction
 
 
 def compare_products(threads: list[int], turns: int, quick: bool) -> dict[str, Any]:
@@ -51,38 +53,53 @@ def compare_products(threads: list[int], turns: int, quick: bool) -> dict[str, A
     return {"libraries": libraries, "shapes": shapes}
 
 
-def compare_training(threads: list[int], turns: int, rows: int) -> list[dict[str, Any]]:
-    """For every case, each system's epochs at every thread count, in turns."""
-    missing = peers.absent()
-    systems = [system for system in peers.TRAINERS if peers.family(system) not in missing]
+def compare_training(
+    cases: list[Case], threads: list[int], turns: int, fraction: int, compiled: bool
+) -> list[dict[str, Any]]:
+    """For every case, each system's epochs at every thread count, in turns, on a fraction of the rows."""
     found = []
-    with crew(systems, threads) as workers:
-        for case in CASES:
+    with Pool() as pool:
+        for case in cases:
+            rows = case.kind.rows // fraction
+            workers = [pool.hire(system, count) for system in peers.trainers(case, compiled) for count in threads]
             source = {worker.call("prepare", case, rows) for worker in workers}.pop()
             apart = _check(case, workers, rows)
             _say(f"{case}: all answers agree")
             runs = _take_turns(case, workers, turns, rows)
             for run in runs:
                 run["apart"] = apart[run["system"], run["threads"]]
-            found.append({"case": str(case), "flops": case.flops, "rows": rows, "images": source, "runs": runs})
+            found.append(
+                {
+                    "name": case.name,
+                    "case": str(case),
+                    "flops": case.flops,
+                    "rows": rows,
+                    "images": source,
+                    "runs": runs,
+                }
+            )
     return found
 
 
 def _check(case: Case, workers: list[Worker], rows: int) -> dict[tuple[str, int], dict[str, float]]:
     """Train every worker a few steps from the same start in the same order: AssertionError if one differs."""
     taken, apart = trial(case, rows), {}
-    ours = workers[0].call("trial", case, taken)
+    ours = workers[0].call("trial", taken)
     for worker in workers:
-        answer = worker.call("trial", case, taken)
+        answer = worker.call("trial", taken)
         apart[worker.system, worker.threads] = agree(case, str(worker), ours, answer)
     return apart
 
 
 def _take_turns(case: Case, workers: list[Worker], turns: int, rows: int) -> list[dict[str, Any]]:
-    """An epoch of each worker in every turn, in another succession each time, after one that is not counted."""
+    """An epoch of each worker in every turn, in another succession each time, after one that is not counted.
+
+    Where a system trains on a part of the rows, its times are scaled up to all.
+    """
     runs: dict[Worker, dict[str, Any]] = {
         worker: {
-            "system": worker.system, "threads": worker.threads, "seconds": [], "processor_seconds": [], "losses": [],
+            "system": worker.system, "threads": worker.threads, "rows": case.rows(rows, peers.family(worker.system)),
+            "seconds": [], "processor_seconds": [], "losses": [],
         }
         for worker in workers
     }  # fmt: skip
@@ -91,13 +108,14 @@ def _take_turns(case: Case, workers: list[Worker], turns: int, rows: int) -> lis
         random.Random(turn).shuffle(going)
         taken = order(rows, turn)
         for worker in going:
-            worker.call("place", case, taken)
+            run = runs[worker]
+            worker.call("place", taken[: run["rows"]])
             pause()
-            result = worker.call("epoch", case)
+            result = worker.call("epoch")
             if turn > 0:  # the first one compiles for the epoch's length, and fills caches
-                runs[worker]["seconds"].append(result["seconds"])
-                runs[worker]["processor_seconds"].append(result["processor_seconds"])
-                runs[worker]["losses"].append(result["loss"])
+                for clock in ("seconds", "processor_seconds"):
+                    run[clock].append(result[clock] * rows / run["rows"])
+                run["losses"].append(result["loss"])
         if turn >= 2:
             going = _without_slow(going, {worker: min(runs[worker]["seconds"]) for worker in going})
     return list(runs.values())
@@ -111,6 +129,28 @@ def _without_slow(workers: list[Worker], seconds: dict[Worker, float]) -> list[W
         best[name] = min(best.get(name, seconds[worker]), seconds[worker])
     limits = {name: max(_SLOW, _SLOWER * least) for name, least in best.items()}
     return [worker for worker in workers if seconds[worker] <= limits[peers.family(worker.system)]]
+
+
+def compare_inference(threads: list[int], turns: int) -> list[dict[str, Any]]:
+    """Each system's seconds for one sample, "one", and for 10,000 images, "many", at every thread count, in turns."""
+    runs = []
+    with Pool() as pool:
+        for system in installed():
+            for count in threads if system not in ONE_THREAD else threads[:1]:
+                worker = pool.hire(system, count)
+                has = worker.call("prepare_predictor")
+                runs.append((worker, {"system": system, "threads": count, **{what: [] for what in has}}))
+        _say("prediction: all answers agree")
+        for turn in range(turns):
+            random.Random(turn).shuffle(runs)
+            for worker, run in runs:
+                for what, seconds in _PREDICTING.items():
+                    if what in run:
+                        pause()
+                        run[what].append(worker.call("time_predictor", what, seconds, _PASSES))
+    ranks = {system: rank for rank, system in enumerate(PREDICTORS)}
+    found = [run for _, run in runs]
+    return sorted(found, key=lambda run: (ranks[run["system"]], run["threads"]))
 
 
 def describe() -> dict[str, Any]:
@@ -153,18 +193,35 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--turns", type=int, help="interleaved turns [default: 7, quick: 3]")
     parser.add_argument("--threads", default="1,2", help="thread counts [default: 1,2, as far as there are cores]")
     parser.add_argument("--only", choices=SECTIONS, action="append", help="this section only; may be repeated")
+    parser.add_argument("--cases", help=f"train these only, and do nothing else, of: {','.join(NAMES)}")
+    parser.add_argument("--compile", action="store_true", help="torch.compile too: minutes more")
     chosen = parser.parse_args(arguments)
+    if chosen.cases is not None and chosen.only:
+        parser.error("--cases and --only: one of the two")
+    chosen.cases, chosen.only = _cases(parser, chosen.cases, chosen.only)
     chosen.turns = chosen.turns or (3 if chosen.quick else 7)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     chosen.threads = [count for count in map(int, chosen.threads.split(",")) if count <= cores]
     return chosen
 
 
+def _cases(
+    parser: argparse.ArgumentParser, names: str | None, sections: list[str] | None
+) -> tuple[list[Case], list[str]]:
+    """The cases to train, and the sections to run."""
+    if names is None:
+        only = sections or list(SECTIONS)
+        return [case for case in CASES if ("cnn" if case.convolutions else "training") in only], only
+    unknown = [name for name in names.split(",") if name not in NAMES]
+    if unknown:
+        parser.error(f"--cases: there is no {', '.join(map(repr, unknown))}; there are {', '.join(NAMES)}")
+    return [NAMES[name] for name in dict.fromkeys(names.split(","))], []
+
+
 def main() -> None:
     """Measure, print, write."""
     chosen = parse()
-    only = chosen.only or SECTIONS
-    rows = ROWS // 5 if chosen.quick else ROWS
+    only = chosen.only
     aside = {"set_aside": set_aside(), "kernels": [digest()]}
     found = (
         aside | describe() | {"threads": chosen.threads, "turns": chosen.turns, "quick": chosen.quick, "load": [load()]}
@@ -173,9 +230,13 @@ def main() -> None:
     if "products" in only:
         found["products"] = compare_products(chosen.threads, chosen.turns, chosen.quick)
         print(report.products(found["products"]), flush=True)
-    if "training" in only:
-        found["training"] = compare_training(chosen.threads, chosen.turns, rows)
+    if chosen.cases:
+        fraction = 5 if chosen.quick else 1
+        found["training"] = compare_training(chosen.cases, chosen.threads, chosen.turns, fraction, chosen.compile)
         print(report.training(found["training"]), flush=True)
+    if "inference" in only:
+        found["inference"] = compare_inference(chosen.threads, chosen.turns)
+        print(report.inference(found["inference"]), flush=True)
     if "start" in only:
         found["start"] = footprint.measure()
         print("\n" + footprint.table(found["start"]))

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 import worker
-from worker import Worker
+from worker import Pool
 
 SET_ASIDE = worker.set_aside()  # here, before NumPy is imported and its OpenBLAS has chosen its kernels
 
@@ -27,12 +27,10 @@ def machine() -> dict[str, object]:
 
 
 @pytest.fixture(scope="module")
-def workers() -> Iterator[dict[tuple[str, int], Worker]]:
-    """The workers that a file has started, by system and thread count; closed after it."""
-    started: dict[tuple[str, int], Worker] = {}
-    yield started
-    for process in started.values():
-        process.close()
+def workers() -> Iterator[Pool]:
+    """The workers that a file starts; closed after it."""
+    with Pool() as pool:
+        yield pool
 
 
 @pytest.fixture

@@ -1,9 +1,11 @@
 """What training costs beside its steps: seconds from a process's start to its first step, and peak memory.
 
-`python benchmarks/footprint.py` prints both. Each figure comes from processes of their own.
+`python benchmarks/footprint.py` prints both, and PyTorch's memory where it is installed. Each figure comes from
+processes of their own.
 """
 
 import contextlib
+import importlib.util
 import json
 import os
 import statistics
@@ -14,6 +16,8 @@ import time
 from typing import Any
 
 WARM_STARTS = 5
+# How PyTorch's process holds the images: as people do, and as little of them as it can.
+PYTORCH = {"floats": "images as floats", "bytes": "images as bytes, scaled by batch"}
 
 
 def measure() -> dict[str, Any]:
@@ -27,6 +31,7 @@ def measure() -> dict[str, Any]:
             warm.append(_child("first-step", folder)["seconds"])
         trained = _child("epoch", folder)
         imports = _child("imports", folder)
+        peers = {} if importlib.util.find_spec("torch") is None else {what: _child(what, folder) for what in PYTORCH}
     return {
         "cold_seconds": cold,
         "warm_seconds": warm,
@@ -35,13 +40,21 @@ def measure() -> dict[str, Any]:
         "epoch_megabytes": trained["megabytes"],
         "fit_seconds": trained["fit_seconds"],
         "data": trained["data"],
+        "pytorch_megabytes": {what: child["megabytes"] for what, child in peers.items()},
     }
 
 
 def table(found: dict[str, Any]) -> str:
     """The figures as a Markdown table."""
+    lines = [f"| {name} | {value} |" for name, value in figures(found)]
+    return "\n".join(["| start and memory | |", "|---|---|", *lines])
+
+
+def figures(found: dict[str, Any]) -> list[tuple[str, str]]:
+    """(what was measured, the figure), of what `measure` found."""
     warm, bare = statistics.median(found["warm_seconds"]), statistics.median(found["imports_seconds"])
     fit = ", ".join(f"{seconds:.3f}" for seconds in found["fit_seconds"])
+    ours = found["epoch_megabytes"]
     rows = [
         (
             "from a process's start to its first step (digits, 64-128-128-10, all cores), compile cache empty",
@@ -52,11 +65,14 @@ def table(found: dict[str, Any]) -> str:
             "importing click, rich and Numba and one cached call",
             f"{bare:.2f} s; the warm start is {warm - bare:.2f} s above",
         ),
-        (f"peak memory of fit(), {found['data']}, with evaluation", f"{found['epoch_megabytes']:.0f} MB"),
+        (f"peak memory of fit(), {found['data']}, with evaluation", f"{ours:.0f} MB"),
         ("of that, the same imports alone", f"{found['imports_megabytes']:.0f} MB"),
-        ("seconds of its epochs, 784-128-128-10 Adam 128, by fit()", fit),
     ]
-    return "\n".join(["| start and memory | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
+    for what, megabytes in found["pytorch_megabytes"].items():
+        rows.append(
+            (f"PyTorch's doing the same, {PYTORCH[what]}", f"{megabytes:.0f} MB, {megabytes / ours:.2f} times ours")
+        )
+    return [*rows, ("seconds of its epochs, 784-128-128-10 Adam 128, by fit()", fit)]
 
 
 def _child(task: str, folder: str) -> dict[str, Any]:
@@ -132,6 +148,36 @@ def _epoch() -> dict[str, Any]:
     return {"fit_seconds": [result.seconds for result in results], "data": images.source}
 
 
+def _pytorch(floats: bool) -> dict[str, Any]:
+    """The same two epochs and evaluations by PyTorch eager."""
+    import data
+    import torch
+
+    images = data.load()
+    y = torch.from_numpy(images.y).long()
+    x = torch.from_numpy(images.floats()) if floats else torch.from_numpy(images.x)
+
+    def rows(chosen: Any) -> Any:
+        return x[chosen] if floats else x[chosen].float().div_(255)
+
+    nn = torch.nn
+    network = nn.Sequential(
+        nn.Linear(data.WIDTH, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, data.CLASSES)
+    )
+    optimizer, right = torch.optim.Adam(network.parameters(), fused=True), []
+    for _ in range(2):
+        for chosen in torch.randperm(len(y)).split(128):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(network(rows(chosen)), y[chosen]).backward()
+            optimizer.step()
+        with torch.inference_mode():
+            chunks = torch.arange(10_000).split(1000)
+            right.append(sum(int((network(rows(chunk)).argmax(1) == y[chunk]).sum()) for chunk in chunks))
+    if right[-1] < 9000:
+        raise RuntimeError(f"PyTorch had {right[-1]} of 10,000 images right: it did not train")
+    return {}
+
+
 def _megabytes() -> float:
     """The most memory this process has had."""
     import resource
@@ -141,7 +187,10 @@ def _megabytes() -> float:
 
 
 if __name__ == "__main__":
-    tasks = {"imports": _imports, "first-step": _first_step, "epoch": _epoch}
+    tasks = {
+        "imports": _imports, "first-step": _first_step, "epoch": _epoch, "floats": lambda: _pytorch(True),
+        "bytes": lambda: _pytorch(False),
+    }  # fmt: skip
     if len(sys.argv) > 1:
         report = tasks[sys.argv[1]]()
         print(json.dumps({**report, "megabytes": _megabytes()}), flush=True)

@@ -13,7 +13,7 @@ from typing import Any
 import data
 import numpy as np
 import worker
-from cases import Case, order
+from cases import NAMES, Case, order
 from numba import njit, types
 from peers import Kernels
 
@@ -22,7 +22,7 @@ from mlpkernels.kernels.cpu.borrow import borrow
 from mlpkernels.kernels.plan import odd_stride
 
 PARTS = ("gather", "forward", "loss", "input gradients", "weight gradients, update", "the rest")
-CASES = (Case(64, "sgd", 8), Case(64, "sgd", 64), Case(128, "adam", 128), Case(128, "adam", 1024))
+CASES = [NAMES[name] for name in ("sgd-8", "sgd-64", "adam-128", "adam-1024")]
 _OPTIONS = {"nogil": True, "boundscheck": False, "error_model": "numpy"}
 
 
@@ -35,31 +35,35 @@ def _gather(source, order, batch, stride, work):
         network._gather(source, order, at, 0, min(batch, order.shape[0] - at), work.x, stride)
 
 
-def _rows(phase, gemm, flat, image, goal, model, source, order, batch, stride, work):
+def _rows(phase, kinds, goal, model, source, order, batch, stride, work):
     model, source, order, work = borrow(model), borrow(source), borrow(order), borrow(work)
     T = model.params.dtype.type
     for at in range(0, order.shape[0], batch):
         rows = min(batch, order.shape[0] - at)
-        phase(gemm, flat, image, goal, 0, 0, 0, 1, model, source, order, at, rows, T(rows), stride, 0, work)
+        phase(kinds, goal, 0, 0, 0, 1, model, source, order, at, rows, T(rows), stride, 0, work)
 
 
-def _params(phase, gemm, what, model, optimizer, rows, batch, stride, work, rate):
+def _params(phase, kinds, what, model, optimizer, source, order, batch, stride, work, rate):
     model, optimizer, work = borrow(model), borrow(optimizer), borrow(work)
+    source, order = borrow(source), borrow(order)
     T = model.params.dtype.type
-    for at in range(0, rows, batch):
-        phase(gemm, what, 0, 1, model, optimizer, min(batch, rows - at), stride, work, rate, T(1))
+    for at in range(0, order.shape[0], batch):
+        rows = min(batch, order.shape[0] - at)
+        phase(kinds, what, 0, 1, model, optimizer, source, order, at, rows, stride, work, rate, T(1))
 
 
 def loops() -> tuple[Any, Any, Any]:
     """The three loops, compiled for float32 with the phases as function pointers, as training has them."""
     signatures = steps.signatures(types.float32)
     rows, params = signatures["rows_phase"], signatures["params_phase"]
-    gemm, layers, *_, model, source, taken, i, _, _, _, _, work = rows.args
+    kinds, i, *_, model, source, taken, _, _, _, _, _, work = rows.args
     optimizer = params.args[5]
     made = {
         _gather: types.void(source, taken, i, i, work),
-        _rows: types.void(types.FunctionType(rows), gemm, layers, layers, i, model, source, taken, i, i, work),
-        _params: types.void(types.FunctionType(params), gemm, i, model, optimizer, i, i, i, work, types.float64),
+        _rows: types.void(types.FunctionType(rows), kinds, i, model, source, taken, i, i, work),
+        _params: types.void(
+            types.FunctionType(params), kinds, i, model, optimizer, source, taken, i, i, work, types.float64
+        ),
     }
     gather, forward, update = (njit(signature, **_OPTIONS)(function) for function, signature in made.items())
     return gather, forward, update
@@ -79,17 +83,17 @@ def best(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
 def measure(case: Case, images: data.Images, compiled: tuple[Any, Any, Any], repeats: int) -> dict[str, float]:
     """Seconds an epoch of each of PARTS, and of "all" as training runs it."""
     gather, rows, params = compiled
-    trainer = Kernels(case, images, 1)
+    trainer = Kernels(case, images, 1, skip_zeros=False)  # the phases of a dense first layer
     model, optimizer, source, work = trainer.model, trainer.optimizer, trainer.source, trainer.work
-    rows_phase, params_phase, *kinds = steps.phases(np.float32)
+    rows_phase, params_phase, kinds = steps.phases(np.float32)
     stride, taken = odd_stride(data.WIDTH), order(len(images.y), 0)
 
     def run_rows(goal: int) -> Callable[[], Any]:
-        return lambda: rows(rows_phase, *kinds, goal, model, source, taken, case.batch, stride, work)
+        return lambda: rows(rows_phase, kinds, goal, model, source, taken, case.batch, stride, work)
 
     def run_params(what: int, rate: float) -> Callable[[], Any]:
-        count = len(taken)
-        return lambda: params(params_phase, kinds[0], what, model, optimizer, count, case.batch, stride, work, rate)
+        arguments = (model, optimizer, source, taken, case.batch, stride, work, rate)
+        return lambda: params(params_phase, kinds, what, *arguments)
 
     trainer.run(trainer.place(taken))  # compiled, and past the first steps' zero second moments
     seconds = best(

@@ -9,40 +9,46 @@ Each system's package is imported when its trainer is made.
 import importlib.metadata
 import importlib.util
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
-from cases import BETA1, BETA2, EPSILON, Case
-from data import CLASSES, Images
+from cases import BETA1, BETA2, EPSILON, POOL, Case
+from data import MNIST, TABLE, Images
+from peers_jax import Jax
 
 Parameters = list[np.ndarray]
 
 
 class Kernels:
-    """mlpkernels: the images stay bytes and are scaled as a batch is gathered."""
+    """mlpkernels: images stay bytes, scaled as a batch is gathered; zeros are skipped where `fit` would skip them.
 
-    def __init__(self, case: Case, images: Images, threads: int) -> None:
-        from mlpkernels import SGD, Adam, kernels
-        from mlpkernels.kernels import plan
+    skip_zeros=False makes the first layer dense.
+    """
 
-        self.case, self.threads, self.plans, self.backend = case, threads, plan, kernels.load("cpu")
-        layers = [(i, o, plan.RELU) for i, o in case.pairs[:-1]] + [(*case.pairs[-1], plan.IDENTITY)]
-        table, size = plan.build(layers)
-        self.model = plan.Model(table, plan.zeros(size, np.float32))
+    def __init__(self, case: Case, images: Images, threads: int, skip_zeros: bool | None = None) -> None:
+        from mlpkernels import SGD, Adam, Conv2d, Dense, MaxPool2d, Network, Scaling, kernels
+
+        self.case, self.threads, self.backend = case, threads, kernels.load("cpu")
+        layers: list[Any] = []
+        for channels, kernel in case.convolutions:  # ReLU before the pool gives the same
+            layers += [Conv2d(channels, kernel, activation="relu"), MaxPool2d(POOL)]
+        layers += [Dense(width, "relu") for width in case.hidden] + [Dense(case.kind.classes)]
+        scaling = Scaling("unit", 1 / 255, 0.0) if images.x.dtype == np.uint8 else None
+        self.network = Network(layers, case.kind.shape, scaling=scaling)
+        self.model = self.network.model
         rate = case.learning_rate
         self.rule = SGD(rate) if case.optimizer == "sgd" else Adam(rate, BETA1, BETA2, EPSILON)
-        rows = len(images.y)
-        none, ones = np.empty((0, images.x.shape[1]), np.float32), np.ones(rows, np.float32)
-        self.source = plan.Source(images.x, none, np.float32(1 / 255), np.float32(0), images.y, ones)
-        self.work = self.backend.make_workspace(table, case.batch, np.float32)
+        source = self.network.rows_source(images.x, images.y, None)
+        self.source = source if skip_zeros is None else source._replace(skip_zeros=skip_zeros)
+        self.work = self.backend.make_workspace(self.model.plan, case.batch, np.float32)
         self.reset()
 
     def reset(self) -> None:
-        table, params = self.model[:2]
-        for layer, (weights, biases) in enumerate(self.case.initial()):
-            self.plans.weight_view(table, layer, params)[...] = weights
-            self.plans.bias_view(table, layer, params)[...] = biases
-        self.optimizer = self.rule.state(params)
+        start = [array for layer in self.case.initial() for array in layer]
+        for view, values in zip(self.network.parameters().values(), start, strict=True):
+            view[...] = values
+        self.optimizer = self.rule.state(self.model.params)
 
     def place(self, order: np.ndarray) -> tuple[np.ndarray, ...]:
         steps = -(-len(order) // self.case.batch)
@@ -62,37 +68,44 @@ class Kernels:
         return losses / sizes
 
     def parameters(self) -> Parameters:
-        table, params = self.model[:2]
-        views = (self.plans.weight_view, self.plans.bias_view)
-        return [view(table, layer, params).copy() for layer in range(len(table)) for view in views]
+        return [view.copy() for view in self.network.parameters().values()]
 
 
 class Torch:
-    """PyTorch eager: float images in memory, a batch taken by index_select, fused optimisers.
+    """PyTorch: float images in memory, a batch taken by index_select, fused optimisers; compiled: by torch.compile.
 
     Measured: index_select per batch beats shuffling the images once an epoch by a fifth; fused optimisers beat
     foreach and plain ones by up to a quarter (Adam at batch 128) and lose nowhere beyond the noise.
     """
 
-    def __init__(self, case: Case, images: Images, threads: int) -> None:
+    def __init__(self, case: Case, images: Images, threads: int, compiled: bool = False) -> None:
         import torch
 
         torch.set_num_threads(threads)
         self.torch, self.case = torch, case
-        self.x = torch.from_numpy(images.x.astype(np.float32) / np.float32(255))
+        shape = case.kind.shape if case.convolutions else (-1,)
+        self.x = torch.from_numpy(images.floats()).reshape(len(images.y), *shape)
         self.y = torch.from_numpy(images.y.astype(np.int64))
+        self.network = self._network()
+        # The last, smaller batch has code of its own, too.
+        self.forward = torch.compile(self.network, dynamic=False) if compiled else self.network
         self.reset()
 
-    def reset(self) -> None:
+    def _network(self) -> Any:
         nn = self.torch.nn
         modules: list[Any] = []
-        for (inputs, outputs), (weights, biases) in zip(self.case.pairs, self.case.initial(), strict=True):
-            linear = nn.Linear(inputs, outputs)
-            with self.torch.no_grad():
-                linear.weight.copy_(self.torch.from_numpy(weights.T.copy()))
-                linear.bias.copy_(self.torch.from_numpy(biases))
-            modules += [linear, nn.ReLU()]
-        self.network = nn.Sequential(*modules[:-1])
+        for (channels, _, _), (outputs, kernel) in zip(self.case.images, self.case.convolutions, strict=False):
+            modules += [nn.Conv2d(channels, outputs, kernel), nn.MaxPool2d(POOL), nn.ReLU()]
+        modules += [nn.Flatten()] if modules else []
+        for inputs, outputs in self.case.pairs:
+            modules += [nn.Linear(inputs, outputs), nn.ReLU()]
+        return nn.Sequential(*modules[:-1])
+
+    def reset(self) -> None:
+        start = [array for layer in self.case.initial() for array in layer]
+        with self.torch.no_grad():
+            for tensor, values in zip(self.network.parameters(), start, strict=True):
+                tensor.copy_(self.torch.from_numpy(_turned(values)))
         optim, rate = self.torch.optim, self.case.learning_rate
         if self.case.optimizer == "sgd":
             self.optimizer = optim.SGD(self.network.parameters(), rate, fused=True)
@@ -103,7 +116,7 @@ class Torch:
         return self.torch.from_numpy(order)
 
     def run(self, placed: Any) -> np.ndarray:
-        x, y, network, optimizer, batch = self.x, self.y, self.network, self.optimizer, self.case.batch
+        x, y, network, optimizer, batch = self.x, self.y, self.forward, self.optimizer, self.case.batch
         cross_entropy, losses = self.torch.nn.functional.cross_entropy, []
         for start in range(0, len(placed), batch):
             rows = placed[start : start + batch]
@@ -115,95 +128,28 @@ class Torch:
         return self.torch.stack(losses).numpy().astype(np.float64)
 
     def parameters(self) -> Parameters:
-        return [tensor.detach().numpy().T.copy() for tensor in self.network.parameters()]
+        return [_turned(tensor.detach().numpy()) for tensor in self.network.parameters()]
 
 
-class Jax:
-    """JAX: the whole epoch one jitted lax.scan, parameters and optimiser state donated, the images on the device.
-
-    stored "uint8" gathers bytes and scales the batch, "float32" gathers images scaled beforehand; which is faster
-    depends on batch and threads, so both are run. One-hot labels and unrolled scans were measured: no faster.
-    """
-
-    def __init__(self, case: Case, images: Images, threads: int, stored: str) -> None:
-        import jax
-
-        self.jax, self.case, self.stored = jax, case, stored
-        x = images.x if stored == "uint8" else images.x.astype(np.float32) / np.float32(255)
-        self.x, self.y = jax.device_put(x), jax.device_put(images.y)
-        self.epoch = jax.jit(self._epoch, donate_argnums=0)
-        self.reset()
-
-    def reset(self) -> None:
-        put, zeros = self.jax.device_put, self.jax.numpy.zeros_like
-        parameters = [(put(weights), put(biases)) for weights, biases in self.case.initial()]
-        self.state: tuple[Any, ...] = (parameters,)
-        if self.case.optimizer == "adam":
-            tree = self.jax.tree.map
-            self.state += (
-                tree(zeros, parameters),
-                tree(zeros, parameters),
-                self.jax.numpy.zeros((), "int32"),
-            )
-
-    def place(self, order: np.ndarray) -> Any:
-        return self.jax.block_until_ready(self.jax.device_put(order.astype(np.int32)))
-
-    def run(self, placed: Any) -> np.ndarray:
-        self.state, losses = self.epoch(self.state, self.x, self.y, placed)
-        self.jax.block_until_ready((self.state, losses))
-        return np.asarray(losses, np.float64)
-
-    def parameters(self) -> Parameters:
-        return [np.array(array) for layer in self.state[0] for array in layer]
-
-    def _epoch(self, state: Any, x: Any, y: Any, order: Any) -> tuple[Any, Any]:
-        batch, numpy = self.case.batch, self.jax.numpy
-        whole = len(order) // batch * batch
-
-        def step(state: Any, rows: Any) -> tuple[Any, Any]:
-            taken = x.at[rows].get(mode="promise_in_bounds")
-            if self.stored == "uint8":
-                taken = taken.astype(numpy.float32) * np.float32(1 / 255)
-            loss, grad = self.jax.value_and_grad(self._loss)(state[0], taken, y[rows])
-            return self._update(state, grad), loss
-
-        state, losses = self.jax.lax.scan(step, state, order[:whole].reshape(-1, batch))
-        if whole < len(order):  # the last, smaller batch
-            state, last = step(state, order[whole:])
-            losses = numpy.append(losses, last)
-        return state, losses
-
-    def _loss(self, parameters: Any, x: Any, y: Any) -> Any:
-        for weights, biases in parameters[:-1]:
-            x = self.jax.nn.relu(x @ weights + biases)
-        weights, biases = parameters[-1]
-        logarithms = self.jax.nn.log_softmax(x @ weights + biases)
-        return -self.jax.numpy.take_along_axis(logarithms, y[:, None], axis=1).mean()
-
-    def _update(self, state: tuple[Any, ...], grad: Any) -> tuple[Any, ...]:
-        rate, tree, numpy = self.case.learning_rate, self.jax.tree.map, self.jax.numpy
-        if self.case.optimizer == "sgd":
-            return (tree(lambda p, g: p - rate * g, state[0], grad),)
-        parameters, first, second, count = state
-        count = count + 1
-        first = tree(lambda m, g: BETA1 * m + (1 - BETA1) * g, first, grad)
-        second = tree(lambda v, g: BETA2 * v + (1 - BETA2) * (g * g), second, grad)
-        rate = rate / (1 - BETA1**count)
-        scale = 1 / numpy.sqrt(1 - BETA2**count)
-        moved = tree(lambda p, m, v: p - rate * m / (numpy.sqrt(v) * scale + EPSILON), parameters, first, second)
-        return moved, first, second, count
+def _turned(values: np.ndarray) -> np.ndarray:
+    """A copy of a dense layer's weights (I, O) as (O, I), or back; of all else as it is."""
+    return values.T.copy() if values.ndim == 2 else values.copy()
 
 
 class Sklearn:
-    """scikit-learn's MLPClassifier on float32: partial_fit is one epoch, over rows shuffled beforehand, untimed."""
+    """scikit-learn's MLPClassifier on float32: partial_fit is one epoch, over rows shuffled beforehand, untimed.
+
+    For two classes it has one logistic output instead of two: the same function with half the last parameters, which
+    Adam moves otherwise. Then only the first step's loss can be compared, and parameters() is empty.
+    """
 
     def __init__(self, case: Case, images: Images, threads: int) -> None:
         import threadpoolctl
 
         self.case = case
+        self.one_output = case.kind.classes == 2
         self.limits = threadpoolctl.threadpool_limits(threads)
-        self.x, self.y = images.x.astype(np.float32) / np.float32(255), images.y
+        self.x, self.y = images.floats(), images.y
         self.reset()
 
     def reset(self) -> None:
@@ -215,8 +161,11 @@ class Sklearn:
             nesterovs_momentum=False, learning_rate_init=case.learning_rate, beta_1=BETA1, beta_2=BETA2,
             epsilon=EPSILON, random_state=0,
         )  # fmt: skip
-        self.model.partial_fit(self.x[: case.batch], self.y[: case.batch], classes=np.arange(CLASSES))
-        for layer, (weights, biases) in enumerate(case.initial()):
+        self.model.partial_fit(self.x[: case.batch], self.y[: case.batch], classes=np.arange(case.kind.classes))
+        start = case.initial()
+        if self.one_output:
+            start[-1] = tuple(array[..., 1:] - array[..., :1] for array in start[-1])  # type: ignore[assignment]
+        for layer, (weights, biases) in enumerate(start):
             self.model.coefs_[layer][...] = weights
             self.model.intercepts_[layer][...] = biases
         del self.model._optimizer  # it kept what the first batch left; the next partial_fit makes a fresh one
@@ -229,19 +178,28 @@ class Sklearn:
         return np.array([self.model.loss_])
 
     def parameters(self) -> Parameters:
+        if self.one_output:
+            return []
         pairs = zip(self.model.coefs_, self.model.intercepts_, strict=True)
         return [array.copy() for pair in pairs for array in pair]
 
 
-# What a worker can run, and the package each needs. Systems of one name are one system's variants.
+# What a worker can run. Systems of one name up to the comma are one system's variants.
+OURS, DENSE, COMPILED = "mlpkernels", "mlpkernels, layer 1 dense", "PyTorch, compiled"
+_JAX = "JAX jit + scan, "
 TRAINERS: dict[str, Callable[[Case, Images, int], Any]] = {
-    "mlpkernels": Kernels,
-    "PyTorch eager": Torch,
-    "JAX jit + scan, float32": lambda case, images, threads: Jax(case, images, threads, "float32"),
-    "JAX jit + scan, uint8": lambda case, images, threads: Jax(case, images, threads, "uint8"),
+    OURS: Kernels,
+    DENSE: partial(Kernels, skip_zeros=False),
+    "PyTorch, eager": Torch,
+    COMPILED: partial(Torch, compiled=True),
+    _JAX + "float32": partial(Jax, stored="float32"),
+    _JAX + "uint8": partial(Jax, stored="uint8"),
+    _JAX + "patches": partial(Jax, stored="float32", patches=True),
     "scikit-learn": Sklearn,
 }
-PACKAGES = {"PyTorch eager": "torch", "JAX jit + scan": "jax", "scikit-learn": "sklearn"}
+PACKAGES = {
+    "PyTorch": "torch", "JAX jit + scan": "jax", "scikit-learn": "sklearn", "ONNX Runtime": "onnx onnxruntime",
+}  # fmt: skip
 _DISTRIBUTIONS = (
     "mlpkernels",
     "numpy",
@@ -252,7 +210,23 @@ _DISTRIBUTIONS = (
     "jaxlib",
     "scikit-learn",
     "scipy",
+    "onnxruntime",
 )
+
+
+def trainers(case: Case, compiled: bool = False) -> list[str]:
+    """The systems that are installed and can train a case; those of PyTorch's compiler only if wanted."""
+    unfit = set() if compiled else {COMPILED}
+    if case.convolutions:
+        unfit |= {DENSE, _JAX + "uint8", "scikit-learn"}
+    else:
+        unfit |= {_JAX + "patches"}
+    if case.data != MNIST:
+        unfit |= {DENSE}  # nothing is skipped
+    if case.data == TABLE:
+        unfit |= {_JAX + "uint8"}
+    missing = absent()
+    return [system for system in TRAINERS if system not in unfit and family(system) not in missing]
 
 
 def family(system: str) -> str:
@@ -261,8 +235,9 @@ def family(system: str) -> str:
 
 
 def absent() -> list[str]:
-    """The peers whose package is not installed."""
-    return [name for name, package in PACKAGES.items() if importlib.util.find_spec(package) is None]
+    """The peers of which a package is not installed."""
+    needed = {name: packages.split() for name, packages in PACKAGES.items()}
+    return [name for name, each in needed.items() if not all(map(importlib.util.find_spec, each))]
 
 
 def versions() -> dict[str, str]:

@@ -6,8 +6,10 @@ from statistics import median
 from typing import Any
 
 import peers
+from predictors import INSIDE, OURS, READING
 
-OURS, BLAS = "mlpkernels", "OpenBLAS"
+BLAS = "OpenBLAS"
+_NONE = "\u2013"  # a dash, where something was not run
 
 
 def machine(found: dict[str, Any]) -> str:
@@ -57,24 +59,27 @@ def load(found: dict[str, Any]) -> str:
 def products(compared: dict[str, Any]) -> str:
     """Geometric means of ours against OpenBLAS, then every shape's ratio."""
     found = compared["shapes"]
-    counts = sorted({entry["threads"] for entry in found})
-    lines = ["", "## Matrix products: OpenBLAS's time over ours", "", _libraries(compared["libraries"]), ""]
+    lines = ["", "## Matrix products: OpenBLAS's time over ours", "", libraries(compared["libraries"]), ""]
     lines += ["Above 1 we are faster. Ratios of medians; in brackets of the best passes.", ""]
-    lines += [
-        "| | " + " | ".join(_threads(count) for count in counts) + " |",
-        "|---" * (len(counts) + 1) + "|",
-    ]
-    kinds, batches = _unique(found, "kind"), _unique(found, "batch")
+    batches = _unique(found, "batch")
+    lines += product_means(found, batches)
+    for count in sorted({entry["threads"] for entry in found}):
+        lines += ["", *_shapes([entry for entry in found if entry["threads"] == count], batches, count)]
+    return "\n".join(lines)
+
+
+def product_means(found: list[dict[str, Any]], batches: Iterable[int] = ()) -> list[str]:
+    """The table of geometric means over all shapes, those of a kind, and those of each of some batches."""
+    counts = sorted({entry["threads"] for entry in found})
+    lines = ["| | " + " | ".join(map(_threads, counts)) + " |", "|---" * (len(counts) + 1) + "|"]
     for name, chosen in (
         ("**all**", found),
-        *((f"`{kind}`", [entry for entry in found if entry["kind"] == kind]) for kind in kinds),
-        *((f"batch {batch}", [entry for entry in found if entry["batch"] == batch]) for batch in batches),
+        *((f"`{kind}`", [e for e in found if e["kind"] == kind]) for kind in _unique(found, "kind")),
+        *((f"batch {batch}", [e for e in found if e["batch"] == batch]) for batch in batches),
     ):
         parts = [[entry for entry in chosen if entry["threads"] == count] for count in counts]
         lines.append(f"| {name} | " + " | ".join(map(_means, parts)) + " |")
-    for count in counts:
-        lines += ["", *_shapes([entry for entry in found if entry["threads"] == count], batches, count)]
-    return "\n".join(lines)
+    return lines
 
 
 def _shapes(found: list[dict[str, Any]], batches: list[int], count: int) -> list[str]:
@@ -115,11 +120,10 @@ def _geometric(values: Iterable[float]) -> float:
     return math.exp(sum(logarithms) / len(logarithms))
 
 
-def _libraries(pools: list[dict[str, Any]]) -> str:
-    blas = [pool for pool in pools if pool["internal_api"] != "openmp"]
-    return "; ".join(
-        f"NumPy's {pool['internal_api']} {pool['version']}, kernels for {pool['architecture']}" for pool in blas
-    )
+def libraries(pools: list[dict[str, Any]]) -> str:
+    """NumPy's BLAS in words: the first that was loaded, which `products.find_sgemm` calls; SciPy may bring another."""
+    blas = next(pool for pool in pools if pool["internal_api"] != "openmp")
+    return f"NumPy's {blas['internal_api']} {blas['version']}, kernels for {blas['architecture']}"
 
 
 def _unique(found: list[dict[str, Any]], key: str) -> list[Any]:
@@ -131,7 +135,7 @@ def _unique(found: list[dict[str, Any]], key: str) -> list[Any]:
 
 def training(found: list[dict[str, Any]]) -> str:
     """A table a case of all systems' seconds an epoch, and two of us against each peer."""
-    lines = ["", "## Training: seconds an epoch", "", f"{found[0]['images']}; everything in memory."]
+    lines = ["", "## Training: seconds an epoch", "", "Everything in memory."]
     for entry in found:
         lines += ["", *_epochs(entry)]
     lines += ["", "Medians; in brackets the least and most. An asterisk: much slower than the system's other settings,"]
@@ -141,9 +145,9 @@ def training(found: list[dict[str, Any]]) -> str:
 
 
 def _epochs(entry: dict[str, Any]) -> list[str]:
-    """A row a system or variant, a column a thread count."""
+    """A row a system or variant, a column a thread count; where the images come from."""
     counts = sorted({run["threads"] for run in entry["runs"]})
-    columns = [*(f"{_threads(count)}: s" for count in counts), "best: images/s", "answers apart"]
+    columns = [*(f"{_threads(count)}: s" for count in counts), "best: rows/s", "answers apart"]
     lines = [f"| {entry['case']} | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     turns = max(len(run["seconds"]) for run in entry["runs"])
     for system in dict.fromkeys(run["system"] for run in entry["runs"]):
@@ -151,8 +155,9 @@ def _epochs(entry: dict[str, Any]) -> list[str]:
         cells = [_seconds(run["seconds"], turns) for run in runs]
         speed = entry["rows"] / min(median(run["seconds"]) for run in runs)
         apart = max(run["apart"]["loss"] for run in runs)
-        lines.append(f"| {system} | " + " | ".join(cells) + f" | {speed:,.0f} | {apart:.0e} |")
-    return lines
+        part = "" if runs[0]["rows"] == entry["rows"] else f", scaled up from {runs[0]['rows']:,} rows"
+        lines.append(f"| {system}{part} | " + " | ".join(cells) + f" | {speed:,.0f} | {apart:.0e} |")
+    return [*lines, "", f"{entry['images']}."]
 
 
 def _seconds(seconds: list[float], turns: int) -> str:
@@ -162,39 +167,112 @@ def _seconds(seconds: list[float], turns: int) -> str:
 
 def _versus(found: list[dict[str, Any]]) -> list[str]:
     """Us against each peer: by the clock at the better settings, and on one thread each by processor time."""
-    names = list(dict.fromkeys(peers.family(run["system"]) for run in found[0]["runs"]))[1:]
-    head, rule = " | ".join(["", *names, "our GFLOP/s |"]), "|---" * (len(names) + 2) + "|"
-    lines = ["How many times faster we are; in brackets the least and most of the turns.", ""]
-    lines += [f"| medians by the clock, each at its better setting{head}", rule]
-    lines += [_row(entry, names, "seconds", entry["runs"], median) for entry in found]
-    lines += ["", f"| each system's fastest turn by the clock{head}", rule]
-    lines += [_row(entry, names, "seconds", entry["runs"], min) for entry in found]
-    lines += ["", f"| medians of processor time, one thread each (a busy machine disturbs it least){head}", rule]
+    lines = ["How many times faster we are; in brackets the least and most of the turns. GFLOP/s count zeros, too.", ""]
+    lines += ratios(found, "medians by the clock, each at its better setting")
+    lines += ["", *ratios(found, "each system's fastest turn by the clock", middle=min)]
+    words = "medians of processor time, one thread each (a busy machine disturbs it least)"
+    return [*lines, "", *ratios(found, words, "processor_seconds", threads=1)]
+
+
+def ratios(
+    found: list[dict[str, Any]], words: str, clock: str = "seconds", threads: int | None = None, middle: Any = median
+) -> list[str]:
+    """The table of each peer's time over ours, a row a case and variant of ours, `words` its first head."""
+    found = [{**entry, "runs": [run for run in entry["runs"] if threads in (None, run["threads"])]} for entry in found]
+    families = dict.fromkeys(peers.family(run["system"]) for entry in found for run in entry["runs"])
+    names = [name for name in families if name != OURS]
+    dense = any(_variants(entry)[1:] for entry in found)
+    columns = [*names, *(["our dense layer 1"] if dense else []), "our GFLOP/s"]
+    lines = [f"| {words} | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for entry in found:
-        serial = [run for run in entry["runs"] if run["threads"] == 1]
-        lines.append(_row(entry, names, "processor_seconds", serial, median))
+        variants = _variants(entry)
+        for variant in variants:
+            ours = _best(entry["runs"], [variant], clock, middle)
+            cells = [_cell(ours, _best(entry["runs"], _settings(entry, name), clock, middle), middle) for name in names]
+            if dense:
+                other = variants[1:] if variant == OURS else []
+                cells.append(_cell(ours, _best(entry["runs"], other, clock, middle), middle))
+            label = "" if len(variants) == 1 else ", zeros skipped" if variant == OURS else ", layer 1 dense"
+            speed = entry["flops"] * entry["rows"] / middle(ours) / 1e9
+            lines.append(f"| {entry['case']}{label} | " + " | ".join(cells) + f" | {speed:.0f} |")
     return lines
 
 
-def _row(entry: dict[str, Any], names: list[str], clock: str, runs: list[dict[str, Any]], middle: Any) -> str:
-    """The ratio of each peer's time to ours, both at their best, and the least and most ratio of a turn."""
-    ours = _best(runs, OURS, clock, middle)
-    cells = []
-    for name in names:
-        theirs = _best(runs, name, clock, middle)
-        ratio = middle(theirs) / middle(ours)
-        turns = [a / b for a, b in zip(theirs, ours, strict=False)]
-        cell = f"{ratio:.2f} ({min(turns):.2f}…{max(turns):.2f})"
-        cells.append(cell if ratio >= 1 else f"**{cell}: slower**")
-    speed = entry["flops"] * entry["rows"] / middle(ours) / 1e9
-    return f"| {entry['case']} | " + " | ".join(cells) + f" | {speed:.0f} |"
+def _variants(entry: dict[str, Any]) -> list[str]:
+    """Ours: as `fit` chooses, and where that skips zeros, with a dense first layer."""
+    return _settings(entry, OURS)
 
 
-def _best(runs: list[dict[str, Any]], name: str, clock: str, middle: Any) -> list[float]:
-    """The times of a system's variant and thread count with the least median (or minimum), if run in every turn."""
-    times = [run[clock] for run in runs if peers.family(run["system"]) == name]
-    turns = max(map(len, times))
-    return min((each for each in times if len(each) == turns), key=middle)
+def _settings(entry: dict[str, Any], family: str) -> list[str]:
+    """The systems of one name that were run."""
+    return list(dict.fromkeys(run["system"] for run in entry["runs"] if peers.family(run["system"]) == family))
+
+
+def _cell(ours: list[float], theirs: list[float], middle: Any) -> str:
+    """The ratio of a peer's time to ours, and the least and most ratio of a turn; a dash where it was not run."""
+    if not theirs:
+        return _NONE
+    ratio = middle(theirs) / middle(ours)
+    turns = [a / b for a, b in zip(theirs, ours, strict=True)]
+    cell = f"{ratio:.2f} ({min(turns):.2f}…{max(turns):.2f})"
+    return cell if ratio >= 1 else f"**{cell}: slower**"
+
+
+def _best(runs: list[dict[str, Any]], systems: list[str], clock: str, middle: Any) -> list[float]:
+    """The times of the system and thread count with the least median (or minimum), of those run in every turn."""
+    turns = max(len(run[clock]) for run in runs if clock in run)
+    times = [run[clock] for run in runs if run["system"] in systems and clock in run]
+    return min((each for each in times if len(each) == turns), key=middle, default=[])
+
+
+# ---- inference
+
+
+_UNITS = {"one": ("one sample", "µs", 1e6), "many": ("10,000 images", "ms", 1e3)}
+
+
+def inference(runs: list[dict[str, Any]]) -> str:
+    """Times of one sample and of 10,000 images by system and threads, and us against each peer."""
+    counts = sorted({run["threads"] for run in runs})
+    columns = [f"{words}, {_threads(count)}: {unit}" for words, unit, _ in _UNITS.values() for count in counts]
+    lines = ["", "## Prediction with 784-128-128-10", ""]
+    lines += ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    for system in dict.fromkeys(run["system"] for run in runs):
+        cells = [
+            _times(run[what], scale) if (run := _run(runs, system, count)) and what in run else _NONE
+            for what, (_, _, scale) in _UNITS.items()
+            for count in counts
+        ]
+        lines.append(f"| {system} | " + " | ".join(cells) + " |")
+    lines += ["", "Medians; in brackets the least and most of the turns.", ""]
+    return "\n".join([*lines, *predictions(runs)])
+
+
+def predictions(runs: list[dict[str, Any]]) -> list[str]:
+    """The table of each peer's time over ours from Python, both at their better setting."""
+    entry = {"runs": runs}
+    names = [name for name in dict.fromkeys(peers.family(run["system"]) for run in runs) if name not in (OURS, READING)]
+    lines = ["| how many times faster we are, from Python | " + " | ".join(names) + " |"]
+    lines.append("|---" * (len(names) + 1) + "|")
+    for what, (words, _, _) in _UNITS.items():
+        ours = _best(runs, [OURS], what, median)
+        cells = [_cell(ours, _best(runs, _settings(entry, name), what, median), median) for name in names]
+        lines.append(f"| {words} | " + " | ".join(cells) + " |")
+    inside, reading = (_best(runs, [system], "one", median) for system in (INSIDE, READING))
+    if inside and reading:
+        over = [a / b for a, b in zip(inside, reading, strict=True)]
+        lines += ["", f"One sample inside `@njit`: {_times(inside, 1e6)} µs, {median(inside) / median(reading):.2f} "]
+        lines[-1] += f"({min(over):.2f}…{max(over):.2f}) times what reading the weights once takes."
+    return lines
+
+
+def _run(runs: list[dict[str, Any]], system: str, threads: int) -> dict[str, Any]:
+    return next((run for run in runs if (run["system"], run["threads"]) == (system, threads)), {})
+
+
+def _times(seconds: list[float], scale: float) -> str:
+    low, middle, high = (f"{scale * value:.3g}" for value in (min(seconds), median(seconds), max(seconds)))
+    return f"{middle} ({low}…{high})"
 
 
 # ---- words

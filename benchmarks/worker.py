@@ -12,6 +12,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
+from statistics import median
 from typing import Any
 
 # These would choose code paths for a library that it would not choose itself on this processor.
@@ -98,17 +99,38 @@ def crew(systems: list[str], threads: list[int]) -> Iterator[list[Worker]]:
             worker.close()
 
 
+class Pool:
+    """Workers that are started when they are first wanted and kept until the end; use it in a `with`."""
+
+    def __init__(self) -> None:
+        self.started: dict[tuple[str, int], Worker] = {}
+
+    def hire(self, system: str, threads: int) -> Worker:
+        """The worker of a system and a thread count."""
+        if (system, threads) not in self.started:
+            self.started[system, threads] = Worker(system, threads)
+        return self.started[system, threads]
+
+    def __enter__(self) -> "Pool":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        for worker in self.started.values():
+            worker.close()
+
+
 # ---- the child
 
 
 class Session:
-    """What a worker does when asked. Everything is kept: compiled code, trainers and their progress."""
+    """What a worker does when asked. Compiled code is kept, and the trainer of one case with its progress."""
 
     def __init__(self, system: str, threads: int) -> None:
         self.system, self.threads = system, threads
-        self.trainers: dict[Any, Any] = {}
+        self.trainer: Any = None
+        self.predictor: Any = None
         self.products: dict[Any, Any] = {}
-        self.images: Any = None
+        self.images: Any = None  # (what was asked for, the data)
         self.placed: Any = None
         self.loops: Any = None
 
@@ -134,31 +156,59 @@ class Session:
         return cache.digest()
 
     def prepare(self, case: Any, rows: int) -> str:
-        """Make the case's trainer on so many images; returns where these came from."""
+        """Make the case's trainer on so many rows, instead of the last one; returns where these came from."""
         import data
         from peers import TRAINERS
 
-        if self.images is None or len(self.images.y) != rows:
-            self.images = data.load(rows)
-        self.trainers[case] = TRAINERS[self.system](case, self.images, self.threads)
-        return self.images.source
+        self.trainer = self.placed = None  # its data may be hundreds of megabytes
+        if self.images is None or self.images[0] != (case.data, rows):
+            self.images = (case.data, rows), data.load(rows, case.data)
+        self.trainer = TRAINERS[self.system](case, self.images[1], self.threads)
+        return self.images[1].source
 
-    def trial(self, case: Any, order: Any) -> tuple[Any, Any]:
-        """(the losses, the parameters) of training from the start over the rows of `order`."""
-        trainer = self.trainers[case]
+    def trial(self, order: Any) -> tuple[Any, Any]:
+        """(the losses, the parameters) of training from the start over the rows of `order`.
+
+        The first step's loss alone, and no parameters, of a network that has others than its peers.
+        """
+        trainer = self.trainer
         trainer.reset()
+        if getattr(trainer, "one_output", False):
+            order = order[: trainer.case.batch]
         return trainer.run(trainer.place(order)), trainer.parameters()
 
-    def place(self, case: Any, order: Any) -> None:
+    def place(self, order: Any) -> None:
         """Take the rows of the next epoch, and what of it is not timed."""
-        self.placed = self.trainers[case].place(order)
+        self.placed = self.trainer.place(order)
 
-    def epoch(self, case: Any) -> dict[str, float]:
+    def epoch(self) -> dict[str, float]:
         """Train on over the rows placed: seconds by the clock and of processor time, and the mean loss."""
         began, busy = time.perf_counter(), time.process_time()
-        losses = self.trainers[case].run(self.placed)
+        losses = self.trainer.run(self.placed)
         seconds, processor = time.perf_counter() - began, time.process_time() - busy
         return {"seconds": seconds, "processor_seconds": processor, "loss": float(losses.mean())}
+
+    def prepare_predictor(self) -> list[str]:
+        """Make the system's predictor and check its answers; returns what it has, of "one" and "many"."""
+        import data
+        from predictors import PREDICTORS, ROWS
+
+        images = data.load(ROWS)
+        self.predictor = PREDICTORS[self.system](images, self.threads)
+        self.predictor.check(images)
+        return [what for what, call in self.predictor.calls.items() if call is not None]
+
+    def time_predictor(self, what: str, seconds: float, count: int) -> float:
+        """Seconds a call, the median of `count` passes of about so many seconds each."""
+
+        def took(times: int) -> float:
+            began = time.perf_counter()
+            self.predictor.run(what, times)
+            return (time.perf_counter() - began) / times
+
+        took(1)
+        times = max(1, round(seconds / took(1)))
+        return median(took(times) for _ in range(count))
 
     def prepare_product(self, product: Any) -> None:
         """Make a product ready and check it."""

@@ -1,0 +1,257 @@
+"""Predicting with 784-128-128-10, ours and the peers': one sample at a time, and 10,000 images.
+
+run("one", times) predicts a sample so often, run("many", times) all images; a system may have only one of the two, as
+`calls` says. The answers are logits or, with `probabilities`, those. Ours are given the images' bytes as the data set
+has them, the peers floats that were scaled beforehand.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+from cases import NAMES
+from data import Images
+
+CASE = NAMES["adam-128"]
+ROWS = 10_000
+_ROUNDING = 1e-4  # of the largest logit: three layers in float32 stay far below
+_CHUNK = 1000
+
+
+class Predictor:
+    """What the systems share: loops over two calls, and the check of what they return."""
+
+    probabilities = False
+
+    def __init__(self, one: Callable[[], Any] | None, many: Callable[[], Any] | None) -> None:
+        self.calls = {"one": one, "many": many}
+
+    def run(self, what: str, times: int) -> Any:
+        """The answer (rows, 10) of "one" or "many", computed so often."""
+        call = self.calls[what]
+        assert call is not None
+        for _ in range(times):
+            answer = call()
+        return answer
+
+    def check(self, images: Images) -> None:
+        """AssertionError where an answer is not that of NumPy in float64."""
+        for what, call in self.calls.items():
+            if call is None:
+                continue
+            wanted = expected(images.floats()[: 1 if what == "one" else ROWS])
+            if self.probabilities:
+                wanted = np.exp(wanted - wanted.max(axis=1, keepdims=True))
+                wanted /= wanted.sum(axis=1, keepdims=True)
+            apart = abs(np.asarray(self.run(what, 1)) - wanted).max()
+            if not apart <= _ROUNDING * abs(wanted).max():
+                raise AssertionError(f"{type(self).__name__}, {what}: answers are {apart} apart")
+
+
+def expected(x: np.ndarray) -> np.ndarray:
+    """The logits (N, 10) of x (N, 784) in float64."""
+    x = x.astype(np.float64)
+    layers = CASE.initial()
+    for weights, biases in layers[:-1]:
+        x = np.maximum(x @ weights + biases, 0)
+    return x @ layers[-1][0] + layers[-1][1]
+
+
+class Ours(Predictor):
+    """Network.predict_logits, and with verb=True the kernel below it, into an array that is given."""
+
+    def __init__(self, images: Images, threads: int, verb: bool = False) -> None:
+        from peers import Kernels
+
+        from mlpkernels import kernels
+
+        network = Kernels(CASE, images, threads).network
+        x, backend = images.x[:ROWS], kernels.load("cpu")
+        if not verb:
+            first = x[:1].copy()
+            logits = partial(network.predict_logits, threads=threads)
+            super().__init__(partial(logits, first), partial(logits, x))
+            return
+        source = network.rows_source(x, None, None)
+        small, large = (backend.make_workspace(network.plan, rows, np.float32) for rows in (1, 1024))
+
+        def predict(rows: int, work: Any, out: np.ndarray) -> np.ndarray:
+            backend.predict(network.model, source, 0, rows, work, out, threads)
+            return out
+
+        outs = [np.empty((rows, CASE.kind.classes), np.float32) for rows in (1, len(x))]
+        super().__init__(partial(predict, 1, small, outs[0]), partial(predict, len(x), large, outs[1]))
+
+
+class Inside(Predictor):
+    """Our ops in the caller's own @njit function: three dense layers, nothing allocated, no Python."""
+
+    def __init__(self, images: Images, threads: int) -> None:
+        from numba import njit
+
+        from mlpkernels.kernels.cpu import IDENTITY, RELU, dense_forward
+
+        @njit
+        def loop(times, x, w1, b1, w2, b2, w3, b3, first, second, out):
+            for _ in range(times):
+                dense_forward(x, w1, b1, RELU, first)
+                dense_forward(first, w2, b2, RELU, second)
+                dense_forward(second, w3, b3, IDENTITY, out)
+
+        super().__init__(lambda: self.run("one", 1), None)
+        arrays = [array for layer in CASE.initial() for array in layer]
+        self.outs = [np.empty((1, width), np.float32) for width in CASE.sizes[1:]]
+        self.loop = partial(self._loop, loop, images.floats()[:1].copy(), arrays)
+
+    def _loop(self, loop: Any, x: np.ndarray, arrays: list[np.ndarray], times: int) -> None:
+        loop(times, x, *arrays, *self.outs)
+
+    def run(self, what: str, times: int) -> Any:
+        self.loop(times)
+        return self.outs[-1]
+
+
+class Reading(Predictor):
+    """No prediction: a compiled loop that reads the network's weights once, from whatever cache holds them."""
+
+    def __init__(self, images: Images, threads: int) -> None:
+        from numba import njit
+
+        @njit(fastmath={"reassoc", "nsz"})
+        def loop(times, values, sums):
+            for time in range(times):
+                total = np.float32(0)
+                for i in range(values.size):
+                    total += values[i]
+                sums[time & 7] = total  # it might be among the values, so each sum is a new one
+
+        super().__init__(lambda: None, None)
+        self.values = np.concatenate([weights.ravel() for weights, _ in CASE.initial()])
+        self.loop = partial(self._loop, loop)
+        self.sums = np.zeros(8, np.float32)
+
+    def _loop(self, loop: Any, times: int) -> None:
+        loop(times, self.values, self.sums)
+
+    def run(self, what: str, times: int) -> Any:
+        self.loop(times)
+
+    def check(self, images: Images) -> None:
+        """The sum is right."""
+        self.run("one", 1)
+        bound = 1e-6 * abs(self.values).sum()
+        if not abs(self.sums[0] - self.values.astype(np.float64).sum()) <= bound:
+            raise AssertionError("the weights' sum is wrong")
+
+
+class Torch(Predictor):
+    """PyTorch eager in inference mode; the images all at once, or in chunks that stay in the caches."""
+
+    def __init__(self, images: Images, threads: int, chunk: int = ROWS) -> None:
+        import peers
+        import torch
+
+        trainer = peers.Torch(CASE, images, threads)
+        network, x = trainer.network.eval(), trainer.x[:ROWS]
+        first = x[:1].clone()
+
+        def one() -> Any:
+            with torch.inference_mode():
+                return network(first)
+
+        def many() -> Any:
+            with torch.inference_mode():
+                parts = [network(x[start : start + chunk]) for start in range(0, len(x), chunk)]
+                return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+        super().__init__(one if chunk == ROWS else None, many)
+
+
+class Jax(Predictor):
+    """JAX: one jitted function, weights and images on the device."""
+
+    def __init__(self, images: Images, threads: int) -> None:
+        import jax
+
+        layers = jax.device_put(CASE.initial())
+        x = jax.device_put(images.floats()[:ROWS])
+        first = jax.device_put(np.array(x[:1]))
+
+        @jax.jit
+        def predict(layers: Any, x: Any) -> Any:
+            for weights, biases in layers[:-1]:
+                x = jax.nn.relu(x @ weights + biases)
+            return x @ layers[-1][0] + layers[-1][1]
+
+        super().__init__(
+            lambda: predict(layers, first).block_until_ready(), lambda: predict(layers, x).block_until_ready()
+        )
+
+
+class Sklearn(Predictor):
+    """scikit-learn's MLPClassifier.predict_proba, which has no logits to give."""
+
+    probabilities = True
+
+    def __init__(self, images: Images, threads: int) -> None:
+        import peers
+
+        trainer = peers.Sklearn(CASE, images, threads)
+        model, x, first = trainer.model, trainer.x[:ROWS], trainer.x[:1].copy()
+        super().__init__(lambda: model.predict_proba(first), lambda: model.predict_proba(x))
+
+
+class Onnx(Predictor):
+    """ONNX Runtime: the network as a graph of Gemm and Relu."""
+
+    def __init__(self, images: Images, threads: int) -> None:
+        import onnxruntime
+        from onnx import TensorProto, checker, helper, numpy_helper
+
+        nodes, weights, name = [], [], "x"
+        layers = CASE.initial()
+        for layer, (w, b) in enumerate(layers):
+            weights += [numpy_helper.from_array(w, f"w{layer}"), numpy_helper.from_array(b, f"b{layer}")]
+            nodes.append(helper.make_node("Gemm", [name, f"w{layer}", f"b{layer}"], [f"z{layer}"]))
+            name = f"z{layer}"
+            if layer + 1 < len(layers):
+                nodes.append(helper.make_node("Relu", [name], [f"a{layer}"]))
+                name = f"a{layer}"
+        ends = [
+            helper.make_tensor_value_info(end, TensorProto.FLOAT, ["N", width])
+            for end, width in (("x", CASE.sizes[0]), (name, CASE.sizes[-1]))
+        ]
+        graph = helper.make_graph(nodes, "mlp", ends[:1], ends[1:], weights)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+        checker.check_model(model)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
+        x = images.floats()[:ROWS]
+        first = x[:1].copy()
+        super().__init__(lambda: session.run(None, {"x": first})[0], lambda: session.run(None, {"x": x})[0])
+
+
+OURS, INSIDE, READING = "mlpkernels", "mlpkernels, inside @njit", "reading the weights once"
+PREDICTORS: dict[str, Callable[[Images, int], Predictor]] = {
+    OURS: Ours,
+    "mlpkernels, kernel with out given": partial(Ours, verb=True),
+    INSIDE: Inside,
+    READING: Reading,
+    "PyTorch, eager": Torch,
+    f"PyTorch, eager by {_CHUNK:,}": partial(Torch, chunk=_CHUNK),
+    "JAX, jit": Jax,
+    "scikit-learn": Sklearn,
+    "ONNX Runtime": Onnx,
+}
+ONE_THREAD = {INSIDE, READING}
+_TRAINS_AS = {"JAX": "JAX jit + scan"}  # a family's name in peers.PACKAGES, where it is another
+
+
+def installed() -> list[str]:
+    """The systems that can be run here."""
+    import peers
+
+    missing, families = peers.absent(), {system: peers.family(system) for system in PREDICTORS}
+    return [system for system, family in families.items() if _TRAINS_AS.get(family, family) not in missing]
