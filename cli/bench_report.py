@@ -74,16 +74,25 @@ def _machine(results: Results) -> str:
          f"{' '.join(machine['vector extensions'])}"),
         *(
             (f"at best, {_threads(count)}", f"{best['flops'] / 1e9:,.0f} GFLOP/s of multiply-adds in float32, "
-             f"{best['bytes'] / 1e9:,.0f} GB/s copied")
+             f"{best['bytes'] / 1e9:,.0f} GB/s of memory")
             for count, best in ((count, results.ceilings[str(count)]) for count in results.counts)
         ),
-        ("images", results.settings["images"] + ", quick: a look, not a measurement" * results.settings["quick"]),
+        ("images", _images(results.settings)),
         ("versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
         ("load", _load(results)),
     ]  # fmt: skip
     if results.peers:
         rows += [("peers", "; ".join(_peers(results.peers)))]
     return tables.table(rows, align="<<")
+
+
+def _images(settings: Any) -> str:
+    from mlpkernels.bench.images import MADE_UP
+
+    text = str(settings["images"])
+    if text == MADE_UP:
+        text += " of MNIST's shape and share of zeros: no MNIST found, --data-dir names its folder"
+    return text + "; quick: a look, not a measurement" * settings["quick"]
 
 
 def _load(results: Results) -> str:

@@ -15,7 +15,7 @@ CLI = PACKAGE.parent / "cli"
 # From the top down: a room may import those below it, and within it modules may import one another without a circle.
 ROOMS = {
     "cli": ["mlpkernels_cli"],
-    "experiments": ["experiments"],
+    "experiments": ["experiments", "bench"],
     "plots": [
         "plots",
         "gallery",
