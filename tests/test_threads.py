@@ -131,19 +131,3 @@ def test_networks_train_in_several_python_threads_at_once():
     for worker in workers:
         worker.join()
     assert [together[seed] for seed in range(4)] == alone
-
-
-def test_the_environment_is_as_it_was_after_threads_are_loaded(monkeypatch):
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
-    before = dict(os.environ)
-    with threads._brief_spinning():
-        assert os.environ["GOMP_SPINCOUNT"] == "1000"
-    assert dict(os.environ) == before
-    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
-        with monkeypatch.context() as changed:
-            changed.setenv(name, "active" if name == "OMP_WAIT_POLICY" else "5")
-            chosen = dict(os.environ)
-            with threads._brief_spinning():
-                assert dict(os.environ) == chosen  # what the user has set counts
-            assert dict(os.environ) == chosen

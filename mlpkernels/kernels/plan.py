@@ -103,7 +103,8 @@ class Workspace(NamedTuple):
     x: the gathered batch. outputs and deltas: every flat layer's outputs and the loss's gradient by them.
     grad (P,), losses (B,) float64, corrects (B,) int64, norms: partial sums of the gradient's squares. scaled (256,):
     what each byte is to the network, before the offset.
-    The rest is the compiled backend's, empty without layers that need it: see kernels/cpu/layout.py.
+    The rest is the compiled backend's, empty without layers that need it: see kernels/cpu/layout.py. It cuts the sums
+    over a batch of images by the rows that there is room for, so a workspace for more has other roundings.
     """
 
     x: np.ndarray

@@ -79,8 +79,8 @@ def channels_of(left):
 
 
 @jit
-def forward(plan, layer, params, images, layout, chunk, room):
-    """The layer's image of one chunk, which begins at `chunk`; room: where the slot's own begins."""
+def forward(plan, layer, params, images, layout, chunk):
+    """The layer's image of one chunk, which begins at `chunk`."""
     row, me, before = plan[layer], layer * FIELDS, (layer if layer > 0 else plan.shape[0] + 1) * FIELDS - FIELDS
     epilogue = ADD_BIAS_RELU if row[ACTIVATION] == RELU else ADD_BIAS
     for y in range(row[OUT_HEIGHT]):
@@ -97,7 +97,7 @@ def forward(plan, layer, params, images, layout, chunk, room):
 
 @jit
 def forward_into_pool(plan, layer, params, images, layout, chunk, room):
-    """As `forward`, and the pool behind it: a few lines at a time, which only the slot's room ever holds."""
+    """As `forward`, and the pool behind it: a few lines at a time, which only the slot's room holds."""
     row, pool, me = plan[layer], plan[layer + 1], layer * FIELDS
     before, behind = (layer if layer > 0 else plan.shape[0] + 1) * FIELDS - FIELDS, me + FIELDS
     epilogue = ADD_BIAS_RELU if row[ACTIVATION] == RELU else ADD_BIAS

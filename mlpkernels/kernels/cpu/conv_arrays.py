@@ -217,7 +217,7 @@ def forward(window, activation, x, w, b, out):
     for first in range(0, window.batch, vector):
         count = min(vector, window.batch - first)
         _enter(plan, x, images, layout, first, count)
-        conv.forward(plan, 1, params, images, layout, 0, 0)
+        conv.forward(plan, 1, params, images, layout, 0)
         to_rows(
             images, layout[me + at.FIRST], layout[me + at.PLANE], layout[me + at.LINE], row[OUTPUTS], row[OUT_HEIGHT],
             row[OUT_WIDTH], out, first * size, size, count,

@@ -144,7 +144,10 @@ def _dropout(what, layer, chunk, deltas, first_row, plan, p, key, images, layout
 
 @jit
 def _normalise(what, layer, chunk, deltas, count, rows, model, moments, images, layout):
-    """A batch norm's image of a chunk, or the gradient by the image it takes; lanes without a row stay zero there."""
+    """A batch norm's image of a chunk, or the gradient by the image it takes.
+
+    Lanes without a row become zero: made from none, a number there could overflow, and times zero be NaN in a gradient.
+    """
     plan = model.plan
     row, me, before = plan[layer], layer * FIELDS, (layer if layer > 0 else plan.shape[0] + 1) * FIELDS - FIELDS
     vector, T = lanes(images), images.dtype.type
@@ -171,7 +174,8 @@ def _normalise(what, layer, chunk, deltas, count, rows, model, moments, images, 
                     apart = (np.float64(here) - mean) * inverse
                     if what != BACKWARD:
                         value = apart * gamma + beta
-                        images[out + x * vector + i] = T(0) if relu and value <= 0 else T(value)
+                        dark = i >= count or (relu and value <= 0)
+                        images[out + x * vector + i] = T(0) if dark else T(value)
                     else:
                         came = np.float64(images[delta + x * layout[me + DELTA_STEP] + i])
                         value = gamma * inverse * (came - total - apart * product)
@@ -233,7 +237,7 @@ def _moments(what, layer, slot, slots, rows, model, work):
     plan = model.plan
     row = plan[layer]
     at, stride, moments = 2 * row[BUFFER], row[WEIGHT_STRIDE], work.moments
-    epsilon, n = model.rates[layer, BN_EPSILON], rows * row[HEIGHT] * row[WIDTH]
+    epsilon, n = model.rates[layer, BN_EPSILON], max(1, rows * row[HEIGHT] * row[WIDTH])
     each = (row[CHANNELS] + slots - 1) // slots
     for channel in range(slot * each, min((slot + 1) * each, row[CHANNELS])):
         if what == MOMENTS:
@@ -258,7 +262,7 @@ def _forward(what, layer, chunk, room, start, count, rows, model, key, work):
         if layout[layer * FIELDS + FUSED]:
             conv.forward_into_pool(plan, layer, model.params, images, layout, chunk, room)
         else:
-            conv.forward(plan, layer, model.params, images, layout, chunk, room)
+            conv.forward(plan, layer, model.params, images, layout, chunk)
     elif kind == POOL:
         if layer == 0 or not layout[(layer - 1) * FIELDS + FUSED]:
             pool.forward(plan, layer, images, layout, chunk)

@@ -28,7 +28,7 @@ ARGMAX, FUSED, TABLE, BACK_TABLE, TURNED, SUMS = range(9, 15)
 CHUNK, DELTAS, DELTAS_SIZE, ROOMS, ROOM_SIZE, GROUPS, GROUP_SIZE, UNIT, BY_CHUNK, LINES = range(9, 19)
 FIELDS = 19
 
-MOST_GROUPS = 16  # chunks whose gradients are summed apart; as many slots at most
+MOST_GROUPS = 16  # groups of chunks, whose gradients are summed apart; a slot takes whole groups
 
 
 class Chunks(NamedTuple):

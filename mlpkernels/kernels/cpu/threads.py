@@ -50,30 +50,11 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_before_fork, after_in_parent=_release, after_in_child=_after_fork)
 
 
-# GNU's threads spin for ever longer at a barrier before they sleep. Beside another busy program that made an epoch of
-# 0.05 s take 0.9 to 22; with this count, a few microseconds, 0.3. On a quiet machine it makes no difference.
-_SPINS = {"GOMP_SPINCOUNT": "1000"}
-
-
-@contextlib.contextmanager
-def _brief_spinning() -> Iterator[None]:
-    """While the threading layer is loaded, which is when GNU's library reads it; what the user has set stays."""
-    chosen = _SPINS.keys() & os.environ.keys() or "OMP_WAIT_POLICY" in os.environ
-    if not chosen:
-        os.environ.update(_SPINS)
-    try:
-        yield
-    finally:
-        if not chosen:
-            for name in _SPINS:
-                os.environ.pop(name, None)
-
-
 def layer() -> str:
     """The name of Numba's threading layer, started if it was not; "none" where the one asked for is not there."""
     if numba_parallel._is_initialized:
         return str(numba_parallel._threading_layer)
-    with _lock, _brief_spinning():
+    with _lock:
         try:
             numba_parallel._launch_threads()
         except ValueError:  # NUMBA_THREADING_LAYER=tbb without TBB

@@ -51,8 +51,11 @@ def _source(source: Source, dtype: np.dtype) -> Source:
     return source._replace(factor=dtype.type(source.factor), offset=dtype.type(source.offset), skip_zeros=skips)
 
 
-def _check_room(work: Workspace, rows: int, reached: int, there: int) -> None:
+def _check_room(model: Model, work: Workspace, rows: int, reached: int, there: int) -> None:
     """Raise ValueError where compiled code would run past an array."""
+    images = bool(model.plan[:, p.IMAGE].any())
+    if len(work.moments) != 2 * p.buffer_size(model.plan) or images != (len(work.layout) > 0):
+        raise ValueError("work was made for another network, or by another backend: see make_workspace")
     if rows > len(work.losses):
         raise ValueError(f"work has room for {len(work.losses)} rows, {rows} are asked for: see make_workspace")
     if reached > there:
@@ -66,11 +69,13 @@ def train_steps(
 ) -> int:  # fmt: skip
     """Mini-batch steps first … last - 1 in one compiled call, without the GIL: see reference.train_steps."""
     dtype = model.params.dtype
+    source = _source(source, dtype)
     arguments = (
-        model, optimizer, _source(source, dtype), order, batch_size, first, last, learning_rates, _x_stride(model),
+        model, optimizer, source, order, batch_size, first, last, learning_rates, _x_stride(model),
         work, losses, corrects, float(seconds),
     )  # fmt: skip
-    _check_room(work, min(batch_size, len(order)), last, min(map(len, (learning_rates, losses, corrects))))
+    steps_there = min(-(-len(order) // batch_size), *map(len, (learning_rates, losses, corrects)))
+    _check_room(model, work, min(batch_size, len(order)), last, steps_there)
     slots = _slots(threads, _work(model, min(batch_size, len(order)), 3) / 2)
     phases, norms = steps.phases(dtype, *_kinds(model, source)), _norms(model)
     if slots == 1:
@@ -84,9 +89,10 @@ def _run(
 ) -> None:
     """One batch as far as `goal` says; what it leaves is in the workspace."""
     dtype = model.params.dtype
-    _check_room(work, len(order), 0, 0)
+    source = _source(source, dtype)
+    _check_room(model, work, len(order), 0, 0)
     arguments = (
-        goal, model, _no_optimizer(dtype), _source(source, dtype), order, dtype.type(divisor), _x_stride(model), work,
+        goal, model, _no_optimizer(dtype), source, order, dtype.type(divisor), _x_stride(model), work,
     )  # fmt: skip
     slots = _slots(threads, _work(model, len(order), 1))
     phases = steps.phases(dtype, *_kinds(model, source))
@@ -116,7 +122,7 @@ def evaluate(
     model: Model, source: Source, start: int, stop: int, work: Workspace, threads: int = 1
 ) -> tuple[float, int]:
     """(Σ weight · loss, correct count) over rows start … stop - 1: see reference.evaluate."""
-    _check_room(work, 0, stop, len(source.labels))
+    _check_room(model, work, 0, stop, len(source.labels))
     loss, correct = 0.0, 0
     for first in range(start, stop, len(work.losses)):
         rows = np.arange(first, min(first + len(work.losses), stop))
@@ -130,7 +136,7 @@ def predict(
     model: Model, source: Source, start: int, stop: int, work: Workspace, out: np.ndarray, threads: int = 1
 ) -> None:
     """Logits of rows start … stop - 1: see reference.predict."""
-    _check_room(work, 0, stop, max(len(source.bytes), len(source.rows)))
+    _check_room(model, work, 0, stop, max(len(source.bytes), len(source.rows)))
     batch = len(work.losses)
     row = model.plan[-1]
     stride, at = int(row[p.OUT_STRIDE]), int(row[p.OUT]) * batch
