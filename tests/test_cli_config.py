@@ -174,7 +174,7 @@ def test_a_run_s_file_repeats_it_bit_for_bit(tmp_path, monkeypatch):
 
 def test_a_run_s_file_has_nothing_left_open(tmp_path):
     values = tomllib.loads((train(tmp_path / "run") / "config.toml").read_text())
-    assert [name for name, value in values.items() if value == AUTO] == ["threads", "checkpoint-every"]
+    assert [name for name, value in values.items() if value == AUTO] == ["skip-zeros", "threads", "checkpoint-every"]
     assert values["backend"] == BACKEND
     assert (values["scale"], values["batch-size"]) == ("unit", 32)
     names = {field.name.replace("_", "-") for field in dataclasses.fields(settings.Settings)}
