@@ -119,10 +119,11 @@ TRIAL_STEPS = 20  # from the same start, for the comparison of answers
 # have moved. Adam divides by the root of the mean square: where a gradient is as small as epsilon, rounding decides the
 # step's size, and a hidden unit that rounding takes across zero moves all its weights: 5e-4 and 2e-2 were seen between
 # float32 and float64 of one implementation. scikit-learn adds epsilon before it corrects the bias: in float64 that
-# alone made 0.108 of the way on images without zeros at batch 1024, where 0.10772 was seen, against 3e-6 of rounding.
+# alone made 0.108 of the way on images without zeros at batch 1024, where 0.10772 was seen, against 3e-6 of rounding;
+# at batch 128 it was 0.178.
 _LOSS = {"sgd": 1e-4, "adam": 5e-3}
 _PARAMETERS = {"sgd": 1e-3, "adam": 0.1}
-_EPSILON_ELSEWHERE = {"scikit-learn": 0.15}  # instead of Adam's, by how a system's name begins
+_EPSILON_ELSEWHERE = {"scikit-learn": 0.25}  # instead of Adam's, by how a system's name begins
 
 Answer = tuple[np.ndarray, list[np.ndarray]]
 
