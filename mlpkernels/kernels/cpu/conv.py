@@ -11,7 +11,6 @@ from ..plan import (
     OUT_HEIGHT,
     OUT_WIDTH,
     OUTPUTS,
-    PAD,
     PADDING_H,
     PADDING_W,
     RELU,
@@ -20,6 +19,7 @@ from ..plan import (
     WEIGHT,
     WEIGHT_STRIDE,
     WIDTH,
+    pad,
 )  # fmt: skip
 from .conv_tiles import COLUMNS, gradient_tile, window_tile
 from .jit import jit
@@ -41,11 +41,14 @@ from .layout import (
     SUMS,
     TABLE,
     TURNED,
+    taken,
 )  # fmt: skip
 from .pool import pool_lines
 from .simd import ADD_BIAS, ADD_BIAS_RELU, RELU_SLOPE, STORE, lanes, pointer_to
 
 WIDEST = COLUMNS[0]
+
+padded = jit(pad)
 
 # Bytes of gradient that a block of lines may have: with the image beside it, it shall stay in the level-1 cache.
 _NEAR = 24576
@@ -81,7 +84,7 @@ def channels_of(left):
 @jit
 def forward(plan, layer, params, images, layout, chunk):
     """The layer's image of one chunk, which begins at `chunk`."""
-    row, me, before = plan[layer], layer * FIELDS, (layer if layer > 0 else plan.shape[0] + 1) * FIELDS - FIELDS
+    row, me, before = plan[layer], layer * FIELDS, taken(plan, layer)
     epilogue = ADD_BIAS_RELU if row[ACTIVATION] == RELU else ADD_BIAS
     for y in range(row[OUT_HEIGHT]):
         channel = 0
@@ -99,7 +102,7 @@ def forward(plan, layer, params, images, layout, chunk):
 def forward_into_pool(plan, layer, params, images, layout, chunk, room):
     """As `forward`, and the pool behind it: a few lines at a time, which only the slot's room holds."""
     row, pool, me = plan[layer], plan[layer + 1], layer * FIELDS
-    before, behind = (layer if layer > 0 else plan.shape[0] + 1) * FIELDS - FIELDS, me + FIELDS
+    before, behind = taken(plan, layer), me + FIELDS
     epilogue = ADD_BIAS_RELU if row[ACTIVATION] == RELU else ADD_BIAS
     lines = room + layout[plan.shape[0] * FIELDS + LINES]
     line = row[OUT_WIDTH] * lanes(images)
@@ -141,7 +144,7 @@ def turn_weights(plan, layer, params, images, layout, room):
     row, at = plan[layer], room + layout[layer * FIELDS + TURNED]
     places = row[KERNEL_H] * row[KERNEL_W]
     channels, outputs = row[CHANNELS], row[OUTPUTS]
-    stride = (channels + PAD - 1) // PAD * PAD
+    stride = padded(channels)
     for place in range(places):
         for output in range(outputs):
             target = at + (place * outputs + output) * stride
@@ -161,7 +164,7 @@ def backward_input(plan, layer, images, layout, chunk, deltas, room):
     row, me, below = plan[layer], layer * FIELDS, (layer - 1) * FIELDS
     vector = lanes(images)
     channels, outputs, wide = row[CHANNELS], row[OUTPUTS], row[KERNEL_W]
-    stride = (channels + PAD - 1) // PAD * PAD
+    stride = padded(channels)
     line = layout[me + DELTA_LINE] // row[STRIDE_H]
     corner = deltas + layout[me + DELTA] + (row[KERNEL_H] - 1) * line + (wide - 1) * vector
     bottom, right = (row[OUT_HEIGHT] - 1) * row[STRIDE_H], (row[OUT_WIDTH] - 1) * row[STRIDE_W]
@@ -196,7 +199,7 @@ def backward_input(plan, layer, images, layout, chunk, deltas, room):
 @jit
 def backward_params(plan, layer, images, layout, chunk, deltas, group, accumulate):
     """A chunk's share of the weights' and biases' gradient, set or added to its group's sums."""
-    row, me, before = plan[layer], layer * FIELDS, (layer if layer > 0 else plan.shape[0] + 1) * FIELDS - FIELDS
+    row, me, before = plan[layer], layer * FIELDS, taken(plan, layer)
     end = plan.shape[0] * FIELDS
     vector = lanes(images)
     sums = layout[end + GROUPS] + group * layout[end + GROUP_SIZE] + layout[me + SUMS]

@@ -31,7 +31,6 @@ from ..plan import (
     STRIDE_W,
     WEIGHT_STRIDE,
     WIDTH,
-    pad,
 )  # fmt: skip
 from . import conv
 from . import layout as at
@@ -65,7 +64,6 @@ def steps(size: int, kernel: int, stride: int, padding: int) -> int:
 
 
 steps_of = jit(steps)
-_pad = jit(pad)
 
 
 @jit
@@ -92,7 +90,7 @@ def _plan(window, activation):
     row[KIND], row[OUT_CHANNELS], row[OUTPUTS] = CONV, window.outputs, window.outputs
     row[OUT_HEIGHT], row[OUT_WIDTH] = after(window)
     row[INPUTS] = window.channels * window.kernel_h * window.kernel_w
-    row[WEIGHT_STRIDE] = _pad(window.outputs)
+    row[WEIGHT_STRIDE] = conv.padded(window.outputs)
     row[BIAS] = row[INPUTS] * row[WEIGHT_STRIDE]
     row[KERNEL_H], row[KERNEL_W] = window.kernel_h, window.kernel_w
     row[STRIDE_H], row[STRIDE_W] = window.stride_h, window.stride_w
@@ -253,7 +251,7 @@ def backward_input(window, activation, delta, w, x, dx):
     turned = _place_input_delta(layout, plan, vector, turned)
     layout[at.FIELDS + at.TURNED] = turned
     places = row[KERNEL_H] * row[KERNEL_W]
-    images = _zeros(turned + places * row[OUTPUTS] * _pad(row[CHANNELS]), x)
+    images = _zeros(turned + places * row[OUTPUTS] * conv.padded(row[CHANNELS]), x)
     conv.turn_weights(plan, 1, _packed(plan, w), images, layout, 0)
     size = row[CHANNELS] * row[HEIGHT] * row[WIDTH]
     for first in range(0, window.batch, vector):

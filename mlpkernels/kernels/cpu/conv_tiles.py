@@ -4,7 +4,6 @@ So every lane works for any kernel size, stride, padding and number of channels,
 place is an offset, read from a table. Both tiles keep their sums in registers over the whole inner loop.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -12,6 +11,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from . import simd
+from .blocks import constant, loop, switch
 from .simd import ADD_BIAS, ADD_BIAS_RELU, RELU_SLOPE, VECTORS
 
 ROWS = (6, 5, 4, 3, 2, 1)  # channels of a tile
@@ -19,49 +19,6 @@ COLUMNS = (4, 2, 1) if VECTORS == 4 else (2, 1)  # pixels of a tile
 GRADIENT_ROWS = (4, 2, 1)  # channels of a gradient's tile
 # Its places in the kernel; 0: the bias. One place alone would keep few sums going: 5 x 5 places end in a tile of 5.
 GRADIENT_COLUMNS = (5, 4, 2, 1, 0) if VECTORS == 4 else (3, 2, 1, 0)
-
-_I64 = simd._I64
-
-
-def _constant(value: int) -> Any:
-    return ir.Constant(_I64, value)
-
-
-def _loop(builder: Any, count: Any, start: list[Any], body: Callable[[list[Any]], list[Any]]) -> list[Any]:
-    """values = start; count times: values = body(values)"""
-    entry = builder.block
-    head, inside, done = (builder.append_basic_block(name) for name in ("head", "inside", "done"))
-    builder.branch(head)
-    builder.position_at_end(head)
-    values = []
-    for value in [_constant(0), *start]:
-        phi = builder.phi(value.type)
-        phi.add_incoming(value, entry)
-        values.append(phi)
-    builder.cbranch(builder.icmp_signed("<", values[0], count), inside, done)
-    builder.position_at_end(inside)
-    after = [builder.add(values[0], _constant(1)), *body(values[1:])]
-    for phi, value in zip(values, after, strict=True):
-        phi.add_incoming(value, builder.block)
-    builder.branch(head)
-    builder.position_at_end(done)
-    return values[1:]
-
-
-def _switch(
-    builder: Any, rows: Any, columns: Any, sizes: list[tuple[int, int]], emit: Callable[[int, int], None]
-) -> None:
-    """One block a tile size, the one for (rows, columns) entered."""
-    end = builder.append_basic_block("tile.end")
-    cases = [(r, c, builder.append_basic_block(f"tile{r}x{c}")) for r, c in sizes]
-    switch = builder.switch(builder.add(builder.mul(rows, _constant(8)), columns), cases[0][2])
-    for r, c, block in cases:
-        if block is not cases[0][2]:
-            switch.add_case(_constant(r * 8 + c), block)
-        builder.position_at_end(block)
-        emit(r, c)
-        builder.branch(end)
-    builder.position_at_end(end)
 
 
 @intrinsic
@@ -101,7 +58,7 @@ def window_tile(
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         sizes = [(r, c) for r in ROWS for c in COLUMNS]
-        _switch(builder, args[0], args[1], sizes, lambda r, c: _emit_window(builder, dtype, r, c, args[2:]))
+        switch(builder, args[0], args[1], sizes, lambda r, c: _emit_window(builder, dtype, r, c, args[2:]))
         return context.get_dummy_value()
 
     return signature, codegen
@@ -111,7 +68,7 @@ def _emit_window(builder: Any, dtype: Any, rows: int, columns: int, args: Any) -
     w, w_k, w_turn, x, step, table, turns, k, c, c_row, c_step, epilogue, aux, aux_row, aux_step = args
     vector, multiply_add = simd._vector(dtype), simd._multiply_add(builder, dtype)
     zero = ir.Constant(vector, None)
-    steps = [builder.mul(step, _constant(j)) for j in range(columns)]
+    steps = [builder.mul(step, constant(j)) for j in range(columns)]
     skip = builder.sdiv(w_turn, w_k)
 
     def one(values: list[Any]) -> list[Any]:
@@ -119,24 +76,24 @@ def _emit_window(builder: Any, dtype: Any, rows: int, columns: int, args: Any) -
         source = builder.gep(x, [builder.load(place)])
         pixels = [simd._load(builder, vector, source, at) for at in steps]
         for r in range(rows):
-            weight = simd._splat(builder, builder.load(builder.gep(w_at, [_constant(r)])), vector)
+            weight = simd._splat(builder, builder.load(builder.gep(w_at, [constant(r)])), vector)
             for j in range(columns):
                 sums[r * columns + j] = multiply_add(weight, pixels[j], sums[r * columns + j])
-        return [builder.gep(w_at, [w_k]), builder.gep(place, [_constant(1)]), *sums]
+        return [builder.gep(w_at, [w_k]), builder.gep(place, [constant(1)]), *sums]
 
     def turn(values: list[Any]) -> list[Any]:
         w_at, place, *sums = values
-        after = _loop(builder, k, [w_at, place, *sums], one)
+        after = loop(builder, k, [w_at, place, *sums], one)
         return [builder.gep(w_at, [w_turn]), builder.gep(place, [skip]), *after[2:]]
 
-    sums = _loop(builder, turns, [w, table, *[zero] * (rows * columns)], turn)[2:]
+    sums = loop(builder, turns, [w, table, *[zero] * (rows * columns)], turn)[2:]
     cells = [(r, j) for r in range(rows) for j in range(columns)]
-    at = [builder.add(builder.mul(c_row, _constant(r)), builder.mul(c_step, _constant(j))) for r, j in cells]
+    at = [builder.add(builder.mul(c_row, constant(r)), builder.mul(c_step, constant(j))) for r, j in cells]
     names = ("plain", "biased", "slope", "stored")
     plain, biased, slope, end = (builder.append_basic_block(name) for name in names)
-    switch = builder.switch(epilogue, plain)
+    stores = builder.switch(epilogue, plain)
     for code, block in ((ADD_BIAS, biased), (ADD_BIAS_RELU, biased), (RELU_SLOPE, slope)):
-        switch.add_case(_constant(code), block)
+        stores.add_case(constant(code), block)
 
     builder.position_at_end(plain)
     for place, value in zip(at, sums, strict=True):
@@ -145,14 +102,14 @@ def _emit_window(builder: Any, dtype: Any, rows: int, columns: int, args: Any) -
 
     builder.position_at_end(biased)
     floor = simd._floor(builder, vector, epilogue)
-    biases = [simd._splat(builder, builder.load(builder.gep(aux, [_constant(r)])), vector) for r in range(rows)]
+    biases = [simd._splat(builder, builder.load(builder.gep(aux, [constant(r)])), vector) for r in range(rows)]
     for (r, _), place, value in zip(cells, at, sums, strict=True):
         simd._store(builder, simd._at_least(builder, builder.fadd(value, biases[r]), floor), c, place)
     builder.branch(end)
 
     builder.position_at_end(slope)
     for (r, j), place, value in zip(cells, at, sums, strict=True):
-        there = builder.add(builder.mul(aux_row, _constant(r)), builder.mul(aux_step, _constant(j)))
+        there = builder.add(builder.mul(aux_row, constant(r)), builder.mul(aux_step, constant(j)))
         output = simd._load(builder, vector, aux, there)
         simd._store(builder, simd._where_positive(builder, output, value), c, place)
     builder.branch(end)
@@ -177,7 +134,7 @@ def gradient_tile(
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         sizes = [(r, c) for r in GRADIENT_ROWS for c in GRADIENT_COLUMNS]
-        _switch(builder, args[0], args[1], sizes, lambda r, c: _emit_gradient(builder, dtype, r, c, args[2:]))
+        switch(builder, args[0], args[1], sizes, lambda r, c: _emit_gradient(builder, dtype, r, c, args[2:]))
         return context.get_dummy_value()
 
     return signature, codegen
@@ -186,8 +143,8 @@ def gradient_tile(
 def _emit_gradient(builder: Any, dtype: Any, rows: int, columns: int, args: Any) -> None:
     delta, delta_row, delta_y, delta_x, x, table, x_y, x_x, height, width, c, c_k, accumulate = args
     vector, multiply_add = simd._vector(dtype), simd._multiply_add(builder, dtype)
-    deltas = [builder.mul(delta_row, _constant(r)) for r in range(rows)]
-    places = [builder.load(builder.gep(table, [_constant(j)])) for j in range(columns)]
+    deltas = [builder.mul(delta_row, constant(r)) for r in range(rows)]
+    places = [builder.load(builder.gep(table, [constant(j)])) for j in range(columns)]
 
     def pixel(values: list[Any]) -> list[Any]:
         delta_at, x_at, *sums = values
@@ -202,11 +159,11 @@ def _emit_gradient(builder: Any, dtype: Any, rows: int, columns: int, args: Any)
 
     def line(values: list[Any]) -> list[Any]:
         delta_at, x_at, *sums = values
-        after = _loop(builder, width, [delta_at, x_at, *sums], pixel)
+        after = loop(builder, width, [delta_at, x_at, *sums], pixel)
         return [builder.gep(delta_at, [delta_y]), builder.gep(x_at, [x_y]), *after[2:]]
 
     zero = ir.Constant(vector, None)
-    sums = _loop(builder, height, [delta, x, *[zero] * (rows * max(columns, 1))], line)[2:]
+    sums = loop(builder, height, [delta, x, *[zero] * (rows * max(columns, 1))], line)[2:]
     pieces = _pieces(builder, _lane_sums(builder, sums), rows, len(sums))
     yes, no = builder.append_basic_block("add"), builder.append_basic_block("set")
     end = builder.append_basic_block("summed")
@@ -214,7 +171,7 @@ def _emit_gradient(builder: Any, dtype: Any, rows: int, columns: int, args: Any)
     for block, adds in ((yes, True), (no, False)):
         builder.position_at_end(block)
         for i, piece in pieces:
-            at = builder.gep(c, [builder.add(builder.mul(c_k, _constant(i // rows)), _constant(i % rows))])
+            at = builder.gep(c, [builder.add(builder.mul(c_k, constant(i // rows)), constant(i % rows))])
             if adds:
                 piece = builder.fadd(simd._load(builder, piece.type, at), piece)
             simd._store(builder, piece, at)

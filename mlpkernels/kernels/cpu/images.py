@@ -45,6 +45,7 @@ from .layout import (
     ROOM_SIZE,
     ROOMS,
     UNIT,
+    taken,
 )  # fmt: skip
 from .norm import BACK_MOMENTS, BACKWARD, ENTER, INFER, MOMENTS, TRAIN, keeps, layer_key, threshold_of
 from .simd import lanes, pointer_to, transpose_block
@@ -113,8 +114,20 @@ def to_rows(images, first, plane, line, channels, height, width, rows, at, strid
 
 
 @jit
+def _line_places(layout, me, before, chunk, deltas, channel, y):
+    """Where line y of a channel begins: in the image that a layer takes, in its own, and in the gradients by the latter
+    and by the former.
+    """
+    source = chunk + layout[before + FIRST] + channel * layout[before + PLANE] + y * layout[before + LINE]
+    out = chunk + layout[me + FIRST] + channel * layout[me + PLANE] + y * layout[me + LINE]
+    delta = deltas + layout[me + DELTA_FIRST] + channel * layout[me + DELTA_PLANE] + y * layout[me + DELTA_LINE]
+    below = deltas + layout[before + DELTA_FIRST] + channel * layout[before + DELTA_PLANE]
+    return source, out, delta, below + y * layout[before + DELTA_LINE]
+
+
+@jit
 def _dropout(what, layer, chunk, deltas, first_row, plan, p, key, images, layout):
-    row, me, before = plan[layer], layer * FIELDS, (layer if layer > 0 else plan.shape[0] + 1) * FIELDS - FIELDS
+    row, me, before = plan[layer], layer * FIELDS, taken(plan, layer)
     vector = lanes(images)
     low, high = layer_key(key, layer)
     threshold, scale, zero = threshold_of(p), images.dtype.type(1 / (1 - p)), images.dtype.type(0)
@@ -122,11 +135,7 @@ def _dropout(what, layer, chunk, deltas, first_row, plan, p, key, images, layout
     for channel in range(row[CHANNELS]):
         for y in range(row[HEIGHT]):
             element = first_row * row[GIVES] + (channel * row[HEIGHT] + y) * row[WIDTH]
-            source = chunk + layout[before + FIRST] + channel * layout[before + PLANE] + y * layout[before + LINE]
-            out = chunk + layout[me + FIRST] + channel * layout[me + PLANE] + y * layout[me + LINE]
-            delta = deltas + layout[me + DELTA_FIRST] + channel * layout[me + DELTA_PLANE] + y * layout[me + DELTA_LINE]
-            below = deltas + layout[before + DELTA_FIRST] + channel * layout[before + DELTA_PLANE]
-            below += y * layout[before + DELTA_LINE]
+            source, out, delta, below = _line_places(layout, me, before, chunk, deltas, channel, y)
             for x in range(row[WIDTH]):
                 for i in range(vector):
                     value = images[source + x * vector + i]
@@ -149,7 +158,7 @@ def _normalise(what, layer, chunk, deltas, count, rows, model, moments, images, 
     Lanes without a row become zero: made from none, a number there could overflow, and times zero be NaN in a gradient.
     """
     plan = model.plan
-    row, me, before = plan[layer], layer * FIELDS, (layer if layer > 0 else plan.shape[0] + 1) * FIELDS - FIELDS
+    row, me, before = plan[layer], layer * FIELDS, taken(plan, layer)
     vector, T = lanes(images), images.dtype.type
     stride, at, epsilon = row[WEIGHT_STRIDE], 2 * row[BUFFER], model.rates[layer, BN_EPSILON]
     relu, slope = row[ACTIVATION] == RELU, layer > 0 and plan[layer - 1, ACTIVATION] == RELU
@@ -163,11 +172,7 @@ def _normalise(what, layer, chunk, deltas, count, rows, model, moments, images, 
         beta = np.float64(model.params[row[BIAS] + channel])
         total, product = moments[at + 2 * stride + channel] / n, moments[at + 3 * stride + channel] / n
         for y in range(row[HEIGHT]):
-            source = chunk + layout[before + FIRST] + channel * layout[before + PLANE] + y * layout[before + LINE]
-            out = chunk + layout[me + FIRST] + channel * layout[me + PLANE] + y * layout[me + LINE]
-            delta = deltas + layout[me + DELTA_FIRST] + channel * layout[me + DELTA_PLANE] + y * layout[me + DELTA_LINE]
-            below = deltas + layout[before + DELTA_FIRST] + channel * layout[before + DELTA_PLANE]
-            below += y * layout[before + DELTA_LINE]
+            source, out, delta, below = _line_places(layout, me, before, chunk, deltas, channel, y)
             for x in range(row[WIDTH]):
                 for i in range(vector):
                     here = images[source + x * vector + i]
@@ -216,7 +221,7 @@ def _line_sums(images, at, delta, delta_step, width, count, mean, what):
 @jit
 def _channel_sums(what, layer, channel, rows, mean, plan, images, layout):
     """`_line_sums` over all of a channel's lines of all chunks, in order."""
-    row, me, before = plan[layer], layer * FIELDS, (layer if layer > 0 else plan.shape[0] + 1) * FIELDS - FIELDS
+    row, me, before = plan[layer], layer * FIELDS, taken(plan, layer)
     end, vector = plan.shape[0] * FIELDS, lanes(images)
     total = other = 0.0
     for first in range(0, rows, vector):

@@ -31,6 +31,12 @@ FIELDS = 19
 MOST_GROUPS = 16  # groups of chunks, whose gradients are summed apart; a slot takes whole groups
 
 
+@register_jitable
+def taken(plan: Any, layer: int) -> int:
+    """Where the layout's row of the image that a layer takes begins: the layer's before, or the network's input's."""
+    return (layer if layer > 0 else plan.shape[0] + 1) * FIELDS - FIELDS
+
+
 class Chunks(NamedTuple):
     """How a batch is cut: lanes rows a chunk, unit rows a group of chunks."""
 

@@ -36,7 +36,7 @@ from .gemm import DEPTH
 from .jit import inlined, jit
 from .layout import BY_CHUNK, FIELDS, GROUP_SIZE, GROUPS, SUMS, UNIT
 from .loss import row_losses
-from .norm import BACK_MOMENTS, BACKWARD, ENTER, INFER, MOMENTS, TRAIN, update_statistics
+from .norm import BACK_MOMENTS, BACKWARD, ENTER, INFER, MOMENTS, TRAIN, copy, update_statistics
 from .optim import scale, sum_of_squares, update
 from .simd import ADD_BIAS, ADD_BIAS_RELU, DESCEND, RELU_SLOPE, STORE, pointer_to, prefetch
 from .sparse import DESCENT, FORWARD
@@ -64,12 +64,6 @@ def _scale_bytes(source, target, factor, offset):
 
 
 @jit
-def _copy(source, target):
-    for j in range(source.shape[0]):
-        target[j] = source[j]
-
-
-@jit
 def _add(source, target):
     for j in range(source.shape[0]):
         target[j] += source[j]
@@ -91,7 +85,7 @@ def _gather(source, order, at, start, stop, x, stride):
             _scale_bytes(row, x[i * stride : i * stride + row.shape[0]], source.factor, source.offset)
         else:
             values = source.rows[sample]
-            _copy(values, x[i * stride : i * stride + values.shape[0]])
+            copy(values, x[i * stride : i * stride + values.shape[0]])
 
 
 @inlined

@@ -93,7 +93,7 @@ def _drop_back(delta, x, dx, first, low, high, threshold, scale, slope):
 
 
 @jit
-def _copy(source, target):
+def copy(source, target):
     for j in range(source.shape[0]):
         target[j] = source[j]
 
@@ -262,7 +262,7 @@ def flat_layers(what, layer, last, start, stop, slot, slots, rows, model, key, x
     elif what == INFER:
         for i in range(stop - start):
             x = source[x_at + i * source_stride : x_at + i * source_stride + width]
-            _copy(x, work.outputs[at + i * stride : at + i * stride + width])
+            copy(x, work.outputs[at + i * stride : at + i * stride + width])
     elif what == BACKWARD:
         dropout_rows_back(
             work.deltas[at:], source[x_at:], source_stride, work.deltas[x_at:], stride, stop - start, width, start, p,

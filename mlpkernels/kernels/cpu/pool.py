@@ -22,7 +22,7 @@ from ..plan import (
     WIDTH,
 )  # fmt: skip
 from . import simd
-from .conv_tiles import _constant, _loop
+from .blocks import constant, loop
 from .jit import jit
 from .layout import (
     ARGMAX,
@@ -34,6 +34,7 @@ from .layout import (
     FIRST,
     LINE,
     PLANE,
+    taken,
 )  # fmt: skip
 from .simd import lanes, pointer_to
 
@@ -46,19 +47,19 @@ def _index(builder: Any, dtype: Any, number: Any) -> Any:
 
 def _over_window(builder: Any, high: Any, wide: Any, start: list[Any], body: Any) -> list[Any]:
     """values = body(y, x, values) over a window, straight for the common 2 x 2 one."""
-    square = builder.and_(builder.icmp_signed("==", high, _constant(2)), builder.icmp_signed("==", wide, _constant(2)))
+    square = builder.and_(builder.icmp_signed("==", high, constant(2)), builder.icmp_signed("==", wide, constant(2)))
     straight, looped, end = (builder.append_basic_block(name) for name in ("straight", "looped", "end"))
     builder.cbranch(square, straight, looped)
     builder.position_at_end(straight)
     values = start
     for y in range(2):
         for x in range(2):
-            values = body(_constant(y), _constant(x), values)
+            values = body(constant(y), constant(x), values)
     short, straight = values, builder.block
     builder.branch(end)
 
     builder.position_at_end(looped)
-    one = _constant(1)
+    one = constant(1)
 
     def line(values: list[Any]) -> list[Any]:
         y, *rest = values
@@ -67,9 +68,9 @@ def _over_window(builder: Any, high: Any, wide: Any, start: list[Any], body: Any
             x, *rest = values
             return [builder.add(x, one), *body(y, x, rest)]
 
-        return [builder.add(y, one), *_loop(builder, wide, [_constant(0), *rest], pixel)[1:]]
+        return [builder.add(y, one), *loop(builder, wide, [constant(0), *rest], pixel)[1:]]
 
-    long = _loop(builder, high, [_constant(0), *start], line)[1:]
+    long = loop(builder, high, [constant(0), *start], line)[1:]
     looped = builder.block
     builder.branch(end)
     builder.position_at_end(end)
@@ -97,7 +98,7 @@ def _largest(typingctx, source, line, high, wide, index, index_line, out, places
 
         def body(y: Any, x: Any, values: list[Any]) -> list[Any]:
             best, place = values
-            at = builder.add(builder.mul(y, line), builder.mul(x, _constant(vector.count)))
+            at = builder.add(builder.mul(y, line), builder.mul(x, constant(vector.count)))
             value = simd._load(builder, vector, source, at)
             larger = builder.or_(builder.fcmp_ordered(">", value, best), builder.fcmp_unordered("uno", value, value))
             number = builder.add(index, builder.add(builder.mul(y, index_line), x))
@@ -167,7 +168,7 @@ def pool_lines(row, images, layout, me, chunk, channel, y, source, line, top):
 @jit
 def forward(plan, layer, images, layout, chunk):
     """The pool of one chunk."""
-    row, me, before = plan[layer], layer * FIELDS, (layer if layer > 0 else plan.shape[0] + 1) * FIELDS - FIELDS
+    row, me, before = plan[layer], layer * FIELDS, taken(plan, layer)
     for channel in range(row[CHANNELS]):
         source = chunk + layout[before + FIRST] + channel * layout[before + PLANE]
         for y in range(row[OUT_HEIGHT]):

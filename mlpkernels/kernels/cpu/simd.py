@@ -17,6 +17,8 @@ from numba.core.imputils import impl_ret_borrowed
 from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
 
+from .blocks import switch
+
 # What happens to the sums when they are stored; the numbers are compiled into every kernel.
 STORE, ADD_BIAS, ADD_BIAS_RELU, RELU_SLOPE, DESCEND = range(5)
 
@@ -108,18 +110,8 @@ def tile(typingctx, rows, vectors, a, a_row, a_k, b, b_k, c, c_row, k, accumulat
     )  # fmt: skip
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        end = builder.append_basic_block("tile.end")
         sizes = [(r, v) for r in TILE_ROWS for v in range(1, VECTORS + 1)] + [(r, 1) for r in TALL_ROWS]
-        cases = [(r, v, builder.append_basic_block(f"tile{r}x{v}")) for r, v in sizes]
-        which = builder.add(builder.mul(args[0], ir.Constant(_I64, 8)), args[1])
-        switch = builder.switch(which, cases[0][2])
-        for r, v, block in cases:
-            if block is not cases[0][2]:
-                switch.add_case(ir.Constant(_I64, r * 8 + v), block)
-            builder.position_at_end(block)
-            _emit_tile(builder, dtype, r, v, args[2:])
-            builder.branch(end)
-        builder.position_at_end(end)
+        switch(builder, args[0], args[1], sizes, lambda r, v: _emit_tile(builder, dtype, r, v, args[2:]))
         return context.get_dummy_value()
 
     return signature, codegen
@@ -189,11 +181,11 @@ def _emit_epilogue(
     """
     names = ("plain", "biased", "slope", "descent", "stored")
     plain, biased, slope, descent, end = (builder.append_basic_block(name) for name in names)
-    switch = builder.switch(epilogue, plain)
-    switch.add_case(ir.Constant(_I64, ADD_BIAS), biased)
-    switch.add_case(ir.Constant(_I64, ADD_BIAS_RELU), biased)
-    switch.add_case(ir.Constant(_I64, RELU_SLOPE), slope)
-    switch.add_case(ir.Constant(_I64, DESCEND), descent)
+    stores = builder.switch(epilogue, plain)
+    stores.add_case(ir.Constant(_I64, ADD_BIAS), biased)
+    stores.add_case(ir.Constant(_I64, ADD_BIAS_RELU), biased)
+    stores.add_case(ir.Constant(_I64, RELU_SLOPE), slope)
+    stores.add_case(ir.Constant(_I64, DESCEND), descent)
 
     builder.position_at_end(plain)
     for (i, j), value in zip(cells, results, strict=True):

@@ -13,7 +13,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from . import simd
-from .conv_tiles import _constant, _loop, _switch
+from .blocks import constant, loop, switch
 from .simd import DESCEND, REGISTERS
 
 GROUP = 4  # neighbouring inputs that a gradient's tile takes together: where one is lit the others mostly are
@@ -32,9 +32,9 @@ def _over_bits(builder: Any, word: Any, start: list[Any], body: Callable[[Any, l
     def one(values: list[Any]) -> list[Any]:
         left, *rest = values
         rest = body(builder.call(lowest, [left, ir.Constant(flag, 1)]), rest)
-        return [builder.and_(left, builder.sub(left, _constant(1))), *rest]
+        return [builder.and_(left, builder.sub(left, constant(1))), *rest]
 
-    return _loop(builder, builder.call(count, [word]), [word, *start], one)[1:]
+    return loop(builder, builder.call(count, [word]), [word, *start], one)[1:]
 
 
 def _value(builder: Any, vector: Any, scaled: Any, byte_at: Any) -> Any:
@@ -62,12 +62,12 @@ def lit_rows(typingctx, rows, vectors, lit, words, bytes_, places, scaled, w, w_
         vector, multiply_add = simd._vector(dtype), simd._multiply_add(builder, dtype)
 
         def emit(m: int, n: int) -> None:
-            offsets = [_constant(j * vector.count) for j in range(n)]
-            sources = [builder.gep(bytes_, [builder.load(builder.gep(places, [_constant(i)]))]) for i in range(m)]
+            offsets = [constant(j * vector.count) for j in range(n)]
+            sources = [builder.gep(bytes_, [builder.load(builder.gep(places, [constant(i)]))]) for i in range(m)]
 
             def word(values: list[Any]) -> list[Any]:
                 number, *sums = values
-                first = builder.shl(number, _constant(6))
+                first = builder.shl(number, constant(6))
 
                 def bit(i: Any, sums: list[Any]) -> list[Any]:
                     at = builder.add(first, i)
@@ -81,18 +81,18 @@ def lit_rows(typingctx, rows, vectors, lit, words, bytes_, places, scaled, w, w_
                     return sums
 
                 sums = _over_bits(builder, builder.load(builder.gep(lit, [number])), sums, bit)
-                return [builder.add(number, _constant(1)), *sums]
+                return [builder.add(number, constant(1)), *sums]
 
             begins = [simd._load(builder, vector, start, offset) for offset in offsets]
-            sums = _loop(builder, words, [_constant(0), *begins * m], word)[1:]
+            sums = loop(builder, words, [constant(0), *begins * m], word)[1:]
             floor = simd._floor(builder, vector, epilogue)
-            plain = builder.icmp_signed("==", epilogue, _constant(simd.STORE))
+            plain = builder.icmp_signed("==", epilogue, constant(simd.STORE))
             for i, value in enumerate(sums):
                 added = builder.fadd(value, simd._load(builder, vector, bias, offsets[i % n]))
                 value = builder.select(plain, value, simd._at_least(builder, added, floor))
-                simd._store(builder, value, builder.gep(c, [builder.mul(c_row, _constant(i // n))]), offsets[i % n])
+                simd._store(builder, value, builder.gep(c, [builder.mul(c_row, constant(i // n))]), offsets[i % n])
 
-        _switch(builder, rows, vectors, [(m, n) for m in ROWS for n in WIDTHS], emit)
+        switch(builder, rows, vectors, [(m, n) for m in ROWS for n in WIDTHS], emit)
         return context.get_dummy_value()
 
     return kinds, codegen
@@ -109,22 +109,22 @@ def row_totals(typingctx, vectors, w, w_row, rows, factor, totals):
         vector = simd._vector(dtype)
         zero = ir.Constant(vector, None)
         none = builder.fcmp_ordered("==", factor, ir.Constant(vector.element, 0.0))
-        count = builder.select(none, _constant(0), rows)
+        count = builder.select(none, constant(0), rows)
 
         def emit(_: int, n: int) -> None:
-            offsets = [_constant(j * vector.count) for j in range(n)]
+            offsets = [constant(j * vector.count) for j in range(n)]
 
             def one(values: list[Any]) -> list[Any]:
                 row, *sums = values
                 held = [simd._load(builder, vector, row, offset) for offset in offsets]
                 return [builder.gep(row, [w_row]), *map(builder.fadd, sums, held)]
 
-            sums = _loop(builder, count, [w, *[zero] * n], one)[1:]
+            sums = loop(builder, count, [w, *[zero] * n], one)[1:]
             scale = simd._splat(builder, factor, vector)
             for offset, value in zip(offsets, sums, strict=True):
                 simd._store(builder, builder.fmul(value, scale), totals, offset)
 
-        _switch(builder, _constant(1), vectors, [(1, n) for n in WIDTHS], emit)
+        switch(builder, constant(1), vectors, [(1, n) for n in WIDTHS], emit)
         return context.get_dummy_value()
 
     return types.void(size, pointer, size, size, dtype, pointer), codegen
@@ -184,8 +184,8 @@ def lit_columns(
         first = builder.gep(bytes_, [column])
 
         def emit(m: int, n: int) -> None:
-            offsets = [_constant(j * vector.count) for j in range(n)]
-            rows = [builder.gep(c, [builder.mul(c_row, _constant(p))]) for p in range(m)]
+            offsets = [constant(j * vector.count) for j in range(n)]
+            rows = [builder.gep(c, [builder.mul(c_row, constant(p))]) for p in range(m)]
 
             def bit(i: Any, sums: list[Any]) -> list[Any]:
                 source = builder.gep(first, [builder.load(builder.gep(places, [i]))])
@@ -193,7 +193,7 @@ def lit_columns(
                 slopes = [simd._load(builder, vector, row, offset) for offset in offsets]
                 sums = list(sums)
                 for p in range(m):
-                    x = _value(builder, vector, scaled, builder.gep(source, [_constant(p)]))
+                    x = _value(builder, vector, scaled, builder.gep(source, [constant(p)]))
                     for j in range(n):
                         sums[p * n + j] = multiply_add(x, slopes[j], sums[p * n + j])
                 return sums
@@ -205,7 +205,7 @@ def lit_columns(
                 held += [simd._load(builder, vector, place, offset) for offset in offsets]
             sums = _over_bits(builder, lit, held, bit)
             plain, descent, end = (builder.append_basic_block(name) for name in ("plain", "descent", "end"))
-            builder.cbranch(builder.icmp_signed("==", epilogue, _constant(DESCEND)), descent, plain)
+            builder.cbranch(builder.icmp_signed("==", epilogue, constant(DESCEND)), descent, plain)
             builder.position_at_end(plain)
             for i, value in enumerate(sums):
                 simd._store(builder, value, rows[i // n], offsets[i % n])
@@ -218,7 +218,7 @@ def lit_columns(
             builder.branch(end)
             builder.position_at_end(end)
 
-        _switch(builder, columns, vectors, [(m, n) for m in (GROUP, 1) for n in WIDTHS], emit)
+        switch(builder, columns, vectors, [(m, n) for m in (GROUP, 1) for n in WIDTHS], emit)
         return context.get_dummy_value()
 
     return kinds, codegen
@@ -267,7 +267,7 @@ def turn_groups(typingctx, masks, words):
         for g in range(16):
             one = ir.Constant(kind, [1 << g] * 64)
             lit = builder.icmp_unsigned("!=", builder.and_(load, one), ir.Constant(kind, None))
-            builder.store(builder.bitcast(lit, _I64), builder.gep(words, [_constant(g)]))
+            builder.store(builder.bitcast(lit, _I64), builder.gep(words, [constant(g)]))
         return context.get_dummy_value()
 
     return types.void(types.CPointer(types.int64), types.CPointer(types.int64)), codegen

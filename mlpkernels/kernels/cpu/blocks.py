@@ -1,0 +1,49 @@
+"""LLVM IR in pieces that the micro-kernels share: a constant, a counted loop, a choice among tile sizes."""
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+
+I64 = ir.IntType(64)
+
+
+def constant(value: int) -> Any:
+    return ir.Constant(I64, value)
+
+
+def loop(builder: Any, count: Any, start: list[Any], body: Callable[[list[Any]], list[Any]]) -> list[Any]:
+    """values = start; count times: values = body(values)"""
+    entry = builder.block
+    head, inside, done = (builder.append_basic_block(name) for name in ("head", "inside", "done"))
+    builder.branch(head)
+    builder.position_at_end(head)
+    values = []
+    for value in [constant(0), *start]:
+        phi = builder.phi(value.type)
+        phi.add_incoming(value, entry)
+        values.append(phi)
+    builder.cbranch(builder.icmp_signed("<", values[0], count), inside, done)
+    builder.position_at_end(inside)
+    after = [builder.add(values[0], constant(1)), *body(values[1:])]
+    for phi, value in zip(values, after, strict=True):
+        phi.add_incoming(value, builder.block)
+    builder.branch(head)
+    builder.position_at_end(done)
+    return values[1:]
+
+
+def switch(
+    builder: Any, rows: Any, columns: Any, sizes: list[tuple[int, int]], emit: Callable[[int, int], None]
+) -> None:
+    """One block a tile size, the one for (rows, columns) entered."""
+    end = builder.append_basic_block("tile.end")
+    cases = [(r, c, builder.append_basic_block(f"tile{r}x{c}")) for r, c in sizes]
+    chosen = builder.switch(builder.add(builder.mul(rows, constant(8)), columns), cases[0][2])
+    for r, c, block in cases:
+        if block is not cases[0][2]:
+            chosen.add_case(constant(r * 8 + c), block)
+        builder.position_at_end(block)
+        emit(r, c)
+        builder.branch(end)
+    builder.position_at_end(end)
