@@ -159,8 +159,8 @@ def _losses(model: Model, source: Source, rows: Any, divisor: float, logits: Arr
 
 def _gradient(
     model: Model, source: Source, rows: Any, divisor: float, masks: Masks, grad: Array
-) -> tuple[float, int, list[Any]]:  # fmt: skip
-    """The loss's gradient by the flat parameters; (Σ weight · loss, correct count, what each layer kept)."""
+) -> tuple[Array, Array, list[Any]]:  # fmt: skip
+    """The loss's gradient by the flat parameters; each row's weight · loss and whether it is right, what layers kept."""
     values, kept = [_gather(source, rows, model.params.dtype)], []
     for layer in range(len(model.plan)):
         value, more = _layer_forward(model, layer, values[-1], masks)
@@ -172,7 +172,7 @@ def _gradient(
         dx = np.empty_like(values[layer])
         _layer_backward(model, layer, delta, values[layer], kept[layer], masks, grad, dx)
         delta = dx
-    return float(losses.sum()), int(corrects.sum()), kept
+    return losses, corrects, kept
 
 
 def _track(model: Model, rows: int, kept: list[Any]) -> None:
@@ -257,8 +257,8 @@ def train_steps(
         rows = order[s * batch_size : (s + 1) * batch_size]
         masks = Masks(int(optimizer.settings[p.SEED]), int(optimizer.step[0]))
         divisor = float(source.weights[rows].sum()) if optimizer.settings[p.WEIGHT_SUM] else len(rows)
-        losses[s], corrects[s], kept = _gradient(model, source, rows, divisor, masks, work.grad)
-        losses[s] += _penalty(model, optimizer.settings)
+        each, right, kept = _gradient(model, source, rows, divisor, masks, work.grad)
+        losses[s], corrects[s] = each.sum() + _penalty(model, optimizer.settings), right.sum()
         if not np.isfinite(losses[s]):
             return s
         _track(model, len(rows), kept)
@@ -271,10 +271,12 @@ def loss_and_gradient(
 ) -> float:
     """Σ weight · loss / divisor over the rows of `order` (at most the workspace's), its gradient in grad (P,).
 
-    Training mode with the masks of seed 0, step 0; running statistics stay.
+    Training mode with the masks of seed 0, step 0; running statistics stay. work.losses keeps each row's weight · loss.
     """
     grad[...] = 0
-    return _gradient(model, source, order, divisor, Masks(0, 0), grad)[0] / divisor
+    losses = work.losses[: len(order)]
+    losses[...] = _gradient(model, source, order, divisor, Masks(0, 0), grad)[0]
+    return float(losses.sum()) / divisor
 
 
 def evaluate(

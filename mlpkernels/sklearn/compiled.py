@@ -7,21 +7,26 @@ import numpy as np
 from sklearn.base import is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
+from sklearn.neural_network._multilayer_perceptron import BaseMultilayerPerceptron
 from sklearn.utils import compute_sample_weight
 from sklearn.utils.validation import validate_data
 
 from . import optimizer as optimizers
 from .flat import Flat
 from .rows import Rows, make_rows
-from .solvers import Epochs, Objective, unpack
+from .solvers import Epochs, Objective
 
 
-class Compiled:
+class Compiled(BaseMultilayerPerceptron):
     """Overrides, to be listed before scikit-learn's MLPClassifier or MLPRegressor among a class's bases.
 
     What those do beside computing is theirs: validation, attributes, warnings, the rules of stopping.
     """
 
+    coefs_: list[np.ndarray]
+    intercepts_: list[np.ndarray]
+    validation_loss_curve_: list[float] | None
+    _no_improvement_count: int
     _flat: Flat  # the parameters that coefs_ and intercepts_ are views of; never pickled
 
     # ---- parameters
@@ -45,10 +50,10 @@ class Compiled:
         return flat.holds(self.coefs_, self.intercepts_, self.activation, self.out_activation_)
 
     def __getstate__(self) -> Any:
-        return {name: value for name, value in super().__getstate__().items() if name != "_flat"}  # type: ignore[misc]
+        return {name: value for name, value in super().__getstate__().items() if name != "_flat"}
 
     def __setstate__(self, state: Any) -> None:
-        super().__setstate__(state)  # type: ignore[misc]
+        super().__setstate__(state)
         if hasattr(self, "coefs_"):
             self._adopt(self._parameters(_precision(*self.coefs_, *self.intercepts_)))
 
@@ -82,7 +87,7 @@ class Compiled:
     # ---- solvers
 
     def _initialize(self, y: np.ndarray, layer_units: Any, dtype: Any) -> None:
-        super()._initialize(y, layer_units, dtype)  # type: ignore[misc]
+        super()._initialize(y, layer_units, dtype)
         if self.solver != "lbfgs":
             self.validation_loss_curve_ = [] if self.early_stopping else None
 
@@ -126,7 +131,7 @@ class Compiled:
             self.t_ += len(order)
             self.loss_curve_.append(self.loss_)
             if self.verbose:
-                print("Iteration %d, loss = %.8f" % (self.n_iter_, self.loss_))
+                print(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")
             self._look_at(held_out, epochs)
             self._optimizer.iteration_ends(self.t_)
             stopping = self._stops()
@@ -148,9 +153,9 @@ class Compiled:
         if self._no_improvement_count <= self.n_iter_no_change:
             return False
         watched = "Validation score" if self.early_stopping else "Training loss"
-        message = "%s did not improve more than tol=%f for %d consecutive epochs." % (
-            watched, self.tol, self.n_iter_no_change,
-        )  # fmt: skip
+        message = (
+            f"{watched} did not improve more than tol={self.tol:f} for {self.n_iter_no_change} consecutive epochs."
+        )
         if self._optimizer.trigger_stopping(message, self.verbose):
             return True
         self._no_improvement_count = 0
@@ -163,6 +168,7 @@ class Compiled:
             return
         x, y, weights, rows = held_out
         self._update_no_improvement_count(True, x, y, weights)
+        assert self.validation_loss_curve_ is not None
         self.validation_loss_curve_.append(epochs.mean_loss(rows))
 
     def _split(
@@ -221,16 +227,14 @@ class Compiled:
         weights = compute_sample_weight(class_weight, self._label_binarizer.inverse_transform(y))
         return weights if sample_weight is None else weights * sample_weight
 
-    def _fit_lbfgs(
-        self, X: Any, y: np.ndarray, sample_weight: np.ndarray | None, *scratch: Any
-    ) -> None:
+    def _fit_lbfgs(self, X: Any, y: np.ndarray, sample_weight: np.ndarray | None, *scratch: Any) -> None:
         if any(self._dropout_rates()):
             raise ValueError("dropout needs solver='adam' or 'sgd': L-BFGS minimises a loss that must not be random")
         sample_weight = self._weights(y, sample_weight, False)
         dtype = _precision(*self.coefs_)
         self._objective = self._make_objective(X, y, sample_weight)
         try:
-            super()._fit_lbfgs(X, y, sample_weight, *scratch)  # type: ignore[misc]
+            super()._fit_lbfgs(X, y, sample_weight, *scratch)
         finally:
             del self._objective
         self._adopt(self._parameters(dtype))

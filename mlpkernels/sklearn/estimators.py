@@ -1,7 +1,7 @@
 """MLPClassifier and MLPRegressor: scikit-learn's classes with their computations compiled."""
 
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import sklearn.neural_network
@@ -36,7 +36,7 @@ class MLPClassifier(Compiled, sklearn.neural_network.MLPClassifier):
     float32 input is fitted and predicted in float32, with every solver.
     """
 
-    _parameter_constraints: dict = {
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **sklearn.neural_network.MLPClassifier._parameter_constraints,
         **_BEYOND,
         "class_weight": [dict, list, StrOptions({"balanced"}), None],
@@ -136,7 +136,10 @@ class MLPRegressor(Compiled, sklearn.neural_network.MLPRegressor):
     `MLPClassifier` for dropout, threads, callback and validation_loss_curve_, which are beyond it.
     """
 
-    _parameter_constraints: dict = {**sklearn.neural_network.MLPRegressor._parameter_constraints, **_BEYOND}
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **sklearn.neural_network.MLPRegressor._parameter_constraints,
+        **_BEYOND,
+    }
 
     def __init__(
         self,

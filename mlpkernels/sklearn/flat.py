@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import kernels
-from ..arrays import chunk_rows
+from ..arrays import chunk_rows, for_kernels
 from ..kernels import plan as plans
 from ..kernels.plan import Model, Row, Source, Workspace
 from ..pace import Pace, pace_for
@@ -149,8 +149,8 @@ class Flat:
 
 
 def dense(x: Any, dtype: np.dtype) -> np.ndarray:
-    """An array or a sparse matrix (N, D) as an array, C-contiguous, of `dtype`; copied only where it must be."""
-    return np.ascontiguousarray(x if isinstance(x, np.ndarray) else x.toarray(), dtype)
+    """An array or a sparse matrix (N, D) as an array for kernels, of `dtype`; copied only where it must be."""
+    return for_kernels(np.ascontiguousarray(x if isinstance(x, np.ndarray) else x.toarray(), dtype))
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import chunk_rows
+from ..arrays import chunk_rows, for_kernels
 from ..kernels.plan import Source
 from .flat import Flat, dense
 
@@ -62,10 +62,10 @@ def make_rows(flat: Flat, x: Any, y: np.ndarray, sample_weight: np.ndarray | Non
     if flat.output == "softmax":
         labels = np.ascontiguousarray(y.argmax(axis=1), np.int32)
     else:
-        targets = np.ascontiguousarray(y, flat.dtype)
+        targets = for_kernels(np.ascontiguousarray(y, flat.dtype))
     weights = np.ones(count, flat.dtype)
     if sample_weight is not None:
-        weights = np.ascontiguousarray(sample_weight, flat.dtype)
+        weights = for_kernels(np.ascontiguousarray(sample_weight, flat.dtype))
     if isinstance(x, np.ndarray):
         x = dense(x, flat.dtype)
     elif x.format != "csr":

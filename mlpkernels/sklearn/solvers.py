@@ -9,11 +9,13 @@ import numpy as np
 from .. import kernels
 from ..arrays import chunk_rows, thread_count
 from ..kernels import plan as plans
-from ..kernels.plan import OptimizerState, Workspace
+from ..kernels.plan import OptimizerState, Source, Workspace
 from ..pace import Pace
 from . import flat as flats
 from .flat import Flat
 from .rows import Rows
+
+_MOST = -math.log(np.finfo(np.float64).eps)  # see Objective._beyond
 
 
 class Epochs:
@@ -128,6 +130,7 @@ class Objective:
                 loss += self.compiled.loss_and_gradient(
                     flat.model, source, rows, self.divisor, work, grad, self.threads
                 )
+                loss -= self._beyond(source, rows, work) / self.divisor
                 total += grad
         flat.give(self.compiled, work)
         if flat.output == "identity":
@@ -136,6 +139,25 @@ class Objective:
         for gradient, coef in zip(weights, flat.coefs, strict=True):
             gradient += (self.alpha / self.divisor) * coef
         return loss + float(self.alpha) / 2 * flat.squares() / self.divisor, pack([*weights, *biases])
+
+    def _beyond(self, source: Source, rows: np.ndarray, work: Workspace) -> float:
+        """What scikit-learn leaves out of these rows' losses, whose sizes are in work: more than 36 for one output.
+
+        It clips probabilities to float64's epsilon before it takes logarithms. A line search that goes too far meets
+        such losses, and would go another way with the true ones. The gradient is that of the true ones in both.
+        """
+        flat, weights = self.flat, source.weights[rows]
+        if flat.output not in ("softmax", "logistic"):
+            return 0.0
+        losses = work.losses[: len(rows)]
+        far = np.flatnonzero((losses > _MOST * weights) & (weights > 0))
+        if flat.output == "softmax" or flat.units[-1] == 1 or not far.size:
+            return float((losses[far] - _MOST * weights[far]).sum())
+        logits = np.empty((len(far), flat.units[-1]))
+        some = flat.source(source.rows[rows[far]])
+        self.compiled.predict(flat.model, some, 0, len(far), work, logits, self.threads)
+        wrong_way = np.where(source.targets[rows[far]] > 0.5, -logits, logits)
+        return float(weights[far] @ np.maximum(np.logaddexp(0, wrong_way) - _MOST, 0).sum(axis=1))
 
 
 def pack(arrays: list[np.ndarray]) -> np.ndarray:
