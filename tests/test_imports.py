@@ -42,6 +42,7 @@ ROOMS = {
         "arrays",
         "seeds",
         "pace",
+        "compiled",
     ],
     "kernels": ["kernels"],
     "ground": ["errors", "files"],

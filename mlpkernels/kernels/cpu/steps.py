@@ -16,7 +16,7 @@ from numba.core.typing.typeof import typeof_impl
 from numba.experimental.function_type import _get_wrapper_address
 
 from ..plan import CLIP_NORM, SEED, Model, OptimizerState, Source, Workspace
-from . import images, network, norm, op_entries, sparse
+from . import images, network, norm, op_entries, single_entries, sparse
 from .borrow import borrow
 from .cache import compiled, digest
 from .clock import clock
@@ -278,7 +278,7 @@ def entry_points(sources: str) -> dict[str, Any]:
     )
     ops = (product_parallel, column_sum, cross_entropy, softmax_rows, sgd_step, adam_step, fma_peak)
     made = {function.__name__: function for function in (*executor, *ops)}
-    return made | op_entries.entry_points(sources)
+    return made | op_entries.entry_points(sources) | single_entries.entry_points(sources)
 
 
 def _named_tuples(T: Any) -> dict[str, Any]:
@@ -348,6 +348,7 @@ def signatures(T: Any) -> dict[str, Any]:
         "adam_step": types.void(flat, flat, flat, flat, d, d, d, d, d, flag, i),
         "fma_peak": types.void(flat, flat, flat, i),
         **op_entries.signatures(T),
+        **single_entries.signatures(T),
     }
 
 
