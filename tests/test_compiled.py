@@ -41,7 +41,7 @@ def network(dtype="float32", **options):
 def made(net):
     """(value, scratch, out)"""
     value = net.compiled()
-    return value, value.scratch(), np.zeros(net.plan[-1, 2], net.dtype)
+    return value, value.scratch(), np.zeros(net.outputs, net.dtype)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -43,6 +43,7 @@ ROOMS = {
         "seeds",
         "pace",
         "compiled",
+        "losses",
     ],
     "kernels": ["kernels"],
     "ground": ["errors", "files"],

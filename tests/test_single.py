@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import stacks
 
-from mlpkernels import Dense, Network
+from mlpkernels import BatchNorm, Dense, Network
 from mlpkernels.errors import DataError
 from mlpkernels.kernels import plan as p
 from mlpkernels.kernels.cpu import single_table
@@ -61,6 +61,14 @@ def test_inputs_are_scaled_as_a_batch(scaling, kind, dtype):
     x = np.random.default_rng(0).integers(0, 256, (MANY, 12)).astype(kind)
     if kind != np.uint8:
         x += np.random.default_rng(1).random(x.shape).astype(kind)
+    assert few(net, x).tobytes() == net.predict_logits(x).tobytes()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_every_activation_has_the_bits_of_a_batch(dtype):
+    stack = [Dense(17, "tanh"), BatchNorm("logistic"), Dense(9, "logistic"), Dense(33, "tanh"), BatchNorm("tanh")]
+    net = Network([*stack, Dense(2)], 5, dtype=dtype, loss="squared-error")
+    x = np.random.default_rng(2).normal(0, 3, (MANY, 5)).astype(dtype)
     assert few(net, x).tobytes() == net.predict_logits(x).tobytes()
 
 

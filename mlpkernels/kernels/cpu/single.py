@@ -13,6 +13,7 @@ from numba.extending import overload
 
 from .. import plan as p
 from .addresses import call_at, doubles_at, integers_at, numbers_at
+from .curves import activate
 from .jit import OPTIONS, jit
 from .norm import normalise
 from .simd import ADD_BIAS, ADD_BIAS_RELU, advance, lanes, load, pointer_to, store
@@ -59,7 +60,10 @@ def row(net, x, scratch, out):
         if number > 0:
             source = advance(scratch, load(step, SOURCE))
         if load(step, WHAT) == DENSE:
-            _dense(advance(plan, load(step, LAYER) * p.COLUMNS), params, source, target)
+            layer = advance(plan, load(step, LAYER) * p.COLUMNS)
+            _dense(layer, params, source, target)
+            if load(layer, p.ACTIVATION) > p.RELU:
+                call_at(load(net, LAYERS), (net, number, source, target))
         else:
             call_at(load(net, LAYERS), (net, number, source, target))
         source = target
@@ -150,14 +154,16 @@ def predict_rows(block, x, scratch, out, checks):
 
 @jit
 def layers(net, number, source, target):
-    """Step `number` of a network, which is no dense layer."""
+    """Step `number` of a network, of a dense layer only tanh or the logistic function."""
     step = advance(integers_at(load(net, STEPS)), number * COLUMNS)
     at = load(step, LAYER)
     layer = advance(integers_at(load(net, PLAN)), at * p.COLUMNS)
     what, read, written = load(step, WHAT), advance(step, READ), advance(step, WRITTEN)
     for i in range(load(step, CLEAR)):
         store(target, i, 0.0)
-    if what == MOVE:
+    if what == DENSE:
+        activate(carray(target, load(layer, p.OUTPUTS)), load(layer, p.ACTIVATION))
+    elif what == MOVE:
         _move(layer, number == 0, read, written, source, target)
     elif what == CONV:
         table = advance(integers_at(load(net, WINDOWS)), load(step, TABLE))
@@ -176,6 +182,7 @@ def layers(net, number, source, target):
                 carray(source, width), carray(target, width), carray(mean, width), carray(variance, width), epsilon,
                 carray(gamma, width), carray(beta, width), load(layer, p.ACTIVATION) == p.RELU,
             )  # fmt: skip
+            activate(carray(target, width), load(layer, p.ACTIVATION))
         else:
             _normalise(layer, mean, variance, epsilon, gamma, beta, read, written, source, target)
 

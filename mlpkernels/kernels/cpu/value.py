@@ -31,7 +31,8 @@ class CompiledNetwork:
         self.scratch_size = program.scratch
         scales = NONE if factor is None else ONE if np.ndim(factor) == 0 else EACH
         pair = [np.array(np.ravel(1.0 if n is None else n), np.float64) for n in (factor, offset)]
-        others = bool((program.steps[:, single_table.WHAT] != single_table.DENSE).any())
+        curved = plan[:, p.ACTIVATION] > p.RELU
+        others = bool(curved.any() or (program.steps[:, single_table.WHAT] != single_table.DENSE).any())
         functions = [steps.pointer("predict_row", dtype.name)]
         functions += [steps.pointer("single_layers", dtype.name)] if others else []
         self._kept = (model, program, pair, functions)  # what the block has addresses of
