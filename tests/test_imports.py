@@ -42,6 +42,7 @@ ROOMS = {
         "arrays",
         "seeds",
         "pace",
+        "compiled",
         "losses",
     ],
     "kernels": ["kernels"],

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 from numba import types
 
 from ..plan import Model, OptimizerState, Source, Workspace
-from . import op_entries
+from . import op_entries, single_entries
 
 
 class Kinds(NamedTuple):
@@ -106,4 +106,5 @@ def signatures(T: Any) -> dict[str, Any]:
         "adam_step": types.void(flat, flat, flat, flat, d, d, d, d, d, flag, i),
         "fma_peak": types.void(flat, flat, flat, i),
         **op_entries.signatures(T),
+        **single_entries.signatures(T),
     }
