@@ -1,5 +1,6 @@
 """What replaces scikit-learn's computations in its estimators: the solvers' loops and the forward pass."""
 
+import math
 import warnings
 from typing import Any
 
@@ -75,14 +76,16 @@ class Compiled(BaseMultilayerPerceptron):
         flat = known.get("_flat")
         if flat is None or type(X) is not np.ndarray or X.dtype != flat.dtype or X.ndim != 2:
             return None
-        if not (X.shape[0] and X.shape[1] == flat.units[0] == known["n_features_in_"] and X.flags.c_contiguous):
+        if not (X.shape[0] and X.shape[1] == flat.units[0] == known["n_features_in_"] and X.flags.carray):
             return None
         if "feature_names_in_" in known or not self._holds(flat):
             return None
-        row = X.reshape(-1)
-        if not np.isfinite(np.dot(row, row)):  # or they are too large to tell so: the validator looks at each
-            return None
-        return flat.predict(X, self.threads)
+        outputs = flat.predict_few(X)
+        if outputs is None:
+            row = X.reshape(-1)
+            if math.isfinite(np.dot(row, row)):  # else the validator looks at each: they may just be large
+                outputs = flat.predict(X, self.threads)
+        return outputs
 
     # ---- solvers
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from ..kernels import plan as plans
 from ..kernels.plan import Model, Row, Source, Workspace
 from ..pace import Pace, pace_for
 
+if TYPE_CHECKING:
+    from ..compiled import CompiledNetwork
+
 BACKEND = "cpu"  # tests take "reference" too
 
 ACTIVATIONS = {"identity": plans.IDENTITY, "relu": plans.RELU, "tanh": plans.TANH, "logistic": plans.LOGISTIC}
@@ -22,6 +25,7 @@ LOSSES = {"softmax": plans.SOFTMAX, "logistic": plans.BINARY, "identity": plans.
 _FEW = 32  # rows of the small workspace, for one sample or a few
 _MANY = 1024  # rows of the large one, fewer where they would take more than _ROOM
 _ROOM = 2**25  # bytes
+_READ = 2**24  # bytes of parameters read for a few rows one by one, above which a batch is faster
 
 
 class Flat:
@@ -50,6 +54,8 @@ class Flat:
         self.coefs, self.intercepts = self.views(self.model.params)
         self._workspaces: dict[tuple[str, int], list[Workspace]] = {}
         self._paces: dict[int, Pace] = {}
+        self._value: CompiledNetwork | None = None
+        self._scratches: list[np.ndarray] = []
 
     @classmethod
     def of(
@@ -124,6 +130,32 @@ class Flat:
             source = self.source(dense(x if count <= step else x[first : first + step], self.dtype))
             pace.call(len(chunk), partial(compiled.predict, self.model, source, 0, len(chunk), work, chunk))
         self.give(compiled, work)
+        return self._activated(compiled, out)
+
+    def predict_few(self, x: np.ndarray) -> np.ndarray | None:
+        """`predict` of few rows, without workspace and threads; None of many, or where a value is not finite.
+
+        x (N, D) of its dtype, C-contiguous and writeable.
+        """
+        rows = len(x)
+        if BACKEND != "cpu" or rows > _FEW or self.model.params.nbytes * rows > _READ:
+            return None
+        value = self._value
+        if value is None:
+            from ..compiled import CompiledNetwork
+
+            value = self._value = CompiledNetwork(self.model)
+        try:
+            scratch = self._scratches.pop()  # atomic, so threads need no lock
+        except IndexError:
+            scratch = value.scratch()
+        out = np.empty((rows, self.units[-1]), self.dtype)
+        done = value.rows(x, scratch, out, True)
+        self._scratches.append(scratch)
+        return self._activated(kernels.load(BACKEND), out) if done == rows else None
+
+    def _activated(self, compiled: ModuleType, out: np.ndarray) -> np.ndarray:
+        """The last layer's activation of its outputs (N, K), in place."""
         if self.output == "softmax":
             compiled.softmax(out, out)
         elif self.output == "logistic":
