@@ -10,6 +10,11 @@ from ..arrays import chunk_rows, for_kernels
 from ..kernels.plan import Source
 from .flat import Flat, dense
 
+# Rows of at most _NARROW bytes, in arrays of more than _CACHED, are gathered by NumPy, _GATHERED values at a time: it
+# has many of them under way at once, where a step waits for each. Batches of 70 rows of 8 doubles out of 200,000: 34 µs
+# a step in place of 39.
+_NARROW, _CACHED, _GATHERED = 128, 2**20, 2**19
+
 
 @dataclass
 class Rows:
@@ -28,13 +33,19 @@ class Rows:
     def chunks(self, order: np.ndarray, batch: int) -> Iterator[tuple[Source, np.ndarray, int, int]]:
         """(source, order in it, first step, last step + 1) of the steps that take `batch` rows each in this order.
 
-        Dense rows are one chunk; sparse ones are made dense for some steps at a time.
+        Sparse rows are made dense for some steps at a time; of dense rows all are one chunk, unless they are narrow.
         """
         steps = -(-len(order) // batch)
+        width = self.x.shape[1]
         if isinstance(self.x, np.ndarray):
+            narrow = self.x.itemsize * width <= _NARROW and self.x.nbytes > _CACHED
+            few = _GATHERED // (width * batch) if narrow else steps
+        else:
+            few = chunk_rows(width) // batch
+        if few >= steps and isinstance(self.x, np.ndarray):
             yield self.flat.source(self.x, self.labels, self.targets, self.weights), order, 0, steps
             return
-        few = max(1, chunk_rows(self.x.shape[1]) // batch)
+        few = max(1, few)
         for first in range(0, steps, few):
             last = min(first + few, steps)
             rows = order[first * batch : last * batch]

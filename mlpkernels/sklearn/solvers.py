@@ -15,7 +15,9 @@ from . import flat as flats
 from .flat import Flat
 from .rows import Rows
 
-_MOST = -math.log(np.finfo(np.float64).eps)  # see Objective._beyond
+# See Objective._beyond: scikit-learn's least probability, the loss that it has, and one from which its roundings count.
+_EPSILON = float(np.finfo(np.float64).eps)
+_MOST, _FAR = -math.log(_EPSILON), 10.0
 
 
 class Epochs:
@@ -141,23 +143,23 @@ class Objective:
         return loss + float(self.alpha) / 2 * flat.squares() / self.divisor, pack([*weights, *biases])
 
     def _beyond(self, source: Source, rows: np.ndarray, work: Workspace) -> float:
-        """What scikit-learn leaves out of these rows' losses, whose sizes are in work: more than 36 for one output.
+        """What scikit-learn makes less, or more, of these rows' losses, which are in work.
 
-        It clips probabilities to float64's epsilon before it takes logarithms. A line search that goes too far meets
-        such losses, and would go another way with the true ones. The gradient is that of the true ones in both.
+        It clips probabilities to float64's epsilon before it takes logarithms, so that one output's loss is at most
+        36, and rounds 1 - p. A line search that goes too far meets such losses, and would go another way with the true
+        ones. The gradient is that of the true ones in both.
         """
         flat, weights = self.flat, source.weights[rows]
         if flat.output not in ("softmax", "logistic"):
             return 0.0
         losses = work.losses[: len(rows)]
-        far = np.flatnonzero((losses > _MOST * weights) & (weights > 0))
-        if flat.output == "softmax" or flat.units[-1] == 1 or not far.size:
-            return float((losses[far] - _MOST * weights[far]).sum())
-        logits = np.empty((len(far), flat.units[-1]))
-        some = flat.source(source.rows[rows[far]])
-        self.compiled.predict(flat.model, some, 0, len(far), work, logits, self.threads)
-        wrong_way = np.where(source.targets[rows[far]] > 0.5, -logits, logits)
-        return float(weights[far] @ np.maximum(np.logaddexp(0, wrong_way) - _MOST, 0).sum(axis=1))
+        far = np.flatnonzero((losses > _FAR * weights) & (weights > 0))
+        if flat.output == "softmax" or not far.size:
+            return float(np.maximum(losses[far] - _MOST * weights[far], 0).sum())
+        mine = losses[far].sum()
+        outputs = flat.predict(source.rows[rows[far]], self.threads)
+        right = np.where(source.targets[rows[far]] > 0.5, outputs, 1 - outputs)
+        return float(mine + weights[far] @ np.log(np.maximum(right, _EPSILON)).sum(axis=1))
 
 
 def pack(arrays: list[np.ndarray]) -> np.ndarray:
