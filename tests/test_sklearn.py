@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from sklearn_cases import PROBLEMS, assert_predicts_same, assert_same, digits, fitted, ours, pair, quietly, theirs
+from estimator_cases import PROBLEMS, assert_predicts_same, assert_same, digits, fitted, ours, pair, quietly, theirs
 
 from mlpkernels.sklearn import flat
 

@@ -1,5 +1,6 @@
 """mlpkernels.sklearn where scikit-learn's estimators work: its checks and tests, pipelines, searches, files, tables."""
 
+import copy
 import importlib.util
 import io
 import pickle
@@ -8,12 +9,11 @@ import subprocess
 import sys
 from unittest.mock import patch
 
-import joblib
 import numpy as np
 import pytest
-from sklearn_cases import assert_predicts_same, assert_same, digits, fitted, ours, pair, problem, quietly, theirs
-
-import sklearn.neural_network
+from estimator_cases import assert_same, digits, fitted, ours, pair, problem, quietly, theirs
+from joblib import Parallel, delayed, dump, load, parallel_config
+from sklearn import neural_network
 from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
@@ -40,16 +40,15 @@ def _their_tests():
     spec = importlib.util.find_spec("sklearn.neural_network.tests.test_mlp")
     if spec is None:
         return {}
-    with patch.multiple(sklearn.neural_network, **{kind: getattr(ours, kind) for kind in KINDS}):
+    with patch.multiple(neural_network, **{kind: getattr(ours, kind) for kind in KINDS}):
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
     return {name: test for name, test in vars(module).items() if name.startswith("test_") and callable(test)}
 
 
+@pytest.mark.filterwarnings("ignore")  # theirs are not run with warnings as errors
 class TestTheirs:
     """Each of scikit-learn's own tests as a test here."""
-
-    pytestmark = [pytest.mark.filterwarnings("ignore")]  # theirs are not run with warnings as errors
 
     @pytest.fixture
     def global_random_seed(self):
@@ -236,11 +235,11 @@ def test_copies_predict_the_same_and_go_on(way, name):
         again = pickle.loads(pickle.dumps(other))
     elif way == "joblib":
         buffer = io.BytesIO()
-        joblib.dump(other, buffer)
+        dump(other, buffer)
         buffer.seek(0)
-        again = joblib.load(buffer)
+        again = load(buffer)
     else:
-        again = __import__("copy").deepcopy(other)
+        again = copy.deepcopy(other)
     np.testing.assert_array_equal(again.predict(x), other.predict(x))
     for estimator in (again, other):
         estimator.partial_fit(x, y)
@@ -257,7 +256,7 @@ def test_clone_forgets_what_was_fitted():
 
 def test_loading_needs_no_import_by_hand(tmp_path):
     _, other, x, _ = fitted("classes")
-    joblib.dump((other, x), tmp_path / "model.joblib")
+    dump((other, x), tmp_path / "model.joblib")
     code = "import joblib, sys; m, x = joblib.load(sys.argv[1]); print(m.predict(x[:5]).tolist())"
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "model.joblib")], capture_output=True, text=True, timeout=120
@@ -297,7 +296,7 @@ def test_grid_search_in_processes_and_threads(backend):
     scores = []
     for library, jobs in ((theirs, None), (ours, 2)):
         estimator = library.MLPClassifier(max_iter=4, random_state=0)
-        with joblib.parallel_config(backend):
+        with parallel_config(backend):
             search = GridSearchCV(estimator, grid, cv=2, n_jobs=jobs).fit(x, y)
         scores.append(search.cv_results_["mean_test_score"])
     np.testing.assert_array_equal(*scores)
@@ -318,8 +317,8 @@ def test_calibrated_and_cross_validated():
 def test_many_threads_predict_with_one_estimator():
     _, other, x, _ = fitted("classes")
     wanted = other.predict_proba(x)
-    parts = joblib.Parallel(n_jobs=4, backend="threading")(
-        joblib.delayed(other.predict_proba)(x[first : first + size]) for size in (1, 50) for first in range(0, 200, 50)
+    parts = Parallel(n_jobs=4, backend="threading")(
+        delayed(other.predict_proba)(x[first : first + size]) for size in (1, 50) for first in range(0, 200, 50)
     )
     for part, (size, first) in zip(parts, [(s, f) for s in (1, 50) for f in range(0, 200, 50)], strict=True):
         np.testing.assert_array_equal(part, wanted[first : first + size])

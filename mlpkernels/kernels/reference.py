@@ -161,7 +161,7 @@ def _losses(model: Model, source: Source, rows: Any, divisor: float, logits: Arr
 def _gradient(
     model: Model, source: Source, rows: Any, divisor: float, masks: Masks, grad: Array
 ) -> tuple[Array, Array, list[Any]]:  # fmt: skip
-    """The loss's gradient by the flat parameters; each row's weight · loss and whether it is right, what layers kept."""
+    """The loss's gradient by the flat parameters; each row's weight · loss and if it is right, what layers kept."""
     values, kept = [_gather(source, rows, model.params.dtype)], []
     for layer in range(len(model.plan)):
         value, more = _layer_forward(model, layer, values[-1], masks)
