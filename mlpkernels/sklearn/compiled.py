@@ -83,7 +83,9 @@ class Compiled(BaseMultilayerPerceptron):
         outputs = flat.predict_few(X)
         if outputs is None:
             row = X.reshape(-1)
-            if math.isfinite(np.dot(row, row)):  # else the validator looks at each: they may just be large
+            with np.errstate(over="ignore", invalid="ignore"):
+                squares = np.dot(row, row)
+            if math.isfinite(squares):  # else the validator looks at each: they may just be large
                 outputs = flat.predict(X, self.threads)
         return outputs
 

@@ -124,6 +124,8 @@ def to_sklearn(network: Network) -> neural_network.MLPClassifier | neural_networ
     result.coefs_, result.intercepts_ = coefs, intercepts
     result.n_features_in_, result.n_outputs_ = network.inputs, len(intercepts[-1])
     result.n_layers_, result.n_iter_, result.t_ = len(coefs) + 1, 0, 0
+    result.loss_curve_, result.best_loss_, result._no_improvement_count = [], np.inf, 0  # for partial_fit
+    result.validation_scores_ = result.best_validation_score_ = None
     return result
 
 

@@ -2,6 +2,7 @@
 
 import math
 import time
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -82,7 +83,8 @@ class Epochs:
             loss += self.compiled.evaluate(self.flat.model, source, 0, len(order), work, self.pace.best)[0]
         self.flat.give(self.compiled, work)
         outputs = self.flat.units[-1] if self.flat.output == "identity" else 1
-        return float(loss) / (float(rows.weights.sum(dtype=np.float64)) * outputs)
+        total = float(rows.weights.sum(dtype=np.float64)) * outputs
+        return float(loss) / total if total else math.nan
 
     def _divisors(self, order: np.ndarray) -> np.ndarray:
         """What each step's loss is divided by (steps,): its Σ weights."""
@@ -111,7 +113,7 @@ class Objective:
     def __init__(self, flat: Flat, rows: Rows, alpha: float, threads: int | None) -> None:
         self.flat, self.rows, self.alpha = flat, rows, alpha
         self.compiled = kernels.load(flats.BACKEND)
-        self.threads = thread_count(threads)
+        self.threads, self.pace = threads, Pace(thread_count(threads), threads is not None)
         self.divisor = float(rows.weights.sum(dtype=np.float64))
         if self.divisor == 0:
             raise ZeroDivisionError("Weights sum to zero, can't be normalized")
@@ -129,9 +131,8 @@ class Objective:
         for source, local, _, _ in self.rows.chunks(every, step):
             for first in range(0, len(local), batch):
                 rows = local[first : first + batch]
-                loss += self.compiled.loss_and_gradient(
-                    flat.model, source, rows, self.divisor, work, grad, self.threads
-                )
+                part = partial(self.compiled.loss_and_gradient, flat.model, source, rows, self.divisor, work, grad)
+                loss += self.pace.call(len(rows), part)
                 loss -= self._beyond(source, rows, work) / self.divisor
                 total += grad
         flat.give(self.compiled, work)
