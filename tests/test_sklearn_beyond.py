@@ -49,6 +49,17 @@ def test_class_weight_in_partial_fit():
         ours.MLPClassifier(class_weight="even").fit(x, y)
 
 
+def test_labels_that_are_strings_stop_early():
+    """scikit-learn fails on them before 1.9."""
+    x, y = digits()
+    names = np.array(["even", "odd"])[y % 2]
+    one, other = (
+        ours.MLPClassifier(9, random_state=0, early_stopping=True).fit(x, labels) for labels in (y % 2, names)
+    )
+    assert_same(one, other, 0)
+    np.testing.assert_array_equal(other.predict(x), np.array(["even", "odd"])[one.predict(x)])
+
+
 @pytest.mark.parametrize("dropout", [0.3, (0.5, 0.1)])
 def test_dropout(dropout, monkeypatch):
     results = {}

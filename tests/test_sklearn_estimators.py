@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
-from estimator_cases import assert_same, digits, fitted, ours, pair, problem, quietly, theirs
+from estimator_cases import assert_same, digits, fitted, one_thread, ours, pair, problem, quietly, theirs
 from joblib import Parallel, delayed, dump, load, parallel_config
 from sklearn import neural_network
 from sklearn.base import clone, is_classifier, is_regressor
@@ -49,6 +49,11 @@ def _their_tests():
 @pytest.mark.filterwarnings("ignore")  # theirs are not run with warnings as errors
 class TestTheirs:
     """Each of scikit-learn's own tests as a test here."""
+
+    @pytest.fixture(autouse=True)
+    def one_thread(self):
+        with one_thread():
+            yield
 
     @pytest.fixture
     def global_random_seed(self):

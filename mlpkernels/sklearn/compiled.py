@@ -176,6 +176,15 @@ class Compiled(BaseMultilayerPerceptron):
         assert self.validation_loss_curve_ is not None
         self.validation_loss_curve_.append(epochs.mean_loss(rows))
 
+    def _score_with_function(
+        self, X: Any, y: np.ndarray, sample_weight: np.ndarray | None, score_function: Any
+    ) -> float:  # fmt: skip
+        """As scikit-learn 1.9 has it: before, it failed on labels that are strings."""
+        predicted = self._predict(X, check_input=False)
+        if predicted.dtype.kind == "f" and not np.isfinite(predicted).all():
+            return math.nan
+        return score_function(y, predicted, sample_weight=sample_weight)
+
     def _split(
         self, flat: Flat, X: Any, y: np.ndarray, sample_weight: np.ndarray | None
     ) -> tuple[Rows, tuple[Any, np.ndarray, np.ndarray | None, Rows] | None]:
