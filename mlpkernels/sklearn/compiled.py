@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import is_classifier
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import accuracy_score, r2_score
 from sklearn.model_selection import train_test_split
 from sklearn.neural_network._multilayer_perceptron import BaseMultilayerPerceptron
 from sklearn.utils import compute_sample_weight
@@ -176,14 +177,13 @@ class Compiled(BaseMultilayerPerceptron):
         assert self.validation_loss_curve_ is not None
         self.validation_loss_curve_.append(epochs.mean_loss(rows))
 
-    def _score_with_function(
-        self, X: Any, y: np.ndarray, sample_weight: np.ndarray | None, score_function: Any
-    ) -> float:  # fmt: skip
+    def _score(self, X: Any, y: np.ndarray, sample_weight: np.ndarray | None = None) -> float:
         """As scikit-learn 1.9 has it: before, it failed on labels that are strings."""
         predicted = self._predict(X, check_input=False)
         if predicted.dtype.kind == "f" and not np.isfinite(predicted).all():
             return math.nan
-        return score_function(y, predicted, sample_weight=sample_weight)
+        score = accuracy_score if is_classifier(self) else r2_score
+        return score(y, predicted, sample_weight=sample_weight)
 
     def _split(
         self, flat: Flat, X: Any, y: np.ndarray, sample_weight: np.ndarray | None
