@@ -42,6 +42,7 @@ def test_every_activation(name, activation, solver):
         {"batch_size": 1, "max_iter": 2},
         {"batch_size": 230},
         {"hidden_layer_sizes": 5},
+        {"hidden_layer_sizes": ()},
         {"hidden_layer_sizes": (16, 32, 1, 3)},
         {"beta_1": 0.5, "beta_2": 0.9, "epsilon": 1e-3},
         {"beta_1": 0.0, "beta_2": 0.0},
@@ -122,6 +123,7 @@ def test_a_random_state_goes_on_between_fits():
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
 def test_sparse_rows(container, solver, backend, monkeypatch):
     sparse = pytest.importorskip("scipy.sparse")
+    monkeypatch.setattr("mlpkernels.sklearn.rows._SMALL", 0)
     monkeypatch.setattr("mlpkernels.sklearn.rows.chunk_rows", lambda width: 128)  # some steps at a time
     monkeypatch.setattr("mlpkernels.sklearn.flat.chunk_rows", lambda width: 128)
     one, other, x, y = pair("classes", solver=solver, early_stopping=True)
@@ -131,6 +133,14 @@ def test_sparse_rows(container, solver, backend, monkeypatch):
     assert_same(one, other)
     assert_predicts_same(one, other, rows)
     assert_predicts_same(one, other, rows.toarray())
+
+
+def test_few_sparse_rows_are_made_dense():
+    sparse = pytest.importorskip("scipy.sparse")
+    one, other, x, y = pair("number")
+    for estimator in (one, other):
+        quietly(estimator.fit, sparse.csr_array(x), y)
+    assert_same(one, other)
 
 
 def test_sparse_rows_are_never_made_dense_at_once():

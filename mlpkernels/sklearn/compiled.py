@@ -142,7 +142,7 @@ class Compiled(BaseMultilayerPerceptron):
             self._optimizer.iteration_ends(self.t_)
             stopping = self._stops()
             memory.rate_changed(rate)
-            if self.callback is not None and self.callback(self) is True:
+            if self.callback is not None and self.callback(self):
                 break
             if stopping or incremental:
                 break

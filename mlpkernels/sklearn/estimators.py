@@ -28,7 +28,7 @@ class MLPClassifier(Compiled, sklearn.neural_network.MLPClassifier):
     class_weight: None, "balanced" or {class: weight}, a list of these for multi-label y: multiplied into sample_weight.
     dropout: the probability with which a hidden layer's outputs are left out while training, or one for each layer.
     threads: of a call into the kernels; None takes one or all cores, whichever was faster of late.
-    callback: called with the estimator after each epoch of "sgd" and "adam"; where it returns True, the fit ends.
+    callback: called with the estimator after each epoch of "sgd" and "adam"; if it returns something true, the fit ends.
 
     Attributes beyond scikit-learn's:
     validation_loss_curve_: with early_stopping, each epoch's mean loss on the rows held out, without the penalty.
