@@ -11,7 +11,7 @@ from sklearn.metrics import accuracy_score, r2_score
 from sklearn.model_selection import train_test_split
 from sklearn.neural_network._multilayer_perceptron import BaseMultilayerPerceptron
 from sklearn.utils import compute_sample_weight
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from . import optimizer as optimizers
 from .flat import Flat
@@ -63,12 +63,21 @@ class Compiled(BaseMultilayerPerceptron):
 
     def _forward_pass_fast(self, X: Any, check_input: bool = True) -> np.ndarray:
         """The last layer's activations (N, K) for rows X (N, D), dense or sparse."""
+        flat, logits = self._outputs(X, check_input)
+        return flat.activate(logits)
+
+    def _outputs(self, X: Any, check_input: bool = True) -> tuple[Flat, np.ndarray]:
+        """What holds the parameters, and the last layer's outputs (N, K) before their activation."""
+        if check_input and (found := self._at_once(X)) is not None:
+            return found
+        check_is_fitted(self)
         if check_input:
             X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
-        return self._parameters(_precision(X.dtype, *self.coefs_, *self.intercepts_)).predict(X, self.threads)
+        flat = self._parameters(_precision(X.dtype, *self.coefs_, *self.intercepts_))
+        return flat, flat.logits(X, self.threads)
 
-    def _at_once(self, X: Any) -> np.ndarray | None:
-        """The last layer's activations for an array that needs no validation, else None.
+    def _at_once(self, X: Any) -> tuple[Flat, np.ndarray] | None:
+        """`_outputs` of an array that needs no validation, else None.
 
         That is a C-contiguous array of finite floats, of the parameters' type and width, where the estimator was
         fitted without names of features. scikit-learn's validator takes longer than one row's forward pass does.
@@ -81,14 +90,15 @@ class Compiled(BaseMultilayerPerceptron):
             return None
         if "feature_names_in_" in known or not self._holds(flat):
             return None
-        outputs = flat.predict_few(X)
-        if outputs is None:
+        logits = flat.logits_of_few(X)
+        if logits is None:
             row = X.reshape(-1)
             with np.errstate(over="ignore", invalid="ignore"):
                 squares = np.dot(row, row)
-            if math.isfinite(squares):  # else the validator looks at each: they may just be large
-                outputs = flat.predict(X, self.threads)
-        return outputs
+            if not math.isfinite(squares):  # the validator looks at each: they may just be large
+                return None
+            logits = flat.logits(X, self.threads)
+        return flat, logits
 
     # ---- solvers
 

@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 import numpy as np
 import sklearn.neural_network
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted
 
 from .compiled import Compiled
 from .convert import plain
@@ -28,7 +27,7 @@ class MLPClassifier(Compiled, sklearn.neural_network.MLPClassifier):
     class_weight: None, "balanced" or {class: weight}, a list of these for multi-label y: multiplied into sample_weight.
     dropout: the probability with which a hidden layer's outputs are left out while training, or one for each layer.
     threads: of a call into the kernels; None takes one or all cores, whichever was faster of late.
-    callback: called with the estimator after each epoch of "sgd" and "adam"; if it returns something true, the fit ends.
+    callback: called with the estimator after each epoch of "sgd" and "adam"; what it returns, if true, ends the fit.
 
     Attributes beyond scikit-learn's:
     validation_loss_curve_: with early_stopping, each epoch's mean loss on the rows held out, without the penalty.
@@ -91,37 +90,26 @@ class MLPClassifier(Compiled, sklearn.neural_network.MLPClassifier):
 
         X: {array-like, sparse matrix} of shape (N, D).
         """
-        outputs = self._at_once(X)
-        if outputs is None:
-            check_is_fitted(self)
-            outputs = self._forward_pass_fast(X)
-        return self._labels(outputs)
+        return self._predict(X)
 
     def _predict(self, X: Any, check_input: bool = True) -> np.ndarray:
-        return self._labels(self._forward_pass_fast(X, check_input=check_input))
-
-    def _labels(self, outputs: np.ndarray) -> np.ndarray:
-        """What the label binarizer's inverse_transform makes of the outputs (N, K), without its checks."""
+        """What scikit-learn's label binarizer makes of the activations, off the outputs and without its checks."""
+        logits = self._outputs(X, check_input)[1]
         kind, classes = self._label_binarizer.y_type_, self.classes_
         if kind == "multiclass":
-            return classes.take(outputs.argmax(axis=1))
-        above = outputs > 0.5
-        if kind == "binary" and len(classes) == 2:
-            return classes.take(above.ravel())
-        return self._label_binarizer.inverse_transform(outputs.ravel() if self.n_outputs_ == 1 else outputs)
+            return classes.take(logits.argmax(axis=1))
+        above = logits > 0
+        if kind == "binary":
+            return classes.take(above.ravel()) if len(classes) == 2 else np.repeat(classes, len(logits))
+        return above.astype(np.int64)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """The probability of each class (N, K), classes as in classes_; for multi-label y that each is there.
 
         X: {array-like, sparse matrix} of shape (N, D).
         """
-        outputs = self._at_once(X)
-        if outputs is None:
-            check_is_fitted(self)
-            outputs = self._forward_pass_fast(X)
-        if outputs.shape[1] > 1:
-            return outputs
-        return np.hstack([1 - outputs, outputs])
+        outputs = self._forward_pass_fast(X)
+        return outputs if outputs.shape[1] > 1 else np.hstack([1 - outputs, outputs])
 
     def to_sklearn(self) -> sklearn.neural_network.MLPClassifier:
         """A scikit-learn MLPClassifier with the same parameters and, if this is fitted, the same coefficients."""
@@ -189,11 +177,7 @@ class MLPRegressor(Compiled, sklearn.neural_network.MLPRegressor):
 
         X: {array-like, sparse matrix} of shape (N, D).
         """
-        outputs = self._at_once(X)
-        if outputs is None:
-            check_is_fitted(self)
-            outputs = self._forward_pass_fast(X)
-        return outputs.ravel() if outputs.shape[1] == 1 else outputs
+        return self._predict(X)
 
     def to_sklearn(self) -> sklearn.neural_network.MLPRegressor:
         """A scikit-learn MLPRegressor with the same parameters and, if this is fitted, the same coefficients."""

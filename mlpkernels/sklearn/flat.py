@@ -54,6 +54,7 @@ class Flat:
         self.coefs, self.intercepts = self.views(self.model.params)
         self._workspaces: dict[tuple[str, int], list[Workspace]] = {}
         self._paces: dict[int, Pace] = {}
+        self._step_paces: dict[int, dict[int, Pace]] = {}
         self._value: CompiledNetwork | None = None
         self._scratches: list[np.ndarray] = []
 
@@ -113,10 +114,14 @@ class Flat:
         """Keep a workspace for the next call."""
         self._workspaces.setdefault((compiled.__name__, len(work.losses)), []).append(work)
 
+    def step_pace(self, threads: int | None, batch: int) -> Pace:
+        """The pace of steps of `batch` rows, known from one partial_fit to the next."""
+        return pace_for(threads, self._step_paces.setdefault(batch, {}))
+
     # ---- predictions
 
-    def predict(self, x: Any, threads: int | None) -> np.ndarray:
-        """The last layer's activations (N, K) of its dtype, for rows x (N, D), an array or a sparse matrix."""
+    def logits(self, x: Any, threads: int | None) -> np.ndarray:
+        """The last layer's outputs (N, K) of its dtype, before their activation, for rows x (N, D), dense or sparse."""
         compiled = kernels.load(BACKEND)
         pace = pace_for(threads, self._paces)
         count = x.shape[0]
@@ -130,10 +135,10 @@ class Flat:
             source = self.source(dense(x if count <= step else x[first : first + step], self.dtype))
             pace.call(len(chunk), partial(compiled.predict, self.model, source, 0, len(chunk), work, chunk))
         self.give(compiled, work)
-        return self._activated(compiled, out)
+        return out
 
-    def predict_few(self, x: np.ndarray) -> np.ndarray | None:
-        """`predict` of few rows, without workspace and threads; None of many, or where a value is not finite.
+    def logits_of_few(self, x: np.ndarray) -> np.ndarray | None:
+        """`logits` of few rows, without workspace and threads; None of many, or where a value is not finite.
 
         x (N, D) of its dtype, C-contiguous and writeable.
         """
@@ -152,10 +157,11 @@ class Flat:
         out = np.empty((rows, self.units[-1]), self.dtype)
         done = value.rows(x, scratch, out, True)
         self._scratches.append(scratch)
-        return self._activated(kernels.load(BACKEND), out) if done == rows else None
+        return out if done == rows else None
 
-    def _activated(self, compiled: ModuleType, out: np.ndarray) -> np.ndarray:
+    def activate(self, out: np.ndarray) -> np.ndarray:
         """The last layer's activation of its outputs (N, K), in place."""
+        compiled = kernels.load(BACKEND)
         if self.output == "softmax":
             compiled.softmax(out, out)
         elif self.output == "logistic":

@@ -54,8 +54,14 @@ class Rows:
 
     def part(self, rows: np.ndarray) -> Source:
         """Some of the rows, dense."""
-        targets = self.targets[rows] if self.targets.size else self.targets
-        return self.flat.source(dense(self.x[rows], self.flat.dtype), self.labels[rows], targets, self.weights[rows])
+        x = self.x.take(rows, 0, mode="clip") if isinstance(self.x, np.ndarray) else self.x[rows]  # 3 ms, not 15
+        count = slice(len(rows))  # what is the same for all rows
+        return self.flat.source(
+            dense(x, self.flat.dtype),
+            self.labels[count] if self.targets.size else self.labels[rows],
+            self.targets.take(rows, 0, mode="clip") if self.targets.size else self.targets,
+            self.weights[rows] if self.weighted else self.weights[count],
+        )
 
 
 def make_rows(flat: Flat, x: Any, y: np.ndarray, sample_weight: np.ndarray | None) -> Rows:

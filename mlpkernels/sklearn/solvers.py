@@ -29,7 +29,7 @@ class Epochs:
     ) -> None:  # fmt: skip
         self.flat, self.rows, self.optimizer, self.batch_size = flat, rows, optimizer, batch_size
         self.compiled = kernels.load(flats.BACKEND)
-        self.pace = Pace(thread_count(threads), threads is not None)
+        self.pace = flat.step_pace(threads, batch_size)
         steps = -(-len(rows) // batch_size)
         self.losses, self.corrects = np.zeros(steps), np.zeros(steps, np.int64)
         self.counts = np.full(steps, float(batch_size))
@@ -158,7 +158,7 @@ class Objective:
         if flat.output == "softmax" or not far.size:
             return float(np.maximum(losses[far] - _MOST * weights[far], 0).sum())
         mine = losses[far].sum()
-        outputs = flat.predict(source.rows[rows[far]], self.threads)
+        outputs = flat.activate(flat.logits(source.rows[rows[far]], self.threads))
         right = np.where(source.targets[rows[far]] > 0.5, outputs, 1 - outputs)
         return float(mine + weights[far] @ np.log(np.maximum(right, _EPSILON)).sum(axis=1))
 
