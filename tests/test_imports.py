@@ -42,6 +42,7 @@ ROOMS = {
         "arrays",
         "seeds",
         "pace",
+        "losses",
     ],
     "kernels": ["kernels"],
     "ground": ["errors", "files"],
