@@ -29,6 +29,7 @@ from mlpkernels.kernels.cpu import (
     sgd_step,
     softmax,
     softmax_cross_entropy,
+    sparse_dense_forward,
     squared_error,
 )
 
@@ -212,14 +213,14 @@ def test_labels_are_class_indices(dtype):
             softmax_cross_entropy(**{**given, "labels": wrong})
 
 
-FLAT = r"IDENTITY \(0\), RELU \(1\), TANH \(2\) or LOGISTIC \(3\)"
+DENSE = [dense_forward, dense_backward_input, sparse_dense_forward]
+CURVED = r"IDENTITY \(0\), RELU \(1\), TANH \(2\) or LOGISTIC \(3\)"
 
 
 @every([op for op in OPS if "activation" in OPS[op]])
 def test_an_activation_that_an_op_does_not_have_is_refused_by_name(op, dtype):
-    dense = op in (dense_forward, dense_backward_input)
-    allowed = FLAT if dense else r"IDENTITY \(0\) or RELU \(1\)"
-    for wrong in (*(() if dense else (TANH, LOGISTIC)), 4, -1, 0.5, 2.5, "tanh", None):
+    allowed = CURVED if op in DENSE else r"IDENTITY \(0\) or RELU \(1\)"
+    for wrong in (*(() if op in DENSE else (TANH, LOGISTIC)), 4, -1, 0.5, 2.5, "tanh", None):
         given = arguments(op, dtype)
         before = {name: given[name].copy() for name in written(op)}
         with pytest.raises(ValueError, match=f"^activation must be {allowed}, got {wrong!r}"):
@@ -227,7 +228,7 @@ def test_an_activation_that_an_op_does_not_have_is_refused_by_name(op, dtype):
         assert all(np.array_equal(given[name], before[name]) for name in before)
 
 
-@every([dense_forward, dense_backward_input])
+@every(DENSE)
 def test_dense_ops_take_every_activation_of_any_integer_type(op, dtype):
     made = set()
     for code in (IDENTITY, RELU, TANH, LOGISTIC):
