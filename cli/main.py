@@ -23,6 +23,7 @@ COMMANDS = {
     "eval": "evaluate",
     "predict": "predict",
     "plot": "plot",
+    "export": "export",
     "reproduce": "reproduce",
     "info": "info",
     "data": "data_group",

@@ -1,0 +1,153 @@
+"""What a caller in C can ask a network, by the loss it was trained to: declarations, code and golden check."""
+
+from typing import NamedTuple
+
+from ..network import Network
+from . import c_functions as functions
+from .golden import loss
+
+
+class Verbs(NamedTuple):
+    """Templates (see c_functions): declarations of the header, their code, the check of a golden row in `main`.
+
+    uses: the functions that the code calls. classes: how many the header names, 0 of a regression. answers: how many
+    values a row of the golden answers has.
+    """
+
+    declarations: str
+    code: str
+    check: str
+    uses: tuple[str, ...]
+    classes: int
+    answers: int
+
+
+def verbs(network: Network, outputs: int) -> Verbs:
+    """The verbs of a network with so many outputs."""
+    kind = loss(network)
+    if kind == "squared-error":
+        return Verbs(_VALUES_H, _VALUES_C, "", (), 0, outputs)
+    if kind == "poisson":
+        return Verbs(_VALUES_H, _POISSON_C, "", (functions.EXPONENTIAL,), 0, outputs)
+    if kind == "binary" and outputs > 1:
+        return Verbs(
+            _LOGITS_H + _LABELS_H, _LOGITS_C + _LABELS_C, _LABELS_CHECK, (functions.LOGISTIC,), outputs, outputs
+        )
+    if kind == "binary":
+        return Verbs(_LOGITS_H + _CLASS_H, _LOGITS_C + _TWO_C, _CLASS_CHECK, (), 2, 2)
+    return Verbs(_LOGITS_H + _CLASS_H, _LOGITS_C + _CLASS_C, _CLASS_CHECK, (functions.SOFTMAX,), outputs, outputs)
+
+
+_LOGITS_H = """
+/* The outputs of the last layer, before they become probabilities, into logits[${macro}_OUTPUTS]. */
+void ${name}_logits(const $real *x, $real *scratch, $real *logits);
+"""
+
+_CLASS_H = """
+/* The probability of each class, which sum to 1, into probabilities[${macro}_CLASSES]. */
+void ${name}_probabilities(const $real *x, $real *scratch, $real *probabilities);
+
+/* The most probable class, an index into ${name}_classes; the first of equals. */
+int ${name}_predict(const $real *x, $real *scratch);
+"""
+
+_LABELS_H = """
+/* The probability of each class, any number of which may be true at once, into probabilities[${macro}_CLASSES]. */
+void ${name}_probabilities(const $real *x, $real *scratch, $real *probabilities);
+
+/* 1 for each class that is more probable than not, else 0, into labels[${macro}_CLASSES]. */
+void ${name}_predict(const $real *x, $real *scratch, unsigned char *labels);
+"""
+
+_VALUES_H = """
+/* The predicted values, into outputs[${macro}_OUTPUTS]. */
+void ${name}_predict(const $real *x, $real *scratch, $real *outputs);
+"""
+
+_LOGITS_C = """
+void ${name}_logits(const $real *x, $real *scratch, $real *logits)
+{
+    forward(x, scratch, logits);
+}
+"""
+
+_CLASS_C = """
+void ${name}_probabilities(const $real *x, $real *scratch, $real *probabilities)
+{
+    forward(x, scratch, probabilities);
+    softmax(probabilities, ${macro}_CLASSES);
+}
+
+int ${name}_predict(const $real *x, $real *scratch)
+{
+    $real *const logits = scratch + ${macro}_SCRATCH - ${macro}_OUTPUTS;
+    int best = 0;
+    forward(x, scratch, logits);
+    for (int k = 1; k < ${macro}_OUTPUTS; k++)
+        if (logits[k] > logits[best])
+            best = k;
+    return best;
+}
+"""
+
+_TWO_C = """
+void ${name}_probabilities(const $real *x, $real *scratch, $real *probabilities)
+{
+    $real logit;
+    forward(x, scratch, &logit);
+    probabilities[0] = 1 / (1 + exp$f(logit));
+    probabilities[1] = 1 / (1 + exp$f(-logit));
+}
+
+int ${name}_predict(const $real *x, $real *scratch)
+{
+    $real logit;
+    forward(x, scratch, &logit);
+    return logit > 0;
+}
+"""
+
+_LABELS_C = """
+void ${name}_probabilities(const $real *x, $real *scratch, $real *probabilities)
+{
+    forward(x, scratch, probabilities);
+    logistic(probabilities, ${macro}_CLASSES);
+}
+
+void ${name}_predict(const $real *x, $real *scratch, unsigned char *labels)
+{
+    $real *const logits = scratch + ${macro}_SCRATCH - ${macro}_OUTPUTS;
+    forward(x, scratch, logits);
+    for (int k = 0; k < ${macro}_OUTPUTS; k++)
+        labels[k] = logits[k] > 0;
+}
+"""
+
+_VALUES_C = """
+void ${name}_predict(const $real *x, $real *scratch, $real *outputs)
+{
+    forward(x, scratch, outputs);
+}
+"""
+
+_POISSON_C = """
+void ${name}_predict(const $real *x, $real *scratch, $real *outputs)
+{
+    forward(x, scratch, outputs);
+    exponential(outputs, ${macro}_OUTPUTS);
+}
+"""
+
+# A class that is not the golden one passes where the two are equally probable but for rounding.
+_CLASS_CHECK = """
+        const int best = ${name}_predict(x, scratch);
+        for (int k = 0; k < ${macro}_CLASSES; k++)
+            wrong += !(answers[best] >= answers[k] - 4 * golden_tolerance);
+"""
+
+_LABELS_CHECK = """
+        unsigned char labels[${macro}_CLASSES];
+        ${name}_predict(x, scratch, labels);
+        for (int k = 0; k < ${macro}_CLASSES; k++)
+            wrong += (labels[k] ? ($real)0.5 - answers[k] : answers[k] - ($real)0.5) > golden_tolerance;
+"""
