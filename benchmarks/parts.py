@@ -85,7 +85,7 @@ def measure(case: Case, images: data.Images, compiled: tuple[Any, Any, Any], rep
     gather, rows, params = compiled
     trainer = Kernels(case, images, 1, skip_zeros=False)  # the phases of a dense first layer
     model, optimizer, source, work = trainer.model, trainer.optimizer, trainer.source, trainer.work
-    rows_phase, params_phase, kinds = steps.phases(np.float32)
+    rows_phase, params_phase, kinds = steps.phases(np.float32, steps.Uses())
     stride, taken = odd_stride(data.WIDTH), order(len(images.y), 0)
 
     def run_rows(goal: int) -> Callable[[], Any]:

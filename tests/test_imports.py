@@ -43,6 +43,7 @@ ROOMS = {
         "arrays",
         "seeds",
         "pace",
+        "losses",
     ],
     "kernels": ["kernels"],
     "ground": ["errors", "files"],

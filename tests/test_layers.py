@@ -30,7 +30,7 @@ def test_dense_is_a_value():
         ((True,), ValueError, "outputs=True"),
         ((1.5,), TypeError, "outputs=1.5"),
         (("10",), TypeError, "outputs='10'"),
-        ((1, "tanh"), ValueError, "activation='tanh': 'relu' or None"),
+        ((1, "sigmoid"), ValueError, "activation='sigmoid': 'relu', 'tanh', 'logistic' or None"),
         ((1, None, "zeros"), ValueError, "init='zeros': one of he-normal"),
     ],
 )

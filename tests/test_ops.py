@@ -11,15 +11,19 @@ from mlpkernels.kernels.cpu import (
     batchnorm_backward,
     batchnorm_forward,
     batchnorm_inference,
+    binary_cross_entropy,
     conv2d_backward_params,
     dense_backward_params,
     dense_forward,
     dropout,
     dropout_backward,
     log_softmax,
+    logistic,
+    poisson_loss,
     sgd_step,
     softmax,
     softmax_cross_entropy,
+    squared_error,
 )
 
 # Ops that may write where they read, element by element: op, what is written, what is read.
@@ -27,6 +31,10 @@ IN_PLACE = [
     (softmax, "out", "logits"),
     (log_softmax, "out", "logits"),
     (softmax_cross_entropy, "dlogits", "logits"),
+    (binary_cross_entropy, "dlogits", "logits"),
+    (squared_error, "doutputs", "outputs"),
+    (poisson_loss, "doutputs", "outputs"),
+    (logistic, "out", "z"),
     (batchnorm_forward, "out", "x"),
     (batchnorm_inference, "out", "x"),
     (batchnorm_backward, "dx", "delta"),
@@ -109,7 +117,7 @@ def test_an_output_that_cannot_be_written_is_refused_by_name(op, name, dtype):
         "strided": (ValueError, strided(right)),
         "one dimension more": (ValueError, right[None].copy()),
     }
-    if op in (dropout, dropout_backward):
+    if op in (dropout, dropout_backward, logistic):
         del wrong["one dimension more"]  # any number will do
         wrong["no dimension"] = (ValueError, np.zeros((), dtype))
     if right.ndim > 1:

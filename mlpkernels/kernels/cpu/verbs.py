@@ -27,12 +27,15 @@ def _work(model: Model, rows: int, passes: int) -> float:
     return 2.0 * rows * passes * float((plan[:, p.INPUTS] * plan[:, p.OUTPUTS]) @ pixels)
 
 
-def _kinds(model: Model, source: Source) -> tuple[bool, bool, bool]:
-    """Whether the network has flat layers other than dense ones, image layers, a first one that leaves out zeros."""
+def _uses(model: Model, source: Source) -> steps.Uses:
+    """Which kernels the network needs."""
     image = model.plan[:, p.IMAGE] == 1
     flat = (model.plan[:, p.KIND] != p.DENSE) & ~image
     skips = source.skip_zeros and len(source.bytes) > 0 and model.plan[0, p.KIND] == p.DENSE
-    return bool(flat.any()), bool(image.any()), bool(skips)
+    curve = model.plan[:, p.ACTIVATION] > p.RELU
+    return steps.Uses(
+        bool(flat.any()), bool(image.any()), bool(skips), bool(curve.any()), bool(model.plan[-1, p.LOSS] != p.SOFTMAX)
+    )
 
 
 def _norms(model: Model) -> int:
@@ -48,7 +51,10 @@ def _no_optimizer(dtype: Any) -> OptimizerState:
 
 def _source(source: Source, dtype: np.dtype) -> Source:
     skips = bool(source.skip_zeros) and source.bytes.shape[1] <= WIDEST
-    return source._replace(factor=dtype.type(source.factor), offset=dtype.type(source.offset), skip_zeros=skips)
+    targets = source.targets if source.targets.size else np.zeros((0, 0), dtype)
+    return source._replace(
+        factor=dtype.type(source.factor), offset=dtype.type(source.offset), skip_zeros=skips, targets=targets
+    )
 
 
 def _check_room(model: Model, work: Workspace, rows: int, reached: int, there: int) -> None:
@@ -77,7 +83,7 @@ def train_steps(
     steps_there = min(-(-len(order) // batch_size), *map(len, (learning_rates, losses, corrects)))
     _check_room(model, work, min(batch_size, len(order)), last, steps_there)
     slots = _slots(threads, _work(model, min(batch_size, len(order)), 3) / 2)
-    phases, norms = steps.phases(dtype, *_kinds(model, source)), _norms(model)
+    phases, norms = steps.phases(dtype, _uses(model, source)), _norms(model)
     if slots == 1:
         return int(steps.get("train", dtype)(*phases, 1, norms, *arguments))
     with _launch(slots):
@@ -95,7 +101,7 @@ def _run(
         goal, model, _no_optimizer(dtype), source, order, dtype.type(divisor), _x_stride(model), work,
     )  # fmt: skip
     slots = _slots(threads, _work(model, len(order), 1))
-    phases = steps.phases(dtype, *_kinds(model, source))
+    phases = steps.phases(dtype, _uses(model, source))
     norms = _norms(model) if goal == DELTAS else 0
     if slots == 1:
         steps.get("run", dtype)(*phases, 1, norms, *arguments)
