@@ -51,8 +51,7 @@ def c_source(network: Network, name: str = "model") -> CSource:
     layers = steps(network)
     scaling = centred(network.scaling, network.dtype)
     code, room = forward(layers, network.inputs if needs_preparing(layers[0], scaling) else 0)
-    outputs = layers[-1].out_shape[0]
-    ends = verbs(network, outputs)
+    ends = verbs(network)
     used = uses(layers).union(ends.uses)
     parts = [_OPENING, _classes(network) if ends.classes else "", *(part for part in functions.ALL if part in used)]
     parts.append(prepare(layers[0], scaling, network.inputs))
@@ -61,7 +60,7 @@ def c_source(network: Network, name: str = "model") -> CSource:
     parts += [code, ends.code, test_main(golden(network), ends)]
     words = {
         "name": name, "macro": name.upper(), **_types(network.dtype),
-        "inputs": network.inputs, "outputs": outputs, "scratch": room + outputs,
+        "inputs": network.inputs, "outputs": network.outputs, "scratch": room + network.outputs,
     }  # fmt: skip
     header = _HEADER.replace("@SIZES@", _sizes(network, ends.classes)).replace("@VERBS@", ends.declarations)
     source = "\n".join(part.strip("\n") + "\n" for part in parts if part)

@@ -13,8 +13,8 @@ from .steps import Centred, Step
 
 _ACTIVATIONS = {
     p.RELU: ("relu", functions.RELU),
-    getattr(p, "TANH", 2): ("hyperbolic_tangent", functions.TANH),
-    getattr(p, "LOGISTIC", 3): ("logistic", functions.LOGISTIC),
+    p.TANH: ("hyperbolic_tangent", functions.TANH),
+    p.LOGISTIC: ("logistic", functions.LOGISTIC),
 }
 _USES = {
     p.DENSE: (functions.ACCUMULATE, functions.DENSE),

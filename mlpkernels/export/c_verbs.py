@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 from ..network import Network
 from . import c_functions as functions
-from .golden import loss
 
 
 class Verbs(NamedTuple):
@@ -22,9 +21,9 @@ class Verbs(NamedTuple):
     answers: int
 
 
-def verbs(network: Network, outputs: int) -> Verbs:
-    """The verbs of a network with so many outputs."""
-    kind = loss(network)
+def verbs(network: Network) -> Verbs:
+    """The verbs of a network."""
+    kind, outputs = network.loss, network.outputs
     if kind == "squared-error":
         return Verbs(_VALUES_H, _VALUES_C, "", (), 0, outputs)
     if kind == "poisson":

@@ -31,7 +31,7 @@ def golden(network: Network, seed: int = 0) -> Golden:
     both = (as_dtype(network, dtype) for dtype in (np.float32, np.float64))
     single, double = (other.predict_logits(x, backend="reference") for other in both)
     logits = network.predict_logits(x, backend="reference")
-    answer = network.predict if regression(network) else network.predict_proba
+    answer = network.predict_proba if network.classes else network.predict
     unit = np.finfo(network.dtype).eps
     spread = float(np.abs(single - double).max()) * unit / np.finfo(np.float32).eps
     if network.dtype == np.float64:  # whose scaling is rounded in float64 too, by one rounding of the raw inputs
@@ -39,16 +39,6 @@ def golden(network: Network, seed: int = 0) -> Golden:
         spread += float(np.abs(moved - logits).max())
     tolerance = float(16 * spread + 64 * unit * max(1.0, float(np.abs(logits).max())))
     return Golden(x, logits, answer(x, backend="reference").reshape(len(x), -1), tolerance)
-
-
-def regression(network: Network) -> bool:
-    """Whether the network predicts numbers, not classes."""
-    return loss(network) in ("squared-error", "poisson")
-
-
-def loss(network: Network) -> str:
-    """The name of the loss the network was trained to, which tells what its logits mean."""
-    return str(getattr(network, "loss", "cross-entropy"))
 
 
 def samples(network: Network, count: int, seed: int = 0) -> np.ndarray:

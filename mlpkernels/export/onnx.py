@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import MlpkError, UnavailableError
 from ..kernels import plan as p
 from ..network import Network
-from .golden import as_dtype, golden, loss, regression
+from .golden import as_dtype, golden
 from .steps import Step, centred, steps
 from .writing import write_new
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 INPUT, LOGITS, PROBABILITIES, PREDICTIONS = "input", "logits", "probabilities", "predictions"
 _OPSET, _IR = 17, 8  # of ONNX 1.12, from 2022: what runtimes still in use can read
-_ACTIVATIONS = {p.RELU: "Relu", getattr(p, "TANH", 2): "Tanh", getattr(p, "LOGISTIC", 3): "Sigmoid"}
+_ACTIVATIONS = {p.RELU: "Relu", p.TANH: "Tanh", p.LOGISTIC: "Sigmoid"}
 
 
 def write_onnx(network: Network, path: str | os.PathLike[str]) -> Path:
@@ -62,7 +62,7 @@ def to_onnx(network: Network) -> "ModelProto":
         made, opset_imports=[onnx.helper.make_opsetid("", _OPSET)], ir_version=_IR,
         producer_name="mlpkernels",
     )  # fmt: skip
-    onnx.helper.set_model_props(model, {"classes": json.dumps(network.classes), "loss": loss(network)})
+    onnx.helper.set_model_props(model, {"classes": json.dumps(network.classes), "loss": network.loss})
     onnx.checker.check_model(model, full_check=True)
     return model
 
@@ -85,9 +85,9 @@ def compare(network: Network, content: bytes) -> bool:
     options.log_severity_level = 3  # errors alone
     session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     vectors = golden(network)
-    wanted = {PREDICTIONS: vectors.answers} if regression(network) else {
-        LOGITS: vectors.logits, PROBABILITIES: vectors.answers
-    }  # fmt: skip
+    wanted = {LOGITS: vectors.logits, PROBABILITIES: vectors.answers}
+    if not network.classes:
+        wanted = {PREDICTIONS: vectors.answers}
     x = vectors.x.reshape(-1, *network.shape)
     for rows in (slice(None), *(slice(k, k + 1) for k in range(len(x)))):
         found = session.run(list(wanted), {INPUT: x[rows]})
@@ -173,8 +173,8 @@ def _layer(graph: _Graph, step: Step, value: str) -> str:
 
 def _ends(graph: _Graph, network: Network, value: str) -> dict[str, int]:
     """{output: its width}; the last nodes are added."""
-    kind, outputs = loss(network), int(network.plan[-1, p.OUTPUTS])
-    if regression(network):
+    kind, outputs = network.loss, network.outputs
+    if not network.classes:
         graph.node("Exp" if kind == "poisson" else "Identity", value, output=PREDICTIONS)
         return {PREDICTIONS: outputs}
     graph.node("Identity", value, output=LOGITS)
