@@ -44,6 +44,16 @@ def _classes(value: str) -> tuple[int | str, ...]:
         return labels
 
 
+def _data(value: str) -> str:
+    """A data set's name or a path that exists."""
+    from .settings import BUNDLED, parse
+
+    data = str(parse("data", value))
+    if data not in BUNDLED and not Path(data).exists():
+        raise ValueError(f"{', '.join(BUNDLED)} or the path of data was wanted")
+    return data
+
+
 def _option(section: str, name: str, parser: parsing.Parser, metavar: str, help: str) -> Any:
     return click.option(
         f"--{name}", cls=SectionOption, section=section, type=Checked(parser), metavar=metavar, help=help
@@ -66,7 +76,9 @@ _FILE, _STATE, _RUN = "What the file does not tell", "What a state dict does not
 )
 @click.argument("file", metavar="FILE", type=Checked(text, "FILE"))
 @_option(_FILE, "input-shape", _shape, "SHAPE", "Of a sample: 784, or 1x28x28 of images.")
-@_option(_FILE, "classes", _classes, "LABELS", "In the order of the outputs, as cat,dog. [default: the file's, or 0,1,…]")
+@_option(
+    _FILE, "classes", _classes, "LABELS", "In the order of the outputs, as cat,dog. [default: the file's, or 0,1,…]"
+)
 @_option(_FILE, "loss", choice(*LOSSES), "NAME", f"What the outputs mean: {', '.join(LOSSES)}. [default: as it ends]")
 @_option(_FILE, "scale", choice("unit", "symmetric", "none"), "NAME",
          "Raw inputs, 0 to --full-scale, to [0, 1]: unit, to [-1, 1]: symmetric, or none. [default: none]")  # fmt: skip
@@ -79,7 +91,7 @@ _FILE, _STATE, _RUN = "What the file does not tell", "What a state dict does not
 @_option(_STATE, "stride", _listed(whole(1)), "N", "Of convolutions, one for all or one each. [default: 1]")
 @_option(_STATE, "padding", _listed(whole(0)), "N", "Of convolutions, one for all or one each. [default: 0]")
 @_option(_STATE, "pool", _listed(whole(0)), "N", "Max-pooling behind convolutions, N x N; 0: none. [default: 0]")
-@_option(_RUN, "data", lambda value: value, "DATA", "What mlpk eval and mlpk plot shall take, as for mlpk train.")
+@_option(_RUN, "data", _data, "DATA", "What mlpk eval is to take, as for mlpk train.")
 @setting_option("label-column", _RUN)
 @setting_option("out", _RUN)
 def command(file: str, out: str | None, data: str | None, label_column: str | None, **options: Any) -> None:
@@ -156,6 +168,6 @@ def _scaling(given: dict[str, Any]) -> Scaling | None:
         if len(values) > 1 and shape and np.size(columns[-1]) != math.prod(shape):
             raise OptionError(f"--{name}", None, f"{len(values)} values; one, or one a channel or column of "
                               f"{'x'.join(map(str, shape))} was wanted")  # fmt: skip
-    factor, offset = np.broadcast_arrays(factor / columns[1], (offset - columns[0]) / columns[1])
+    factors, offsets = np.broadcast_arrays(factor / columns[1], (offset - columns[0]) / columns[1])
     kind = "standard" if {"mean", "std"} & set(given) else scale
-    return Scaling(kind, factor if factor.ndim else float(factor), offset if offset.ndim else float(offset))
+    return Scaling(kind, factors, offsets)

@@ -19,11 +19,9 @@ def write(folder: runs.RunFolder, file: Path, network: Network, data: str | None
     from mlpkernels import __version__
     from mlpkernels.files import write_atomic
 
-    from .settings import parse
-
     values = {KEY: str(file.expanduser().absolute())}
     if data is not None:
-        values["data"] = parse("data", data)
+        values["data"] = data
     if label_column:
         values["label-column"] = label_column
     lines = [f"# Imported by mlpk import, mlpkernels {__version__}"]

@@ -24,6 +24,7 @@ COMMANDS = {
     "predict": "predict",
     "plot": "plot",
     "export": "export",
+    "import": "import_",
     "reproduce": "reproduce",
     "info": "info",
     "data": "data_group",

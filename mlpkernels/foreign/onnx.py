@@ -76,13 +76,19 @@ def read(path: str) -> "ModelProto":
     try:
         model = onnx.load(path)
         if not model.graph.node:
-            raise ModelFileError(f"{path} is no ONNX file, or one without a graph")
+            raise ModelFileError(f"{path} is no ONNX file, or one without a graph{_REMEDY}")
         onnx.checker.check_model(model)
         return onnx.inliner.inline_local_functions(model) if model.functions else model
     except DecodeError:
-        raise ModelFileError(f"{path} is no ONNX file, or damaged") from None
+        raise ModelFileError(f"{path} is no ONNX file, or damaged{_REMEDY}") from None
     except (onnx.checker.ValidationError, ValueError) as error:
         raise ModelFileError(f"{path} is no valid ONNX file: {str(error).strip().splitlines()[0]}") from None
+
+
+_REMEDY = (
+    "; torch.onnx.export, tf2onnx and skl2onnx write ONNX; of PyTorch, what safetensors.torch.save_file("
+    "model.state_dict(), FILE) writes is read too"
+)
 
 
 def _needed() -> Any:

@@ -189,7 +189,7 @@ def _modules_between(names: Sequence[str]) -> list[int] | None:
     0, 2, 4 leave one out each, 0, 1, 3 with a batch norm too. Where none is left out, as in a ModuleList, or modules
     have names, activations are functions that the program calls.
     """
-    numbers = [re.fullmatch(r"(.*?)(\d+)", name) for name in names]
+    numbers = [re.fullmatch(r"(.*\.)?(\d+)", name) for name in names]
     if not all(numbers) or len({number[1] for number in numbers if number}) > 1:
         return None
     places = [int(number[2]) for number in numbers if number]
