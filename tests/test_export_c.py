@@ -63,6 +63,30 @@ def test_a_changed_weight_fails_the_golden_test(tmp_path):
     assert golden_run(tmp_path, "net").returncode == 1
 
 
+@needs_compiler
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("loss", "outputs"), [("binary", 1), ("binary", 4), ("squared-error", 1), ("poisson", 3)])
+def test_every_loss_and_activation(loss, outputs, dtype, tmp_path):
+    layers = [Dense(6, "tanh"), Dense(9, "logistic"), BatchNorm("tanh"), Dense(outputs)]
+    network = Network(layers, 5, loss=loss, dtype=dtype, init="pytorch", scaling=Scaling("symmetric", 0.5, -1.0))
+    library = Library(network, tmp_path)
+    assert golden_run(tmp_path, "net").returncode == 0
+    x = samples(network, 20, seed=3)
+    wanted = network.predict(x, backend="reference")
+    if loss != "binary":
+        agrees(library.rows("predict", x, outputs), wanted, network)
+        assert not hasattr(library.functions, "net_probabilities") and "CLASSES" not in library.sizes
+        return
+    agrees(library.rows("logits", x, outputs), network.predict_logits(x, backend="reference"), network)
+    probabilities = network.predict_proba(x, backend="reference")
+    agrees(library.rows("probabilities", x, probabilities.shape[1]), probabilities, network)
+    sure = np.abs(probabilities - 0.5).min(axis=1) > 1e-4
+    found = (
+        library.rows("predict", x, outputs, np.uint8) if outputs > 1 else [library.call("predict", row) for row in x]
+    )
+    assert sure.any() and np.array_equal(np.array(found)[sure], wanted[sure])
+
+
 pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))
 
 

@@ -62,7 +62,13 @@ def c_source(network: Network, name: str = "model") -> CSource:
         "name": name, "macro": name.upper(), **_types(network.dtype),
         "inputs": network.inputs, "outputs": network.outputs, "scratch": room + network.outputs,
     }  # fmt: skip
-    header = _HEADER.replace("@SIZES@", _sizes(network, ends.classes)).replace("@VERBS@", ends.declarations)
+    header = _HEADER
+    images = " An image lies channel by\n * channel, each row by row." if len(network.shape) == 3 else ""
+    for place, words_there in (
+        ("EXAMPLE", ends.example), ("IMAGES", images), ("SIZES", _sizes(network, ends.classes)),
+        ("VERBS", ends.declarations),
+    ):  # fmt: skip
+        header = header.replace(f"@{place}@", words_there)
     source = "\n".join(part.strip("\n") + "\n" for part in parts if part)
     return CSource(*(Template(part.lstrip("\n")).substitute(words) for part in (header, source)))
 
@@ -89,13 +95,12 @@ def _classes(network: Network) -> str:
 
 
 _HEADER = """
-/* $name: a neural network, exported from mlpkernels as C99. One sample a call, in $real.
+/* $name: a neural network, exported from mlpkernels as C99. It predicts one sample a call, in $real:
  *
- *     static $real scratch[${macro}_SCRATCH];
- *     ${name}_predict(x, scratch...);
+ *     $real scratch[${macro}_SCRATCH];
+ *     @EXAMPLE@
  *
- * x is ${macro}_INPUTS raw values, as the network's training data had them: scaling is inside. Images lie channel by
- * channel, each row by row. x is only read.
+ * x is ${macro}_INPUTS raw values, as the network's training data had them: scaling is inside.@IMAGES@ x is only read.
  * scratch is ${macro}_SCRATCH values of the caller's: what is in it before and after a call means nothing. Nothing else
  * is written to, so calls with scratches of their own may run at the same time. No arrays may overlap.
  * Compile ${name}.c with -DTEST for a program that checks golden vectors; link with -lm.

@@ -7,12 +7,13 @@ from . import c_functions as functions
 
 
 class Verbs(NamedTuple):
-    """Templates (see c_functions): declarations of the header, their code, the check of a golden row in `main`.
+    """Templates (see c_functions): an example and declarations for the header, their code, the check of a golden row.
 
     uses: the functions that the code calls. classes: how many the header names, 0 of a regression. answers: how many
     values a row of the golden answers has.
     """
 
+    example: str
     declarations: str
     code: str
     check: str
@@ -23,19 +24,23 @@ class Verbs(NamedTuple):
 
 def verbs(network: Network) -> Verbs:
     """The verbs of a network."""
-    kind, outputs = network.loss, network.outputs
-    if kind == "squared-error":
-        return Verbs(_VALUES_H, _VALUES_C, "", (), 0, outputs)
-    if kind == "poisson":
-        return Verbs(_VALUES_H, _POISSON_C, "", (functions.EXPONENTIAL,), 0, outputs)
-    if kind == "binary" and outputs > 1:
-        return Verbs(
-            _LOGITS_H + _LABELS_H, _LOGITS_C + _LABELS_C, _LABELS_CHECK, (functions.LOGISTIC,), outputs, outputs
-        )
-    if kind == "binary":
-        return Verbs(_LOGITS_H + _CLASS_H, _LOGITS_C + _TWO_C, _CLASS_CHECK, (), 2, 2)
-    return Verbs(_LOGITS_H + _CLASS_H, _LOGITS_C + _CLASS_C, _CLASS_CHECK, (functions.SOFTMAX,), outputs, outputs)
+    k = network.outputs
+    if not network.classes:
+        rates = network.loss == "poisson"
+        code, uses = (_POISSON_C, (functions.EXPONENTIAL,)) if rates else (_VALUES_C, ())
+        return Verbs(_VALUES, _VALUES_H, code, "", uses, 0, k)
+    if network.loss == "binary" and k > 1:
+        code, uses = _LOGITS_C + _LABELS_C, (functions.LOGISTIC,)
+        return Verbs(_LABELS, _LOGITS_H + _LABELS_H, code, _LABELS_CHECK, uses, k, k)
+    if network.loss == "binary":
+        return Verbs(_CLASS, _LOGITS_H + _CLASS_H, _LOGITS_C + _TWO_C, _CLASS_CHECK, (), 2, 2)
+    code, uses = _LOGITS_C + _CLASS_C, (functions.SOFTMAX,)
+    return Verbs(_CLASS, _LOGITS_H + _CLASS_H, code, _CLASS_CHECK, uses, k, k)
 
+
+_CLASS = "const char *name = ${name}_classes[${name}_predict(x, scratch)];"
+_LABELS = "unsigned char labels[${macro}_CLASSES];\n *     ${name}_predict(x, scratch, labels);"
+_VALUES = "$real outputs[${macro}_OUTPUTS];\n *     ${name}_predict(x, scratch, outputs);"
 
 _LOGITS_H = """
 /* The outputs of the last layer, before they become probabilities, into logits[${macro}_OUTPUTS]. */

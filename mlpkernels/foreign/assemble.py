@@ -142,7 +142,8 @@ def _backward(before: Product | Convolution, affine: Affine) -> Product | Convol
 def _of_channels(values: np.ndarray) -> np.ndarray | None:
     """The (C,) of values (C, H, W) that do not differ within a channel, or of flat ones; else None."""
     first = values.reshape(len(values), -1)
-    return first[:, 0] if (first == first[:, :1]).all() else None
+    same = (first == first[:, :1]) | np.isnan(first)  # what is not finite is refused later, by name
+    return first[:, 0] if same.all() else None
 
 
 def _forward(path: str, affine: Affine, behind: Operation) -> list[Operation]:

@@ -68,9 +68,9 @@ def _for_loss(loss: str | None, classes: Sequence[int | str], flow: Flow) -> Seq
 
 def read(path: str) -> "ModelProto":
     """The file's model, its local functions inlined. FileNotFoundError; ModelFileError where it is no valid ONNX."""
-    onnx = _needed()
     if not os.path.isfile(path):
         raise FileNotFoundError(f"{path}: no such file; an ONNX file was wanted")
+    onnx = _needed()
     from google.protobuf.message import DecodeError
 
     try:
@@ -189,7 +189,9 @@ class _Walk:
         end = ends.apply(node, flow)
         if end is not None:
             return end
-        if not isinstance(flow, Flow) or proto.op_type not in operators.OPERATORS or proto.domain not in _DOMAINS:
+        if not isinstance(flow, Flow):
+            raise ValueError("it stands behind a softmax or labels, where layers were wanted to have ended")
+        if proto.op_type not in operators.OPERATORS or proto.domain not in _DOMAINS:
             raise ValueError(f"no layer here computes it; {', '.join(operators.OPERATORS)} and Softmax are read")
         if len(moving) > 1:
             raise ValueError("two paths meet in it; layers one behind the other were wanted")

@@ -72,12 +72,12 @@ def _product(node: Node, flow: Flow, weights: np.ndarray, bias: np.ndarray | Non
 
 
 def _conv(node: Node, flow: Flow) -> Flow:
+    if node.attributes.get("group", 1) != 1:
+        raise ValueError(f"group={node.attributes['group']}; 1 was wanted")
     weights, image = node.constant(1, "weight"), flow.as_image()
     if image is None or weights.ndim != 4 or weights.shape[1] != image.shape[0]:
         raise ValueError(f"a sample of shape {flow.places.shape} reaches its weight {weights.shape}; (C, H, W) and "
                          "(O, C, kh, kw) were wanted")  # fmt: skip
-    if node.attributes.get("group", 1) != 1:
-        raise ValueError(f"group={node.attributes['group']}; 1 was wanted")
     kernel = (weights.shape[2], weights.shape[3])
     stride, padding, size = _window(node, image, kernel)
     bias = node.optional(2, "bias")
@@ -167,8 +167,10 @@ def _without_batch(constant: np.ndarray, flow: Flow) -> np.ndarray:
     """A constant without the axis of rows; ValueError where it does not broadcast to the sample."""
     if constant.ndim == flow.places.ndim + 1 and len(constant) == 1:
         constant = constant[0]
-    if np.broadcast_shapes(constant.shape, flow.places.shape) != flow.places.shape:
-        raise ValueError(f"a constant {constant.shape} meets a sample of shape {flow.places.shape}")
+    try:
+        np.broadcast_to(constant, flow.places.shape)
+    except ValueError:
+        raise ValueError(f"a constant {constant.shape} meets a sample of shape {flow.places.shape}") from None
     return constant
 
 
