@@ -22,12 +22,22 @@ def write(folder: runs.RunFolder, file: Path, network: Network, data: str | None
     values = {KEY: str(file.expanduser().absolute())}
     if data is not None:
         values["data"] = data
+        label_column = label_column or _label_column(data)
     if label_column:
         values["label-column"] = label_column
     lines = [f"# Imported by mlpk import, mlpkernels {__version__}"]
     lines += [f"{name} = {config.toml_value(value)}" for name, value in values.items()]
     network.save(folder / runs.MODEL)
     write_atomic(folder / runs.CONFIG, ("\n".join(lines) + "\n").encode())
+
+
+def _label_column(data: str) -> str | None:
+    """The first column of a table, which holds its labels: mlpk predict leaves it out by name."""
+    if not data.lower().endswith((".csv", ".csv.gz", ".tsv")):
+        return None
+    from mlpkernels.datasets import csvfile
+
+    return csvfile.read_header(Path(data)).names[0]
 
 
 def origin(run: Path) -> str | None:

@@ -98,6 +98,19 @@ def test_numbers_are_predicted_in_every_format(folder):
     assert "it predicts numbers" in refusal(mlpk("eval", "mine", "digits"))
 
 
+def test_a_table_is_evaluated_and_predicted(folder):
+    state_dict("net.safetensors", [Dense(5, "relu"), Dense(2)], 3)
+    rows = "".join(f"{'ab'[k % 2]},{k},{k * k},1\n" for k in range(20))
+    (folder / "mine.csv").write_text("kind,one,two,three\n" + rows)
+    good("import", "net.safetensors", "--data", "mine.csv", "--classes", "a,b", "--out", "run", backend=False)
+    assert json.loads(good("eval", "run", "mine.csv", "--format", "json").stdout)["rows"] == 4
+    assert len(json.loads(good("predict", "run", "mine.csv", "--format", "json").stdout)) == 20
+    (folder / "empty.csv").write_text("")
+    before = sorted(folder.iterdir())
+    assert "empty.csv" in refusal(mlpk("import", "net.safetensors", "--data", "empty.csv", "--out", "b", backend=False))
+    assert sorted(folder.iterdir()) == before
+
+
 WRONG = {
     "no file": (("nothing.onnx",), "nothing.onnx: no such file"),
     "shape": (("net.safetensors", "--input-shape", "1x"), "--input-shape 1x: sizes were wanted"),
