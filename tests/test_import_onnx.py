@@ -397,6 +397,24 @@ def test_files_that_are_none(tmp_path):
             from_onnx(path)
 
 
+def test_damaged_files_are_always_named(tmp_path):
+    """Bytes changed at random: a named error, or a network, never another exception."""
+    random = np.random.default_rng(0)
+    files = [PLAIN["batch norm"].SerializeToString(), to_onnx(stacks.network("conv-relu")).SerializeToString()]
+    named = 0
+    for k in range(300):
+        content = bytearray(files[k % 2])
+        for place in random.integers(0, len(content) if k % 3 else min(600, len(content)), 3):
+            content[place] = random.integers(256)
+        (tmp_path / "net.onnx").write_bytes(content)
+        try:
+            assert isinstance(from_onnx(tmp_path / "net.onnx"), Network)
+        except ModelFileError as error:
+            named += 1
+            assert "net.onnx" in str(error)
+    assert named > 100
+
+
 def test_an_unsound_graph_is_named(tmp_path):
     made = model([("MatMul", "x nowhere", "y")], DENSE)
     with pytest.raises(ModelFileError, match=r"net\.onnx is no valid ONNX file: .*nowhere"):

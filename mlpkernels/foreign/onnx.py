@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import ModelFileError, UnavailableError
+from ..errors import ModelFileError
+from ..export.onnx import needed
 from ..network import Network
 from . import ends, operators
 from .assemble import Reading, assemble
@@ -18,7 +19,7 @@ from .operations import refuse
 from .operators import Node
 
 if TYPE_CHECKING:
-    from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto
+    from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 _BATCH = 1_000_003  # stands for the number of rows where a graph computes shapes: a prime that no size is
 _DOMAINS = {"", "ai.onnx", "ai.onnx.ml"}
@@ -34,17 +35,23 @@ def from_onnx(
     what of it this library has not; UnavailableError where the package onnx is not installed.
     """
     name = os.fspath(path)
-    model = read(name)
-    walk = _Walk(name, model)
-    value = _input(name, model.graph)
-    walk.values[value.name] = _start(name, value, shape)
+    try:
+        return _network(name, read(name), shape, reading or Reading())
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:  # in its names and texts, which nothing else checks
+        raise ModelFileError(f"{name} is no ONNX file, or damaged ({error}){_REMEDY}") from None
+
+
+def _network(path: str, model: "ModelProto", shape: tuple[int, ...] | None, reading: Reading) -> Network:
+    walk = _Walk(path, model)
+    value = _input(path, model.graph)
+    walk.values[value.name] = _start(path, value, shape)
     for node in model.graph.node:
         walk.visit(node)
-    found = ends.result(name, [(output.name, walk.value(output.name, "its outputs")) for output in model.graph.output])
-    reading, texts = reading or Reading(), {entry.key: entry.value for entry in model.metadata_props}
+    found = ends.result(path, [(output.name, walk.value(output.name, "its outputs")) for output in model.graph.output])
     classes: Sequence[int | str] | None = walk.classes
     loss = reading.loss or found.loss
     if model.producer_name == "mlpkernels":
+        texts = {entry.key: entry.value for entry in model.metadata_props}
         classes, loss = json.loads(texts.get("classes", "[]")), reading.loss or texts.get("loss", loss)
     elif model.producer_name == "skl2onnx":
         loss = loss or "squared-error"  # its classifiers end with labels, its regressors do not
@@ -54,7 +61,7 @@ def from_onnx(
         loss=loss,
         dtype="float64" if double else "float32",
     )
-    return assemble(name, found.flow.operations, found.flow.inputs, reading)
+    return assemble(path, found.flow.operations, found.flow.inputs, reading)
 
 
 def _for_loss(loss: str | None, classes: Sequence[int | str], flow: Flow) -> Sequence[int | str] | None:
@@ -70,7 +77,8 @@ def read(path: str) -> "ModelProto":
     """The file's model, its local functions inlined. FileNotFoundError; ModelFileError where it is no valid ONNX."""
     if not os.path.isfile(path):
         raise FileNotFoundError(f"{path}: no such file; an ONNX file was wanted")
-    onnx = _needed()
+    onnx = needed("onnx")
+    importlib.import_module("onnx.inliner")
     from google.protobuf.message import DecodeError
 
     try:
@@ -89,14 +97,6 @@ _REMEDY = (
     "; torch.onnx.export, tf2onnx and skl2onnx write ONNX; of PyTorch, what safetensors.torch.save_file("
     "model.state_dict(), FILE) writes is read too"
 )
-
-
-def _needed() -> Any:
-    try:
-        importlib.import_module("onnx.inliner")
-        return importlib.import_module("onnx")
-    except ImportError:
-        raise UnavailableError("ONNX files need the package onnx: pip install mlpkernels[onnx]") from None
 
 
 def _input(path: str, graph: "GraphProto") -> "ValueInfoProto":
@@ -133,12 +133,16 @@ class _Walk:
     """The values of a graph by name, filled node by node: constants, the sample, and what is made of the outputs."""
 
     def __init__(self, path: str, model: "ModelProto") -> None:
-        self.path, self.onnx = path, _needed()
+        self.path, self.onnx = path, needed("onnx")
         self.opsets = {entry.domain: entry.version for entry in model.opset_import}
-        self.values: dict[str, Value | None] = {
-            tensor.name: self.onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer
-        }
+        self.values: dict[str, Value | None] = {tensor.name: self._array(tensor) for tensor in model.graph.initializer}
         self.classes: list[int | str] | None = None
+
+    def _array(self, tensor: "TensorProto") -> np.ndarray:
+        try:
+            return self.onnx.numpy_helper.to_array(tensor)
+        except (KeyError, ValueError, TypeError) as error:
+            raise refuse(self.path, f"weight {tensor.name!r}", f"damaged, or of an unknown type ({error})") from None
 
     def value(self, name: str, where: str) -> Value:
         """A value by name; ModelFileError where no node has given it."""
