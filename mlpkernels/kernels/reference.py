@@ -268,15 +268,17 @@ def train_steps(
 
 
 def loss_and_gradient(
-    model: Model, source: Source, order: Array, divisor: float, work: Workspace, grad: Array, threads: int = 1
+    model: Model, source: Source, order: Array, divisor: float, work: Workspace | None, grad: Array, threads: int = 1
 ) -> float:
     """Σ weight · loss / divisor over the rows of `order` (at most the workspace's), its gradient in grad (P,).
 
-    Training mode with the masks of seed 0, step 0; running statistics stay. work.losses keeps each row's weight · loss.
+    Training mode with the masks of seed 0, step 0; running statistics stay. work.losses keeps each row's weight · loss;
+    nothing else needs the work here, so that it may be None.
     """
     grad[...] = 0
-    losses = work.losses[: len(order)]
-    losses[...] = _gradient(model, source, order, divisor, Masks(0, 0), grad)[0]
+    losses = _gradient(model, source, order, divisor, Masks(0, 0), grad)[0]
+    if work is not None:
+        work.losses[: len(order)] = losses
     return float(losses.sum()) / divisor
 
 
