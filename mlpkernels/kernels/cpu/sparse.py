@@ -13,8 +13,10 @@ from .jit import jit
 from .simd import ADD_BIAS, ADD_BIAS_RELU, DESCEND, STORE, VECTOR_BYTES, flat, lanes, load, pointer_to, stack, store
 from .sparse_tiles import (
     GROUP,
-    ROWS,
-    WIDTHS,
+    TALL,
+    THIN,
+    WIDEST_COLUMN,
+    WIDEST_ROW,
     clear_mask,
     lit_bits,
     lit_columns,
@@ -29,8 +31,7 @@ _lit_room = stack(WIDEST // 8)
 _words_room = stack(64 * 8)
 _groups_room = stack(16 * 8)
 _masks_room = stack(64 * 2)
-_begins_room = stack(WIDTHS[0] * VECTOR_BYTES)
-_MOST, _TALLEST = WIDTHS[0], ROWS[0]
+_begins_room = stack(WIDEST_ROW * VECTOR_BYTES)
 
 
 @jit
@@ -42,8 +43,10 @@ def scaled_bytes(factor, scaled):
 
 
 @jit
-def _vectors(left):
-    return _MOST if left >= _MOST else 2 if left >= 2 else 1
+def _vectors(left, most):
+    """The next tile's vectors, of those left: as even a cut as tiles of at most so many give."""
+    tiles = (left + most - 1) // most
+    return (left + tiles - 1) // tiles
 
 
 @jit
@@ -69,11 +72,12 @@ def forward(
     words = (inputs + 63) // 64
     left, j = width // vector, 0
     while left > 0:
-        vectors = _vectors(left)
+        vectors = _vectors(left, WIDEST_ROW)
+        tallest, less = (TALL, 2) if vectors <= WIDEST_COLUMN else (THIN, 1)
         row_totals(vectors, pointer_to(w, w_at + j), w_row, inputs, offset, begins)  # what a shift of all inputs adds
         row = start
         while row < stop:
-            rows = _TALLEST if stop - row >= _TALLEST else 2 if stop - row >= 2 else 1
+            rows = tallest if stop - row >= tallest else less if stop - row >= less else 1
             _any_lit(bytes_, order, at + row, rows, inputs, places, lit, words)
             lit_rows(
                 rows, vectors, lit, words, pointer_to(bytes_, 0), places, pointer_to(scaled, 0),
@@ -138,7 +142,7 @@ def gradient(
     begins = _begins_room(delta)
     left, j = width // vector, 0
     while left > 0:
-        vectors = _vectors(left)
+        vectors = _vectors(left, WIDEST_COLUMN)
         row_totals(vectors, pointer_to(delta, delta_at + j), delta_row, rows, offset, begins)  # a shift of all inputs
         for block in range(first // 64 * 64, last, 64):
             for start in range(0, max(rows, 1), 64):
