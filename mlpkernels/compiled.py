@@ -7,13 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .kernels.cpu.inside import CompiledNetwork, network_type, predict_one, predict_rows
-from .kernels.cpu.value import ROW_DTYPES
+from .kernels.cpu.inside import predict_one, predict_rows
+from .kernels.cpu.inside_gradient import loss_and_gradient
+from .kernels.cpu.inside_types import network_type, workspace_type
+from .kernels.cpu.value import ROW_DTYPES, CompiledNetwork, GradientWorkspace
 
 if TYPE_CHECKING:
     from .network import Network
 
-__all__ = ["CompiledNetwork", "FewRows", "compile_network", "network_type", "predict_one", "predict_rows"]
+__all__ = [
+    "CompiledNetwork", "FewRows", "GradientWorkspace", "compile_network", "loss_and_gradient", "network_type",
+    "predict_one", "predict_rows", "workspace_type",
+]  # fmt: skip
 
 # Rows and bytes of parameters that are read for them, above which a batch is faster, for all that a call of one costs.
 _ROWS, _BYTES = 32, 2**24
@@ -22,9 +27,9 @@ _ROWS, _BYTES = 32, 2**24
 def compile_network(network: "Network") -> CompiledNetwork:
     """The value of a network, with its scaling as it is now."""
     scaling = network.scaling
-    if scaling is None or scaling.kind == "none":
-        return CompiledNetwork(network.model)
-    return CompiledNetwork(network.model, scaling.factor, scaling.offset)
+    factor, offset = (None, None) if scaling is None or scaling.kind == "none" else (scaling.factor, scaling.offset)
+    scale = float(network.loss_weights(np.ones(1, network.dtype))[0])
+    return CompiledNetwork(network.model, factor, offset, scale)
 
 
 class FewRows:
