@@ -43,6 +43,7 @@ ROOMS = {
         "seeds",
         "pace",
         "compiled",
+        "capi",
         "losses",
     ],
     "kernels": ["kernels"],

@@ -24,6 +24,27 @@ def at(typingctx, address, kind):
 
 
 @intrinsic
+def as_places(typingctx, pointer):
+    """The memory of other numbers, of 4 bytes or more, as int32."""
+    kind = types.CPointer(types.int32)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], context.get_value_type(kind))
+
+    return kind(pointer), codegen
+
+
+@intrinsic
+def is_null(typingctx, pointer):
+    """Whether a pointer points to nothing."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return cgutils.is_null(builder, args[0])
+
+    return types.boolean(pointer), codegen
+
+
+@intrinsic
 def call_at(typingctx, address, result, arguments):
     """Call the compiled function at an address, which takes these arguments, a tuple.
 

@@ -12,7 +12,7 @@ from numba import carray, types
 from numba.extending import overload
 
 from .. import plan as p
-from .addresses import at, call_at
+from .addresses import as_places, at, call_at
 from .curves import activate
 from .jit import OPTIONS, jit
 from .norm import normalise
@@ -37,14 +37,17 @@ from .single_table import (
     WHAT,
     WRITTEN,
 )  # fmt: skip
-from .single_tiles import ROW_VECTORS, pixels_tile, row_tile
+from .single_tiles import AHEAD, ROW_VECTORS, lit_row_tile, pixels_tile, row_tile
 
-# The block's numbers. MARK: that it is one, and the bytes of a number of the network's. INPUTS, OUTPUTS, SCRATCH,
-# STEP_COUNT: elements. ROW, LAYERS: functions. SCALES: NONE, ONE or EACH column has a factor and an offset, float64.
-MARK, INPUTS, OUTPUTS, SCRATCH, ROW, LAYERS, SCALES, FACTOR, OFFSET, PLAN, STEP_COUNT, STEPS, WINDOWS = range(13)
-PARAMS, BUFFERS, RATES, FIELDS = range(13, 17)
+# The block's numbers. C sees the first: MARK, that it is one, and the bytes of a number of the network's; INPUTS,
+# OUTPUTS and SCRATCH, elements; three functions of capi.py's, 0 until it is asked for them.
+MARK, INPUTS, OUTPUTS, SCRATCH, PREDICT_ONE, PREDICT_ROWS, PREDICT_DOUBLES = range(7)
+# ROW, LAYERS: functions of this file. SCALES: NONE, ONE or EACH column has a factor and an offset, float64.
+ROW, LAYERS, SCALES, FACTOR, OFFSET, PLAN, STEP_COUNT, STEPS, WINDOWS, PARAMS, BUFFERS, RATES = range(7, 19)
+LIT, FIELDS = 19, 20  # LIT: where in the scratch the numbers of what is not zero go
 NONE, ONE, EACH = range(3)
-MARKED = 0x6D6C706B << 8
+LEAST_INPUTS = 64  # of a layer that looks for zeros
+MARKED = 0x6D6C706B << 8  # "mlpk"
 
 
 @jit
@@ -61,7 +64,7 @@ def row(net, x, scratch, out):
             source = advance(scratch, load(step, SOURCE))
         if load(step, WHAT) == DENSE:
             layer = advance(plan, load(step, LAYER) * p.COLUMNS)
-            _dense(layer, params, source, target)
+            _dense(layer, params, source, advance(scratch, load(net, LIT)), target)
             if load(layer, p.ACTIVATION) > p.RELU:
                 call_at(load(net, LAYERS), None, (net, number, source, target))
         else:
@@ -72,16 +75,45 @@ def row(net, x, scratch, out):
 
 
 @jit
-def _dense(layer, params, x, out):
+def _count_lit(x, count):
+    """How many of x are not zero."""
+    lit = 0
+    for j in range(count):
+        lit += 1 if load(x, j) != 0 else 0
+    return lit
+
+
+@jit
+def _find_lit(x, count, lit):
+    """The numbers of those of x that are not zero, and AHEAD zeros behind them."""
+    found = 0
+    for j in range(count):
+        store(lit, found, j)
+        found += 1 if load(x, j) != 0 else 0
+    for j in range(found, found + AHEAD):
+        store(lit, j, 0)
+
+
+@jit
+def _dense(layer, params, x, room, out):
+    """A dense layer. A zero input skips its row of weights where at least half are zeros, as in many images."""
     vector = lanes(out)
     inputs, stride = load(layer, p.INPUTS), load(layer, p.WEIGHT_STRIDE)
     w, bias = advance(params, load(layer, p.WEIGHT)), advance(params, load(layer, p.BIAS))
     epilogue = ADD_BIAS_RELU if load(layer, p.ACTIVATION) == p.RELU else ADD_BIAS
+    places = as_places(room)
+    count = _count_lit(x, inputs) if inputs >= LEAST_INPUTS else inputs
+    skips = inputs >= LEAST_INPUTS and 2 * count <= inputs
+    if skips:
+        _find_lit(x, inputs, places)
     left = (load(layer, p.OUTPUTS) + vector - 1) // vector
     while left > 0:
         tiles = (left + ROW_VECTORS - 1) // ROW_VECTORS  # of even size: a thin one would wait for each addition
         vectors = (left + tiles - 1) // tiles
-        row_tile(vectors, x, w, stride, inputs, bias, epilogue, out)
+        if skips:
+            lit_row_tile(vectors, x, places, w, stride, count, bias, epilogue, out)
+        else:
+            row_tile(vectors, x, w, stride, inputs, bias, epilogue, out)
         w, bias, out = advance(w, vectors * vector), advance(bias, vectors * vector), advance(out, vectors * vector)
         left -= vectors
 

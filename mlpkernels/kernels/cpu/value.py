@@ -14,6 +14,12 @@ from .verbs import uses
 
 ROW_DTYPES = frozenset(map(np.dtype, (np.uint8, np.float32, np.float64)))  # of rows that are predicted as they are
 
+_C_FUNCTIONS = {
+    single.PREDICT_ONE: "c_predict_one",
+    single.PREDICT_ROWS: "c_predict_rows",
+    single.PREDICT_DOUBLES: "c_predict_doubles",
+}
+
 
 class CompiledNetwork:
     """A network for compiled code, as `Network.compiled` makes it: an argument of your own @njit functions.
@@ -48,7 +54,7 @@ class CompiledNetwork:
             single.MARK: single.MARKED | dtype.itemsize,
             single.INPUTS: self.inputs, single.OUTPUTS: self.outputs, single.SCRATCH: self.scratch_size,
             single.ROW: functions[0].__wrapper_address__(), single.LAYERS: functions[-1].__wrapper_address__(),
-            single.SCALES: scales, single.STEP_COUNT: len(program.steps),
+            single.SCALES: scales, single.STEP_COUNT: len(program.steps), single.LIT: program.lit,
         }  # fmt: skip
         arrays = {
             single.FACTOR: pair[0], single.OFFSET: pair[1], single.PLAN: plan, single.STEPS: program.steps,
@@ -80,11 +86,22 @@ class CompiledNetwork:
         """
         return self._entries[x.dtype](self._block, x, scratch, out, checks)
 
+    def with_c_functions(self) -> int:
+        """The address of the block, once the functions that C calls are compiled and in it."""
+        for field, name in _C_FUNCTIONS.items():
+            self._block[field] = function_address(name, self.dtype.name)
+        return self.address
+
     def __reduce__(self) -> Any:
         raise TypeError("a CompiledNetwork holds addresses of this process: pickle the Network, and compile it there")
 
     def __repr__(self) -> str:
         return f"CompiledNetwork(inputs={self.inputs}, outputs={self.outputs}, dtype='{self.dtype}')"
+
+
+def function_address(name: str, dtype: str) -> int:
+    """The address of an entry point, as C calls it."""
+    return int(steps.pointer(name, dtype).__wrapper_address__())
 
 
 def address_of(array: np.ndarray) -> int:
