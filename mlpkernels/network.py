@@ -221,7 +221,7 @@ class Network:
         if answers is None:
             wide = (0, 0) if self.loss == "cross-entropy" else (count, self.outputs)
             answers = Answers(np.zeros(count, np.int32), np.zeros(wide, self.dtype))
-        labels, targets = for_kernels(answers.labels), for_kernels(answers.targets)
+        labels, targets = for_kernels(answers.labels), for_kernels(answers.targets.astype(self.dtype, copy=False))
         weights = self.loss_weights(np.ones(count, self.dtype) if weights is None else weights)
         return Source(images, values, factor, offset, labels, weights, mostly_zero(images), targets)
 

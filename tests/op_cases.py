@@ -25,6 +25,7 @@ from mlpkernels.kernels.cpu import (
     sgd_step,
     softmax,
     softmax_cross_entropy,
+    sparse_dense_forward,
     squared_error,
 )
 
@@ -35,6 +36,8 @@ STEPS = {"stride": (2, 1), "padding": (1, 1)}
 # Every op with its arguments in order: an input's or output's shape, or a setting.
 OPS = {
     dense_forward: {"x": (B, I), "w": (I, O), "b": (O,), "activation": RELU, "out": (B, O)},
+    sparse_dense_forward: {"pixels": (B, I), "factor": 0.5, "offset": -1.0, "w": (I, O), "b": (O,), "activation": RELU,
+                           "out": (B, O)},
     dense_backward_params: {"x": (B, I), "delta": (B, O), "dw": (I, O), "db": (O,)},
     dense_backward_input: {"delta": (B, O), "w": (I, O), "x": (B, I), "activation": RELU, "dx": (B, I)},
     conv2d_forward: {"x": X, "w": W, "b": (4,), "activation": RELU, **STEPS, "out": Y},
@@ -75,7 +78,7 @@ def written(op):
 
 def read(op, integers=False):
     """The names of those that it reads; of integers on demand."""
-    given = _READ | (_EITHER - {"places"}) | ({"labels", "places"} if integers else set())
+    given = _READ | (_EITHER - {"places"}) | ({"labels", "places", "pixels"} if integers else set())
     return [name for name in OPS[op] if name in given and name not in written(op)]
 
 
@@ -90,6 +93,8 @@ def arguments(op, dtype):
         made[name] = value
         if name in ("labels", "places"):
             made[name] = random.integers(0, O, value).astype(np.int32)
+        elif name == "pixels":
+            made[name] = (random.integers(0, 256, value) * (random.random(value) < 0.4)).astype(np.uint8)
         elif name == "targets":
             made[name] = random.integers(0, 2, value).astype(dtype)
         elif name in written(op) + read(op):

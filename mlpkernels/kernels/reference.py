@@ -39,6 +39,7 @@ from .reference_ops import (
     sgd_step,
     softmax,
     softmax_cross_entropy,
+    sparse_dense_forward,
     squared_error,
     squared_row_losses,
 )
@@ -49,7 +50,7 @@ __all__ = [
     "conv2d_forward", "dense_backward_input", "dense_backward_params", "dense_forward", "dropout",
     "dropout_backward", "evaluate", "log_softmax", "logistic", "loss_and_gradient", "make_workspace",
     "maxpool2d_backward", "maxpool2d_forward", "poisson_loss", "predict", "sgd_step", "softmax",
-    "softmax_cross_entropy", "squared_error", "train_steps",
+    "softmax_cross_entropy", "sparse_dense_forward", "squared_error", "train_steps",
 ]  # fmt: skip
 
 

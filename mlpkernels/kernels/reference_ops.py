@@ -73,6 +73,22 @@ def dense_backward_input(delta: Array, w: Array, x: Array, activation: int, dx: 
     _slope(dx, x, activation)
 
 
+def sparse_dense_forward(
+    pixels: Array, factor: float, offset: float, w: Array, b: Array, activation: int, out: Array
+) -> None:  # fmt: skip
+    """out = activation((factor · pixels + offset) @ w + b) for bytes of which most are zero.
+
+    pixels (B, I) uint8, w (I, O), b (O,) -> out (B, O), overwritten. A pixel that is zero in every row skips its row of
+    w; what the offset adds to all is added apart.
+    """
+    T = out.dtype.type
+    lit = (pixels != 0).any(axis=0)
+    out[...] = pixels[:, lit].astype(out.dtype) * T(factor) @ w[lit] + b
+    if offset:
+        out += T(offset) * w.sum(axis=0)
+    _activate(out, activation)
+
+
 # ---- convolution
 
 

@@ -13,6 +13,7 @@ from .loss_ops import (
 )
 from .norm_ops import batchnorm_backward, batchnorm_forward, batchnorm_inference, dropout, dropout_backward
 from .ops import adam_step, dense_backward_input, dense_backward_params, dense_forward, sgd_step
+from .sparse_ops import sparse_dense_forward
 from .verbs import evaluate, loss_and_gradient, predict, train_steps
 from .window_ops import (
     conv2d_backward_input,
@@ -28,5 +29,5 @@ __all__ = [
     "conv2d_forward", "dense_backward_input", "dense_backward_params", "dense_forward", "dropout",
     "dropout_backward", "evaluate", "log_softmax", "logistic", "loss_and_gradient", "make_workspace",
     "maxpool2d_backward", "maxpool2d_forward", "poisson_loss", "predict", "sgd_step", "softmax",
-    "softmax_cross_entropy", "squared_error", "train_steps",
+    "softmax_cross_entropy", "sparse_dense_forward", "squared_error", "train_steps",
 ]  # fmt: skip

@@ -11,10 +11,11 @@ import numba
 import numpy as np
 from numba import types
 
-from ..plan import IDENTITY, RELU
+from ..plan import IDENTITY, LOGISTIC, RELU, TANH
 
 Array = np.ndarray
 FLOATS = (np.float32, np.float64)
+ACTIVATIONS = (IDENTITY, RELU, TANH, LOGISTIC)  # of the dense ops
 LARGEST = {"seed": 2**53 - 1, "step": 2**63 - 1, "layer": 2**63 - 1}  # of dropout's integers
 
 

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numba.extending import overload
 
-from ..plan import IDENTITY, LOGISTIC, RELU, TANH
+from ..plan import IDENTITY, LOGISTIC, RELU
 from . import optim as _optim
 from . import steps, threads
 from .arguments import (
+    ACTIVATIONS,
     Array,
     activation_code,
     apart,
@@ -29,8 +30,6 @@ from .curves import slope as _slope
 from .gemm import multiply as _multiply
 from .network import column_sums as _column_sums
 from .simd import ADD_BIAS, ADD_BIAS_RELU, RELU_SLOPE, STORE
-
-_ACTIVATIONS = (IDENTITY, RELU, TANH, LOGISTIC)
 
 # ---- dense
 
@@ -66,7 +65,7 @@ def dense_forward(x: Any, w: Any, b: Any, activation: int, out: Array) -> None:
     w = input_("w", w, out.dtype, (inputs, outputs))
     b = input_("b", b, out.dtype, (outputs,))
     apart("out", out, x=x, w=w, b=b)
-    epilogue = ADD_BIAS_RELU if activation_code(activation, _ACTIVATIONS) == RELU else ADD_BIAS
+    epilogue = ADD_BIAS_RELU if activation_code(activation, ACTIVATIONS) == RELU else ADD_BIAS
     _product(x, inputs, 1, w, outputs, 1, out, inputs, epilogue, b, 0)
     if activation > RELU:
         steps.get("activate", out.dtype)(out.reshape(-1), int(activation))
@@ -143,7 +142,7 @@ def dense_backward_input(delta: Any, w: Any, x: Any, activation: int, dx: Array)
     w = input_("w", w, dx.dtype, (inputs, outputs))
     x = input_("x", x, dx.dtype, (batch, inputs))
     apart("dx", dx, delta=delta, w=w, x=x)
-    epilogue = RELU_SLOPE if activation_code(activation, _ACTIVATIONS) == RELU else STORE
+    epilogue = RELU_SLOPE if activation_code(activation, ACTIVATIONS) == RELU else STORE
     _product(delta, outputs, 1, w, 1, outputs, dx, outputs, epilogue, x, inputs)
     if activation > RELU:
         steps.get("slope", dx.dtype)(dx.reshape(-1), x.reshape(-1), int(activation))
