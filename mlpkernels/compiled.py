@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .kernels.cpu import steps
 from .kernels.cpu.inside import predict_one, predict_rows
 from .kernels.cpu.inside_gradient import loss_and_gradient
 from .kernels.cpu.inside_types import network_type, workspace_type
@@ -44,6 +45,7 @@ class FewRows:
         self._limit = max(1, min(_ROWS, _BYTES // network.params.nbytes))
         self._inputs, self._outputs, self._dtype = network.inputs, self.value.outputs, network.dtype
         self._scratches: list[np.ndarray] = []
+        self._softmax: Any = None
 
     def __call__(self, x: Any) -> np.ndarray | None:
         """The logits (N, K) of raw x (N, D); None where x is to be converted or refused, or has many rows."""
@@ -60,3 +62,10 @@ class FewRows:
         done = self.value.rows(x.reshape(rows, self._inputs) if x.ndim > 2 else x, scratch, out, True)
         self._scratches.append(scratch)
         return out if done == rows else None
+
+    def softmax(self, logits: np.ndarray, logarithm: bool) -> np.ndarray:
+        """Unchecked: logits (N, K) of the network's dtype made each row's softmax in place, or its logarithm."""
+        if self._softmax is None:
+            self._softmax = steps.get("softmax_rows", self._dtype)
+        self._softmax(logits, logits, logarithm)
+        return logits
