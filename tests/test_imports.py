@@ -29,6 +29,7 @@ ROOMS = {
         "sweep_scale",
     ],
     "training": ["training", "run", "sweep", "sweep_results"],
+    "exchange": ["export", "foreign"],
     "network": ["network", "checkpoint", "datasets", "state"],
     "layers": [
         "layers",

@@ -15,8 +15,8 @@ CURVE, SLOPE = range(2)  # what `curved_layer` does
 def _tanh(z):
     """z = tanh(z) in place, a NaN stays.
 
-    Below 5/8 Cephes' polynomial or quotient in z²; else 1 - 2e / (1 + e), e = exp(-2|z|). Relative error 1.5e-7 of
-    float32, 4e-16 of float64.
+    Below 5/8 Cephes' polynomial or quotient in z²; else 1 - 2e / (1 + e), e = exp(-2|z|). Relative error 1.6e-7 of
+    float32, 4e-16 of float64. Where z² is 0, z itself: a sum would lose the sign of -0.
     """
     T = z.dtype.type
     single = z.itemsize == 4
@@ -38,12 +38,16 @@ def _tanh(z):
         e = exp_of(T(-2) * size, z)
         far = T(1) - T(2) * e / (T(1) + e)
         far = -far if x < 0 else far
+        near = near if s != 0 else x
         z[i] = far if size > T(0.625) else near
 
 
 @jit
 def _logistic(z):
-    """z = 1 / (1 + exp(-z)) in place, a NaN stays."""
+    """z = 1 / (1 + exp(-z)) in place, a NaN stays.
+
+    Relative error 2.1e-7 of float32, 4e-16 of float64; below -87 (float64: -708) the result is 0.
+    """
     T = z.dtype.type
     for i in range(z.shape[0]):
         x = z[i]

@@ -21,6 +21,7 @@ from .arguments import (
     input_,
     output,
     output_like,
+    require_integers,
     require_matrices,
     require_vectors,
     shape_of,
@@ -75,6 +76,7 @@ def dense_forward(x: Any, w: Any, b: Any, activation: int, out: Array) -> None:
 def _compile_dense_forward(x, w, b, activation, out):
     require_matrices("out", x=x, w=w, out=out)
     require_vectors("", b=b)
+    require_integers(activation=activation)
 
     def dense_forward(x, w, b, activation, out):
         if x.shape[1] != w.shape[0]:
@@ -151,6 +153,7 @@ def dense_backward_input(delta: Any, w: Any, x: Any, activation: int, dx: Array)
 @overload(dense_backward_input)
 def _compile_dense_backward_input(delta, w, x, activation, dx):
     require_matrices("dx", delta=delta, w=w, x=x, dx=dx)
+    require_integers(activation=activation)
 
     def dense_backward_input(delta, w, x, activation, dx):
         if delta.shape[0] != dx.shape[0] or x.shape[0] != dx.shape[0]:

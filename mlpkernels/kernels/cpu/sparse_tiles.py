@@ -49,9 +49,9 @@ def _value(builder: Any, vector: Any, scaled: Any, byte_at: Any) -> Any:
 def lit_rows(typingctx, rows, vectors, lit, words, bytes_, places, scaled, w, w_row, c, c_row, start, epilogue, bias):
     """c[rows, vectors] = epilogue(start + Σ over the bits p of `words` words at lit of scaled[byte p of a row] · w[p]).
 
-    Up to WIDEST_COLUMN vectors of TALL, 2 or 1 rows, more, up to WIDEST_ROW, of THIN or 1. Row i's bytes are at bytes_ +
-    places[i]; scaled (256,) is what a byte is to the network; start[vectors] is where every sum begins. epilogue: STORE,
-    ADD_BIAS or ADD_BIAS_RELU.
+    Up to WIDEST_COLUMN vectors of TALL, 2 or 1 rows, more, up to WIDEST_ROW, of THIN or 1. Row i's bytes are at
+    bytes_ + places[i]; scaled (256,) is what a byte is to the network; start[vectors] is where every sum begins.
+    epilogue: STORE, ADD_BIAS or ADD_BIAS_RELU.
     """
     dtype = w.dtype
     pointer, size, whole = types.CPointer(dtype), types.intp, types.CPointer(types.int64)

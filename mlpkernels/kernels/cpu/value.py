@@ -8,6 +8,7 @@ import numpy as np
 from .. import plan as p
 from ..plan import Model, Source
 from . import gradient, single, single_table, steps
+from .inside_types import network_type, workspace_type
 from .layout import make_workspace
 from .single import EACH, NONE, ONE
 from .verbs import uses
@@ -64,6 +65,7 @@ class CompiledNetwork:
         for field, number in (numbers | {field: address_of(array) for field, array in arrays.items()}).items():
             block[field] = number
         self.address = address_of(block)
+        self._numba_type_ = network_type(dtype.name)
         self._entries = _Entries(dtype)
 
     def scratch(self, threads: int | None = None) -> np.ndarray:
@@ -148,6 +150,7 @@ class GradientWorkspace:
         block[gradient.ARRAYS :: 2] = [address_of(array) for array in arrays]
         block[gradient.ARRAYS + 1 :: 2] = [array.size for array in arrays]
         self.address = address_of(block)
+        self._numba_type_ = workspace_type(dtype.name)
 
     def __reduce__(self) -> Any:
         raise TypeError("a GradientWorkspace holds addresses of this process: make another there")
