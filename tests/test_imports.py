@@ -43,6 +43,8 @@ ROOMS = {
         "arrays",
         "seeds",
         "pace",
+        "compiled",
+        "capi",
         "losses",
     ],
     "kernels": ["kernels"],

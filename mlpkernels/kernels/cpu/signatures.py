@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 from numba import types
 
 from ..plan import Model, OptimizerState, Source, Workspace
-from . import op_entries
+from . import c_entries, op_entries, single_entries
 
 
 class Kinds(NamedTuple):
@@ -106,4 +106,6 @@ def signatures(T: Any) -> dict[str, Any]:
         "adam_step": types.void(flat, flat, flat, flat, d, d, d, d, d, flag, i),
         "fma_peak": types.void(flat, flat, flat, i),
         **op_entries.signatures(T),
+        **single_entries.signatures(T),
+        **c_entries.signatures(T),
     }

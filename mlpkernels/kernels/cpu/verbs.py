@@ -27,7 +27,7 @@ def _work(model: Model, rows: int, passes: int) -> float:
     return 2.0 * rows * passes * float((plan[:, p.INPUTS] * plan[:, p.OUTPUTS]) @ pixels)
 
 
-def _uses(model: Model, source: Source) -> steps.Uses:
+def uses(model: Model, source: Source) -> steps.Uses:
     """Which kernels the network needs."""
     image = model.plan[:, p.IMAGE] == 1
     flat = (model.plan[:, p.KIND] != p.DENSE) & ~image
@@ -93,7 +93,7 @@ def train_steps(
     steps_there = min(-(-len(order) // batch_size), *map(len, (learning_rates, losses, corrects)))
     _check_room(model, work, min(batch_size, len(order)), last, steps_there)
     slots = _slots(threads, _work(model, min(batch_size, len(order)), 3) / 2)
-    phases, norms = steps.phases(dtype, _uses(model, source)), _norms(model)
+    phases, norms = steps.phases(dtype, uses(model, source)), _norms(model)
     if slots == 1:
         return int(steps.get("train", dtype)(*phases, 1, norms, *arguments))
     with _launch(slots):
@@ -113,7 +113,7 @@ def _run(
         goal, model, _no_optimizer(dtype), source, order, dtype.type(divisor), _x_stride(model), work,
     )  # fmt: skip
     slots = _slots(threads, _work(model, len(order), 1))
-    phases = steps.phases(dtype, _uses(model, source))
+    phases = steps.phases(dtype, uses(model, source))
     norms = _norms(model) if goal == DELTAS else 0
     if slots == 1:
         steps.get("run", dtype)(*phases, 1, norms, *arguments)
