@@ -9,8 +9,8 @@ import numba
 import numpy as np
 import pytest
 import stacks
+from allocations import allocations
 from numba import TypingError, njit, prange
-from numba.core.runtime import _nrt_python, rtsys
 
 from mlpkernels import Dense, Network
 from mlpkernels.compiled import network_type, predict_one, predict_rows
@@ -89,21 +89,6 @@ def test_it_runs_in_a_parallel_loop():
     assert np.array_equal(out, net.predict_logits(x))
 
 
-@pytest.fixture
-def allocations():
-    """What counts a call's allocations; those of the call itself, one for each array, are among them."""
-    _nrt_python.memsys_enable_stats()
-
-    def count(function, *arguments):
-        before = rtsys.get_allocation_stats()
-        function(*arguments)
-        after = rtsys.get_allocation_stats()
-        return after.alloc - before.alloc, after.mi_alloc - before.mi_alloc
-
-    yield count
-    _nrt_python.memsys_disable_stats()
-
-
 @njit
 def many(times, net, x, scratch, out):
     for _ in range(times):
@@ -118,7 +103,7 @@ def wasteful(times, net, x, scratch, out):
 
 
 @pytest.mark.parametrize("name", ["all", "batch norm", "strided"])
-def test_nothing_is_allocated(name, allocations):
+def test_nothing_is_allocated(name):
     net = stacks.network(name, "float32")
     value, scratch, out = made(net)
     arguments = value, stacks.rows(net, 1)[0].astype(np.float32).ravel(), scratch, out

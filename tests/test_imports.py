@@ -44,6 +44,7 @@ ROOMS = {
         "seeds",
         "pace",
         "compiled",
+        "capi",
         "losses",
     ],
     "kernels": ["kernels"],

@@ -7,11 +7,14 @@ import threading
 import numpy as np
 import pytest
 import stacks
+from numba import njit, types
+from test_simd import REGISTER, innermost_loops, sums, x86_with_fma
 
 from mlpkernels import BatchNorm, Dense, Network
 from mlpkernels.errors import DataError
 from mlpkernels.kernels import plan as p
-from mlpkernels.kernels.cpu import single_table
+from mlpkernels.kernels.cpu import cache, single_table, steps
+from mlpkernels.kernels.cpu.single_tiles import AHEAD, ROW_VECTORS
 from mlpkernels.scaling import Scaling
 
 MANY = 40  # more rows than the short way takes
@@ -41,6 +44,15 @@ def test_every_width_has_the_bits_of_a_batch(widths, dtype):
     for view in net.parameters().values():
         view += np.random.default_rng(1).normal(0, 0.1, view.shape)
     x = np.random.default_rng(2).normal(size=(MANY, widths[0])).astype(dtype)
+    assert few(net, x).tobytes() == net.predict_logits(x).tobytes()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("lit", [0.0, 0.1, 0.4, 0.6])
+def test_zeros_that_are_skipped_change_no_bit(lit, dtype):
+    random = np.random.default_rng(3)
+    net = Network([Dense(130, "relu"), Dense(70, "relu"), Dense(7)], 200, dtype=dtype)
+    x = (random.normal(size=(MANY, 200)) * (random.random((MANY, 200)) < lit)).astype(dtype)
     assert few(net, x).tobytes() == net.predict_logits(x).tobytes()
 
 
@@ -190,11 +202,39 @@ def test_threads_may_predict_at_once():
 
 
 def test_the_scratch_holds_every_step():
-    """Each step's places lie behind the inputs and within the scratch, and never where it reads."""
+    """Each step's places lie between the inputs and the room at the end, and never where it reads."""
     for name in stacks.STACKS:
         net = stacks.network(name)
         program = single_table.build(net.plan)
         for number, step in enumerate(program.steps):
-            assert p.pad(net.inputs) <= step[single_table.TARGET] < program.scratch
+            assert p.pad(net.inputs) <= step[single_table.TARGET] < program.lit
             assert number == 0 or step[single_table.SOURCE] == program.steps[number - 1][single_table.TARGET]
             assert step[single_table.SOURCE] != step[single_table.TARGET]
+        assert program.lit + net.plan[:, p.INPUTS].max() + AHEAD <= program.scratch
+
+
+# ---- what the kernels become
+
+
+def assembly(name, dtype):
+    """Of an entry point compiled here and now: what comes from the cache has none to show."""
+    dispatcher = njit(**cache.OPTIONS)(steps.entry_points("assembly")[name])
+    signature = steps.signatures(getattr(types, dtype))[name]
+    dispatcher.compile(signature)
+    return dispatcher.inspect_asm(signature.args)
+
+
+@x86_with_fma
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("name", "most"), [("predict_row", ROW_VECTORS), ("single_layers", 8)])
+def test_the_kernels_are_full_vectors_of_fused_multiply_adds(name, most, dtype):
+    suffix = "ps" if dtype == "float32" else "pd"
+    counts = set()
+    for loop in innermost_loops(assembly(name, dtype)):
+        added = [line for line in loop if line.startswith("vfmadd")]
+        if not added or suffix not in added[0] or REGISTER not in added[0]:
+            continue
+        assert all(REGISTER in line for line in added), loop
+        assert not [line for line in loop if "(%rsp" in line and REGISTER in line], f"spilled to the stack: {loop}"
+        counts.add(len(sums(loop)))
+    assert max(counts) >= most

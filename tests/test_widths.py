@@ -57,6 +57,10 @@ for layers in (convolutions, [Dense(20, "relu"), Dense(3)], [Dense(20, "tanh"), 
     np.testing.assert_allclose(found["dense"][0], found["wanted"][0], rtol=1e-5)
     np.testing.assert_allclose(found["dense"][1], found["wanted"][1], atol=2e-5)
     assert found["skipping"][0] == found["dense"][0] and np.array_equal(found["skipping"][1], found["dense"][1])
+    source, wanted = network.source(images), np.zeros((21, 3), np.float32)
+    cpu.predict(network.model, source, 0, 21, cpu.make_workspace(network.plan, 21, "float32"), wanted)
+    for i in range(21):  # one sample at a time, the way of a few rows
+        assert np.array_equal(network.predict_logits(images[i : i + 1]), wanted[i : i + 1])
 """
 
 

@@ -1,35 +1,16 @@
-"""What calls a network inside the reader's own @njit functions, and from Python: `predict_one`, `predict_rows`.
+"""`predict_one` and `predict_rows`, inside the reader's own @njit functions and from Python."""
 
-To Numba a CompiledNetwork is an address: nothing is counted or copied, and a function that takes one is compiled and
-cached for its dtype alone, whatever the layers. The type's name carries the kernels' digest: a cached caller holds a
-little of this package's code, and is compiled again when that has changed.
-"""
-
-from functools import cache as once
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
 from numba import TypingError, types
-from numba.core import cgutils
-from numba.core.imputils import lower_constant
-from numba.extending import (
-    NativeValue,
-    intrinsic,
-    models,
-    overload,
-    overload_attribute,
-    register_model,
-    typeof_impl,
-    unbox,
-)
+from numba.extending import overload
 
 from . import single
 from .arguments import Array, output, require_array
-from .cache import digest
+from .inside_types import NetworkType, block_of
 from .jit import OPTIONS
-from .simd import load, pointer_to
-from .single import INPUTS, OUTPUTS, SCRATCH
+from .simd import pointer_to
 from .value import ROW_DTYPES, CompiledNetwork
 
 # ---- from Python
@@ -77,83 +58,6 @@ def _predict(net: CompiledNetwork, x: np.ndarray, scratch: Array, out: Array) ->
     if x.dtype not in ROW_DTYPES:
         x = x.astype(np.uint8 if x.dtype.kind == "b" else np.float64)
     net.rows(np.require(x, None, ("C", "A", "W")), scratch, out, False)
-
-
-# ---- the type
-
-
-class NetworkType(types.Type):
-    """Numba's type of a CompiledNetwork: see `network_type`."""
-
-    def __init__(self, dtype: Any) -> None:
-        self.dtype = dtype
-        super().__init__(f"CompiledNetwork({dtype}, {_digest()})")
-
-
-_digest = once(digest)
-_POINTER = ir.IntType(64).as_pointer()
-
-
-@once
-def network_type(dtype: Any) -> NetworkType:
-    """The type of networks of float32 or float64, for signatures."""
-    return NetworkType(getattr(types, np.dtype(dtype).name))
-
-
-@typeof_impl.register(CompiledNetwork)
-def _typeof(value: CompiledNetwork, context: Any) -> Any:
-    return network_type(value.dtype.name)
-
-
-@register_model(NetworkType)
-class _Model(models.PrimitiveModel):
-    def __init__(self, manager: Any, kind: Any) -> None:
-        super().__init__(manager, kind, _POINTER)
-
-
-@unbox(NetworkType)
-def _unbox(kind: Any, value: Any, c: Any) -> Any:
-    number = c.pyapi.object_getattr_string(value, "address")
-    address = c.pyapi.long_as_longlong(number)
-    c.pyapi.decref(number)
-    failed = cgutils.is_not_null(c.builder, c.pyapi.err_occurred())
-    return NativeValue(c.builder.inttoptr(address, _POINTER), is_error=failed)
-
-
-_in_code: list[CompiledNetwork] = []  # those whose address compiled code holds
-
-
-@lower_constant(NetworkType)
-def _constant(context: Any, builder: Any, kind: Any, value: CompiledNetwork) -> Any:
-    """A network among a function's globals: its address is this process's, so Numba does not cache the function."""
-    _in_code.append(value)
-    address = context.add_dynamic_addr(builder, value.address, info="CompiledNetwork")
-    return builder.bitcast(address, _POINTER)
-
-
-@intrinsic
-def block_of(typingctx, net):
-    """The numbers of a network's block."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return args[0]
-
-    return types.CPointer(types.int64)(net), codegen
-
-
-@overload_attribute(NetworkType, "inputs")
-def _inputs(net):
-    return lambda net: load(block_of(net), INPUTS)
-
-
-@overload_attribute(NetworkType, "outputs")
-def _outputs(net):
-    return lambda net: load(block_of(net), OUTPUTS)
-
-
-@overload_attribute(NetworkType, "scratch_size")
-def _scratch_size(net):
-    return lambda net: load(block_of(net), SCRATCH)
 
 
 # ---- in compiled code

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 from numba import types
 
 from ..plan import Model, OptimizerState, Source, Workspace
-from . import op_entries, single_entries
+from . import c_entries, op_entries, single_entries
 
 
 class Kinds(NamedTuple):
@@ -107,4 +107,5 @@ def signatures(T: Any) -> dict[str, Any]:
         "fma_peak": types.void(flat, flat, flat, i),
         **op_entries.signatures(T),
         **single_entries.signatures(T),
+        **c_entries.signatures(T),
     }

@@ -12,7 +12,7 @@ from numba import carray, types
 from numba.extending import overload
 
 from .. import plan as p
-from .addresses import call_at, doubles_at, integers_at, numbers_at
+from .addresses import as_places, at, call_at
 from .curves import activate
 from .jit import OPTIONS, jit
 from .norm import normalise
@@ -37,22 +37,25 @@ from .single_table import (
     WHAT,
     WRITTEN,
 )  # fmt: skip
-from .single_tiles import ROW_VECTORS, pixels_tile, row_tile
+from .single_tiles import AHEAD, ROW_VECTORS, lit_row_tile, pixels_tile, row_tile
 
-# The block's numbers. MARK: that it is one, and the bytes of a number of the network's. INPUTS, OUTPUTS, SCRATCH,
-# STEP_COUNT: elements. ROW, LAYERS: functions. SCALES: NONE, ONE or EACH column has a factor and an offset, float64.
-MARK, INPUTS, OUTPUTS, SCRATCH, ROW, LAYERS, SCALES, FACTOR, OFFSET, PLAN, STEP_COUNT, STEPS, WINDOWS = range(13)
-PARAMS, BUFFERS, RATES, FIELDS = range(13, 17)
+# The block's numbers. C sees the first: MARK, that it is one, and the bytes of a number of the network's; INPUTS,
+# OUTPUTS and SCRATCH, elements; three functions of capi.py's, 0 until it is asked for them.
+MARK, INPUTS, OUTPUTS, SCRATCH, PREDICT_ONE, PREDICT_ROWS, PREDICT_DOUBLES = range(7)
+# ROW, LAYERS: functions of this file. SCALES: NONE, ONE or EACH column has a factor and an offset, float64.
+ROW, LAYERS, SCALES, FACTOR, OFFSET, PLAN, STEP_COUNT, STEPS, WINDOWS, PARAMS, BUFFERS, RATES = range(7, 19)
+LIT, FIELDS = 19, 20  # LIT: where in the scratch the numbers of what is not zero go
 NONE, ONE, EACH = range(3)
-MARKED = 0x6D6C706B << 8
+LEAST_INPUTS = 64  # of a layer that looks for zeros
+MARKED = 0x6D6C706B << 8  # "mlpk"
 
 
 @jit
 def row(net, x, scratch, out):
     """The network's outputs (K,) for scaled inputs x (D,), which may be where the scratch begins."""
-    steps = integers_at(load(net, STEPS))
-    plan = integers_at(load(net, PLAN))
-    params = numbers_at(load(net, PARAMS), out)
+    steps = at(load(net, STEPS), np.int64)
+    plan = at(load(net, PLAN), np.int64)
+    params = at(load(net, PARAMS), out)
     source = x
     for number in range(load(net, STEP_COUNT)):
         step = advance(steps, number * COLUMNS)
@@ -61,27 +64,56 @@ def row(net, x, scratch, out):
             source = advance(scratch, load(step, SOURCE))
         if load(step, WHAT) == DENSE:
             layer = advance(plan, load(step, LAYER) * p.COLUMNS)
-            _dense(layer, params, source, target)
+            _dense(layer, params, source, advance(scratch, load(net, LIT)), target)
             if load(layer, p.ACTIVATION) > p.RELU:
-                call_at(load(net, LAYERS), (net, number, source, target))
+                call_at(load(net, LAYERS), None, (net, number, source, target))
         else:
-            call_at(load(net, LAYERS), (net, number, source, target))
+            call_at(load(net, LAYERS), None, (net, number, source, target))
         source = target
     for j in range(load(net, OUTPUTS)):
         store(out, j, load(source, j))
 
 
 @jit
-def _dense(layer, params, x, out):
+def _count_lit(x, count):
+    """How many of x are not zero."""
+    lit = 0
+    for j in range(count):
+        lit += 1 if load(x, j) != 0 else 0
+    return lit
+
+
+@jit
+def _find_lit(x, count, lit):
+    """The numbers of those of x that are not zero, and AHEAD zeros behind them."""
+    found = 0
+    for j in range(count):
+        store(lit, found, j)
+        found += 1 if load(x, j) != 0 else 0
+    for j in range(found, found + AHEAD):
+        store(lit, j, 0)
+
+
+@jit
+def _dense(layer, params, x, room, out):
+    """A dense layer. A zero input skips its row of weights where at least half are zeros, as in many images."""
     vector = lanes(out)
     inputs, stride = load(layer, p.INPUTS), load(layer, p.WEIGHT_STRIDE)
     w, bias = advance(params, load(layer, p.WEIGHT)), advance(params, load(layer, p.BIAS))
     epilogue = ADD_BIAS_RELU if load(layer, p.ACTIVATION) == p.RELU else ADD_BIAS
+    places = as_places(room)
+    count = _count_lit(x, inputs) if inputs >= LEAST_INPUTS else inputs
+    skips = inputs >= LEAST_INPUTS and 2 * count <= inputs
+    if skips:
+        _find_lit(x, inputs, places)
     left = (load(layer, p.OUTPUTS) + vector - 1) // vector
     while left > 0:
         tiles = (left + ROW_VECTORS - 1) // ROW_VECTORS  # of even size: a thin one would wait for each addition
         vectors = (left + tiles - 1) // tiles
-        row_tile(vectors, x, w, stride, inputs, bias, epilogue, out)
+        if skips:
+            lit_row_tile(vectors, x, places, w, stride, count, bias, epilogue, out)
+        else:
+            row_tile(vectors, x, w, stride, inputs, bias, epilogue, out)
         w, bias, out = advance(w, vectors * vector), advance(bias, vectors * vector), advance(out, vectors * vector)
         left -= vectors
 
@@ -89,17 +121,17 @@ def _dense(layer, params, x, out):
 # ---- inputs
 
 
-def _gather(net, x, target):
+def gather(net, x, target):
     """Raw inputs x (D,), of any real type, scaled to target."""
 
 
-@overload(_gather, jit_options=OPTIONS)  # type: ignore[arg-type]
-def _compile_gather(net, x, target):
+@overload(gather, jit_options=OPTIONS)  # type: ignore[arg-type]
+def _compilegather(net, x, target):
     bytes_ = x.dtype in (types.uint8, types.boolean)  # under one scale they are scaled in the network's own type
 
     def gather(net, x, target):
         scales = load(net, SCALES)
-        factor, offset = doubles_at(load(net, FACTOR)), doubles_at(load(net, OFFSET))
+        factor, offset = at(load(net, FACTOR), np.float64), at(load(net, OFFSET), np.float64)
         if scales == NONE:
             for j in range(x.shape[0]):
                 store(target, j, x[j])
@@ -133,8 +165,8 @@ def _all_finite(x, count):
 @jit
 def predict(net, x, scratch, out):
     """`row` of raw inputs: x (D,) an array of any real type, scratch and out pointers."""
-    _gather(net, x, scratch)
-    call_at(load(net, ROW), (net, scratch, scratch, out))
+    gather(net, x, scratch)
+    call_at(load(net, ROW), None, (net, scratch, scratch, out))
 
 
 @jit
@@ -142,10 +174,10 @@ def predict_rows(block, x, scratch, out, checks):
     """Every row of x (N, D); with `checks` up to the first that is not finite once scaled. Returns how many."""
     net, room = pointer_to(block, 0), pointer_to(scratch, 0)
     for i in range(x.shape[0]):
-        _gather(net, x[i], room)
+        gather(net, x[i], room)
         if checks and not _all_finite(room, x.shape[1]):
             return i
-        call_at(load(net, ROW), (net, room, room, pointer_to(out, i * out.shape[1])))
+        call_at(load(net, ROW), None, (net, room, room, pointer_to(out, i * out.shape[1])))
     return x.shape[0]
 
 
@@ -155,9 +187,9 @@ def predict_rows(block, x, scratch, out, checks):
 @jit
 def layers(net, number, source, target):
     """Step `number` of a network, of a dense layer only tanh or the logistic function."""
-    step = advance(integers_at(load(net, STEPS)), number * COLUMNS)
-    at = load(step, LAYER)
-    layer = advance(integers_at(load(net, PLAN)), at * p.COLUMNS)
+    step = advance(at(load(net, STEPS), np.int64), number * COLUMNS)
+    index = load(step, LAYER)
+    layer = advance(at(load(net, PLAN), np.int64), index * p.COLUMNS)
     what, read, written = load(step, WHAT), advance(step, READ), advance(step, WRITTEN)
     for i in range(load(step, CLEAR)):
         store(target, i, 0.0)
@@ -166,15 +198,15 @@ def layers(net, number, source, target):
     elif what == MOVE:
         _move(layer, number == 0, read, written, source, target)
     elif what == CONV:
-        table = advance(integers_at(load(net, WINDOWS)), load(step, TABLE))
-        _convolve(layer, numbers_at(load(net, PARAMS), target), table, read, written, source, target)
+        table = advance(at(load(net, WINDOWS), np.int64), load(step, TABLE))
+        _convolve(layer, at(load(net, PARAMS), target), table, read, written, source, target)
     elif what == POOL:
         _pool(layer, read, written, source, target)
     else:
-        epsilon = load(doubles_at(load(net, RATES)), at * p.RATES + p.BN_EPSILON)
-        params = numbers_at(load(net, PARAMS), target)
+        epsilon = load(at(load(net, RATES), np.float64), index * p.RATES + p.BN_EPSILON)
+        params = at(load(net, PARAMS), target)
         gamma, beta = advance(params, load(layer, p.WEIGHT)), advance(params, load(layer, p.BIAS))
-        mean = advance(doubles_at(load(net, BUFFERS)), load(layer, p.BUFFER))
+        mean = advance(at(load(net, BUFFERS), np.float64), load(layer, p.BUFFER))
         variance = advance(mean, load(layer, p.WEIGHT_STRIDE))
         if what == FLAT_NORM:
             width = load(layer, p.OUTPUTS)

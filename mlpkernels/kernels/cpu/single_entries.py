@@ -1,12 +1,13 @@
-"""The compiled and cached entry points of one sample: see steps.py.
+"""The compiled and cached entry points behind a network's block of numbers: see steps.py.
 
-`predict_row` and `single_layers` are what a network's block points to; the others, one a type of rows, are Python's.
+`predict_row`, `single_layers` and `gradient` are what blocks point to; the others, one a type of rows, are Python's.
 """
 
 from typing import Any
 
 from numba import types
 
+from . import gradient as _gradient
 from . import single
 
 
@@ -33,7 +34,11 @@ def entry_points(sources: str) -> dict[str, Any]:
         sources  # noqa: B018
         return single.predict_rows(block, x, scratch, out, checks)
 
-    functions = (predict_row, single_layers, rows_of_uint8, rows_of_float32, rows_of_float64)
+    def gradient(net, work, rows, grad):
+        sources  # noqa: B018
+        return _gradient.gradient(net, work, rows, grad)
+
+    functions = (gradient, predict_row, single_layers, rows_of_uint8, rows_of_float32, rows_of_float64)
     return {function.__name__: function for function in functions}
 
 
@@ -46,6 +51,7 @@ def signatures(T: Any) -> dict[str, Any]:
         for kind in (types.uint8, types.float32, types.float64)
     }
     return {
+        "gradient": types.float64(block, block, i, pointer),
         "predict_row": types.void(block, pointer, pointer, pointer),
         "single_layers": types.void(block, i, pointer, pointer),
         **rows,

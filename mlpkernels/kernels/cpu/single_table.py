@@ -11,6 +11,7 @@ import numpy as np
 
 from .. import plan as p
 from .layout import window_offsets
+from .single_tiles import AHEAD
 
 # Columns of a step. WHAT is one of below; LAYER the plan's row; SOURCE and TARGET are in the scratch; CLEAR elements
 # of the target are made zero first; TABLE is where a convolution's offsets begin.
@@ -29,11 +30,13 @@ _FLAT_KINDS = {p.DENSE: DENSE, p.BATCH_NORM: FLAT_NORM}
 class Program(NamedTuple):
     """steps (S, COLUMNS) int64, table (T,) int64 of windows' offsets, and the elements of scratch that they take.
 
-    The scratch begins with the network's inputs, scaled.
+    The scratch begins with the network's inputs, scaled, and ends with room, from `lit` on, for int32 numbers of some
+    of a dense layer's inputs.
     """
 
     steps: np.ndarray
     table: np.ndarray
+    lit: int
     scratch: int
 
 
@@ -66,7 +69,8 @@ def build(plan: np.ndarray) -> Program:
     for number, step in enumerate(steps):
         step[TARGET] = places[number % 2]
         step[SOURCE] = places[(number + 1) % 2] if number else 0
-    return Program(np.stack(steps), np.concatenate(tables), places[1] + max(sizes))
+    lit = places[1] + max(sizes)
+    return Program(np.stack(steps), np.concatenate(tables), lit, lit + p.pad(int(plan[:, p.INPUTS].max()) + AHEAD))
 
 
 def _image_steps(

@@ -16,7 +16,7 @@ from numba.core.typing.typeof import typeof_impl
 from numba.experimental.function_type import _get_wrapper_address
 
 from ..plan import CLIP_NORM, PENALTY, SEED, WEIGHT_DECAY, WEIGHT_SUM
-from . import curves, images, network, norm, op_entries, single_entries, sparse
+from . import c_entries, curves, images, network, norm, op_entries, single_entries, sparse
 from .borrow import borrow
 from .cache import compiled, digest
 from .clock import clock
@@ -55,13 +55,13 @@ def _clip_factor(work, limit):
 
 @jit
 def _divisor(settings, source, order, at, rows):
-    """What a mini-batch's gradient is divided by: its rows or the sum of their weights."""
+    """What a mini-batch's gradient is divided by: its rows or the sum of their weights, unless that is 0."""
     if settings[WEIGHT_SUM] == 0:
         return float(rows)
     total = 0.0
     for i in range(rows):
         total += source.weights[order[at + i]]
-    return total
+    return total if total > 0 else float(rows)
 
 
 @jit
@@ -392,7 +392,9 @@ def entry_points(sources: str) -> dict[str, Any]:
         fma_peak,
     )  # fmt: skip
     made = {function.__name__: function for function in (*executor, *ops)}
-    return made | op_entries.entry_points(sources) | single_entries.entry_points(sources)
+    for more in (op_entries, single_entries, c_entries):
+        made |= more.entry_points(sources)
+    return made
 
 
 _entries = once(lambda: entry_points(digest()))
