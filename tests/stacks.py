@@ -48,6 +48,7 @@ CURVED = {
          Dense(4, "tanh"), BatchNorm(), Dense(CLASSES)],
         5,
     ),
+    "curved start": ([BatchNorm("logistic"), Dropout(0.2), Dense(5, "tanh"), Dense(CLASSES)], 6),
     "curved behind images": (
         [Conv2d(3, 2, activation="relu"), MaxPool2d(2), Dense(6, "tanh"), Dropout(0.2), Dense(5, "logistic"),
          Dropout(0.4), Dense(CLASSES)],

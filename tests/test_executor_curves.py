@@ -281,6 +281,16 @@ def test_divided_by_their_sum_weights_twice_as_large_are_the_same(rule, dtype):
     assert by_rows.model.params.tobytes() != by_sum[0].model.params.tobytes()
 
 
+@pytest.mark.parametrize("backend", kernels.BACKENDS)
+def test_a_batch_without_weight_has_no_gradient_and_its_penalty_is_by_its_rows(backend, dtype):
+    runs = [run_of("tanh", "binary", (4, 5, 1), dtype, "momentum-penalty", rows=32, batch=16) for _ in range(2)]
+    for run, by_sum in zip(runs, (0, 1), strict=True):
+        run.source.weights[run.order[:16]] = 0
+        run.optimizer.settings[plan.WEIGHT_SUM] = by_sum
+        assert run.train(kernels.load(backend), 0, 1) == 1 and np.isfinite(run.model.params).all()
+    assert runs[0].state() == runs[1].state()
+
+
 @pytest.mark.parametrize("rule", ["sgd", "momentum", "nesterov", "adam", "adamw"])
 @pytest.mark.parametrize("biases", [0, 1])
 @pytest.mark.parametrize("backend", kernels.BACKENDS)

@@ -8,6 +8,7 @@ import pytest
 from mlpkernels import SGD, Adam, BatchNorm, Conv2d, Dense, Dropout, Network, fit
 from mlpkernels.datasets import Part
 from mlpkernels.errors import DataError, ModelFileError, ResumeError
+from mlpkernels.kernels import cpu
 from mlpkernels.training import TrainingState
 
 ROWS, INPUTS = 60, 4
@@ -241,3 +242,15 @@ def test_images_have_no_curves():
     with pytest.raises(ValueError, match="activation='logistic': 'relu' or None was wanted behind an image"):
         Network([Conv2d(3, 3), BatchNorm("logistic"), Dense(2)], (1, 5, 5))
     Network([Conv2d(3, 3), Dense(4), BatchNorm("logistic"), Dense(2)], (1, 5, 5))
+
+
+def test_targets_that_are_not_there_are_not_read():
+    """Compiled code would read past the array."""
+    net, y = made("squared-error")
+    source = net.source(X, y)._replace(targets=np.zeros((ROWS, 2)))
+    work, grad = cpu.make_workspace(net.plan, 8, "float64"), np.zeros_like(net.params)
+    with pytest.raises(ValueError, match=r"source.targets must have shape \(60, 3\).*got \(60, 2\)"):
+        cpu.loss_and_gradient(net.model, source, np.arange(8), 8.0, work, grad)
+    with pytest.raises(ValueError, match=r"source.targets must have shape"):
+        cpu.evaluate(net.model, source._replace(targets=np.zeros((0, 0))), 0, ROWS, work)
+    cpu.predict(net.model, source, 0, ROWS, work, np.zeros((ROWS, 3)))  # they are not needed

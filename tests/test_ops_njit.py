@@ -83,9 +83,8 @@ def target_arguments(dtype):
     return made
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_losses_of_targets_and_curved_activations_give_the_same_bits_inside_njit(dtype):
-    plain, inside = target_arguments(dtype), target_arguments(dtype)
+def test_losses_of_targets_and_curved_activations_give_the_same_bits_inside_njit():
+    plain, inside = target_arguments("float64"), target_arguments("float64")
     assert njit(a_step_towards_targets)(**inside) == a_step_towards_targets(**plain)
     for name in plain:
         assert inside[name].tobytes() == plain[name].tobytes(), name

@@ -76,8 +76,8 @@ class OptimizerState(NamedTuple):
     first (P,): SGD's velocity or Adam's mean; second (P,): Adam's mean of squares. (0,) where unused.
     settings[SEED], with the step, is what dropout's masks come from. Flags, 0 or 1: EPSILON_HAT: Adam's epsilon is
     added before the bias corrections, the efficient order of the paper's section 2. WEIGHT_SUM: a mini-batch's
-    gradient is divided by the sum of its weights in place of its rows. PENALTY: weight decay is that of a penalty
-    decay · Σ w² / 2 on the sum of the mini-batch's losses, and counts in what is reported of them.
+    gradient is divided by the sum of its weights, unless that is 0, in place of its rows. PENALTY: weight decay is that
+    of a penalty decay · Σ w² / 2 on the sum of the mini-batch's losses, and counts in what is reported of them.
     """
 
     settings: np.ndarray

@@ -257,7 +257,7 @@ def train_steps(
             return s
         rows = order[s * batch_size : (s + 1) * batch_size]
         masks = Masks(int(optimizer.settings[p.SEED]), int(optimizer.step[0]))
-        divisor = float(source.weights[rows].sum()) if optimizer.settings[p.WEIGHT_SUM] else len(rows)
+        divisor = float(source.weights[rows].sum() if optimizer.settings[p.WEIGHT_SUM] else 0) or len(rows)
         losses[s], corrects[s], kept = _gradient(model, source, rows, divisor, masks, work.grad)
         losses[s] += _penalty(model, optimizer.settings)
         if not np.isfinite(losses[s]):

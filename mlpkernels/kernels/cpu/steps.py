@@ -55,13 +55,13 @@ def _clip_factor(work, limit):
 
 @jit
 def _divisor(settings, source, order, at, rows):
-    """What a mini-batch's gradient is divided by: its rows or the sum of their weights."""
+    """What a mini-batch's gradient is divided by: its rows or the sum of their weights, unless that is 0."""
     if settings[WEIGHT_SUM] == 0:
         return float(rows)
     total = 0.0
     for i in range(rows):
         total += source.weights[order[at + i]]
-    return total
+    return total if total > 0 else float(rows)
 
 
 @jit

@@ -57,6 +57,15 @@ def _source(source: Source, dtype: np.dtype) -> Source:
     )
 
 
+def _check_targets(model: Model, source: Source) -> None:
+    """Raise ValueError where a loss of targets would be read past them."""
+    rows = max(len(source.bytes), len(source.rows))
+    wanted = (rows, int(model.plan[-1, p.OUTPUTS]))
+    if model.plan[-1, p.LOSS] != p.SOFTMAX and source.targets.shape != wanted:
+        raise ValueError(f"source.targets must have shape {wanted}, as the network's loss is of targets, "
+                         f"got {source.targets.shape}: see Network.source")  # fmt: skip
+
+
 def _check_room(model: Model, work: Workspace, rows: int, reached: int, there: int) -> None:
     """Raise ValueError where compiled code would run past an array."""
     images = bool(model.plan[:, p.IMAGE].any())
@@ -80,6 +89,7 @@ def train_steps(
         model, optimizer, source, order, batch_size, first, last, learning_rates, _x_stride(model),
         work, losses, corrects, float(seconds),
     )  # fmt: skip
+    _check_targets(model, source)
     steps_there = min(-(-len(order) // batch_size), *map(len, (learning_rates, losses, corrects)))
     _check_room(model, work, min(batch_size, len(order)), last, steps_there)
     slots = _slots(threads, _work(model, min(batch_size, len(order)), 3) / 2)
@@ -96,6 +106,8 @@ def _run(
     """One batch as far as `goal` says; what it leaves is in the workspace."""
     dtype = model.params.dtype
     source = _source(source, dtype)
+    if goal != LOGITS:
+        _check_targets(model, source)
     _check_room(model, work, len(order), 0, 0)
     arguments = (
         goal, model, _no_optimizer(dtype), source, order, dtype.type(divisor), _x_stride(model), work,
