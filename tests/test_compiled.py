@@ -4,6 +4,7 @@ import pickle
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import numba
 import numpy as np
@@ -261,3 +262,11 @@ def test_callers_are_cached_across_processes(tmp_path):
         assert not done.stderr
         counts.append(done.stdout.split())
     assert counts == [["0", "1", "0", "1"], ["1", "0", "1", "0"]]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="mprotect is POSIX")
+def test_nothing_is_touched_outside_of_the_arrays():
+    """Nor does a result depend on what is in the scratch."""
+    script = Path(__file__).parent / "guarded_compiled.py"
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-2000:]
