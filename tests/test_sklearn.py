@@ -123,7 +123,7 @@ def test_a_random_state_goes_on_between_fits():
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
 def test_sparse_rows(container, solver, backend, monkeypatch):
     sparse = pytest.importorskip("scipy.sparse")
-    monkeypatch.setattr("mlpkernels.sklearn.rows._SMALL", 0)
+    monkeypatch.setattr("mlpkernels.sklearn.flat.SMALL", 0)
     monkeypatch.setattr("mlpkernels.sklearn.rows.chunk_rows", lambda width: 128)  # some steps at a time
     monkeypatch.setattr("mlpkernels.sklearn.flat.chunk_rows", lambda width: 128)
     one, other, x, y = pair("classes", solver=solver, early_stopping=True)
@@ -143,11 +143,35 @@ def test_few_sparse_rows_are_made_dense():
     assert_same(one, other)
 
 
-def test_sparse_rows_are_never_made_dense_at_once():
+@pytest.mark.parametrize(
+    "settings", [{"solver": "adam"}, {"solver": "sgd"}, {"solver": "lbfgs"}, {"early_stopping": True}]
+)
+@pytest.mark.parametrize("name", ["classes", "two classes", "numbers", "counts"])
+def test_matrices_that_are_hardly_filled(name, settings, monkeypatch):
     sparse = pytest.importorskip("scipy.sparse")
-    rows = sparse.random_array((4000, 3000), density=0.002, format="csr", rng=0)
-    y = np.arange(4000) % 2
-    seen = []
+    monkeypatch.setattr("mlpkernels.sklearn.flat.SMALL", 0)
+    monkeypatch.setattr("mlpkernels.sklearn.flat._HARDLY", 1.0)
+    one, other, x, y = pair(name, **settings)
+    rows = sparse.csr_array(np.where(x < 0.3, 0, x))
+    for estimator in (one, other):
+        quietly(estimator.fit, rows, y)
+    assert_same(one, other)
+    assert_predicts_same(one, other, rows)
+    assert_predicts_same(one, other, rows.toarray())
+    if settings.get("solver") in ("adam", "sgd"):
+        for estimator in (one, other):  # with dense rows, and sparse ones again
+            estimator.partial_fit(rows.toarray(), y)
+            estimator.partial_fit(rows, y)
+        assert_same(one, other)
+        assert_same_optimizer(one, other)
+
+
+@pytest.mark.parametrize("density", [0.002, 0.1])
+@pytest.mark.parametrize("settings", [{}, {"dropout": 0.1}, {"solver": "lbfgs"}], ids=str)
+def test_large_sparse_matrices_are_never_made_dense_at_once(density, settings):
+    sparse = pytest.importorskip("scipy.sparse")
+    rows = sparse.random_array((4000, 3000), density=density, format="csr", rng=0)
+    seen = [0]
     to_array = type(rows).toarray
 
     class Watched(type(rows)):
@@ -155,9 +179,10 @@ def test_sparse_rows_are_never_made_dense_at_once():
             seen.append(self.shape[0])
             return to_array(self, *arguments, **options)
 
-    estimator = ours.MLPClassifier(3, max_iter=1, random_state=0)
-    quietly(estimator.fit, Watched(rows), y).predict(Watched(rows))
-    assert len(seen) > 4 and max(seen) <= 600  # 4 MB of float32 at a time, or one mini-batch
+    estimator = ours.MLPClassifier(3, max_iter=1, random_state=0, **settings)
+    quietly(estimator.fit, Watched(rows), np.arange(4000) % 2).predict(Watched(rows))
+    assert max(seen) <= 1024  # a workspace's, one mini-batch, or some of few values
+    assert (len(seen) > 4) == (density > 0.03 or "dropout" in settings)
 
 
 @pytest.mark.parametrize("order", ["C", "F", "strided", "read-only"])

@@ -14,7 +14,7 @@ from sklearn.utils import compute_sample_weight
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from . import optimizer as optimizers
-from .flat import Flat
+from .flat import Flat, hardly_filled
 from .rows import Rows, make_rows
 from .solvers import Epochs, Objective
 
@@ -22,7 +22,8 @@ from .solvers import Epochs, Objective
 class Compiled(BaseMultilayerPerceptron):
     """Overrides, to be listed before scikit-learn's MLPClassifier or MLPRegressor among a class's bases.
 
-    What those do beside computing is theirs: validation, attributes, warnings, the rules of stopping.
+    What those do beside computing is theirs: validation, attributes, warnings, the rules of stopping. So is fitting to
+    large matrices that are hardly filled, where sparse products are faster than our dense ones.
     """
 
     coefs_: list[np.ndarray]
@@ -111,14 +112,20 @@ class Compiled(BaseMultilayerPerceptron):
         self, X: Any, y: np.ndarray, sample_weight: np.ndarray | None, activations: Any, deltas: Any, coef_grads: Any,
         intercept_grads: Any, layer_units: Any, incremental: bool,
     ) -> None:  # fmt: skip
-        dropout = self._dropout_rates()
+        dropout, dtype = self._dropout_rates(), _precision(*self.coefs_)
+        sample_weight = self._weights(y, sample_weight, incremental)
+        if hardly_filled(X) and not (any(dropout) or self.early_stopping or self.callback):
+            super()._fit_stochastic(
+                X, y, sample_weight, activations, deltas, coef_grads, intercept_grads, layer_units, incremental
+            )
+            self._adopt(self._parameters(dtype))
+            return
         if not incremental or not hasattr(self, "_optimizer"):
             self._optimizer = optimizers.make(self)
             self._masks_seed = int(self._random_state.randint(2**31)) if any(dropout) else 0
         if self.early_stopping and incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
-        sample_weight = self._weights(y, sample_weight, incremental)
-        flat = self._adopt(self._parameters(_precision(*self.coefs_), dropout))
+        flat = self._adopt(self._parameters(dtype, dropout))
         train, held_out = self._split(flat, X, y, sample_weight)
         seed = getattr(self, "_masks_seed", 0)
         memory = optimizers.Memory(flat, self._optimizer, self.alpha, train.weighted, seed)
@@ -256,11 +263,12 @@ class Compiled(BaseMultilayerPerceptron):
             raise ValueError("dropout needs solver='adam' or 'sgd': L-BFGS minimises a loss that must not be random")
         sample_weight = self._weights(y, sample_weight, False)
         dtype = _precision(*self.coefs_)
-        self._objective = self._make_objective(X, y, sample_weight)
+        if not hardly_filled(X):
+            self._objective = self._make_objective(X, y, sample_weight)
         try:
             super()._fit_lbfgs(X, y, sample_weight, *scratch)
         finally:
-            del self._objective
+            self.__dict__.pop("_objective", None)
         self._adopt(self._parameters(dtype))
 
     def _make_objective(self, X: Any, y: np.ndarray, sample_weight: np.ndarray | None) -> Objective:
@@ -271,6 +279,8 @@ class Compiled(BaseMultilayerPerceptron):
     def _loss_grad_lbfgs(
         self, packed_coef_inter: np.ndarray, X: Any, y: np.ndarray, sample_weight: Any, *scratch: Any
     ) -> tuple[float, np.ndarray]:
+        if hardly_filled(X):
+            return super()._loss_grad_lbfgs(packed_coef_inter, X, y, sample_weight, *scratch)
         objective = self.__dict__.get("_objective") or self._make_objective(X, y, sample_weight)
         return objective(packed_coef_inter)
 

@@ -8,13 +8,13 @@ import numpy as np
 
 from ..arrays import chunk_rows, for_kernels
 from ..kernels.plan import Source
+from . import flat as flats
 from .flat import Flat, dense
 
 # Rows of at most _NARROW bytes, in arrays of more than _CACHED, are gathered by NumPy, _GATHERED values at a time: it
 # has many of them under way at once, where a step waits for each. Batches of 70 rows of 8 doubles out of 200,000: 34 µs
 # a step in place of 39.
 _NARROW, _CACHED, _GATHERED = 128, 2**20, 2**19
-_SMALL = 2**22  # values: a sparse matrix of more is never made dense as a whole
 
 
 @dataclass
@@ -84,7 +84,7 @@ def make_rows(flat: Flat, x: Any, y: np.ndarray, sample_weight: np.ndarray | Non
     weights = np.ones(count, flat.dtype)
     if sample_weight is not None:
         weights = for_kernels(np.ascontiguousarray(sample_weight, flat.dtype))
-    if isinstance(x, np.ndarray) or x.shape[0] * x.shape[1] <= _SMALL:
+    if isinstance(x, np.ndarray) or x.shape[0] * x.shape[1] <= flats.SMALL:
         x = dense(x, flat.dtype)
     elif x.format != "csr":
         x = x.tocsr()  # rows are taken from it
