@@ -97,6 +97,8 @@ def _modules(path: str, tensors: Mapping[str, np.ndarray]) -> dict[str, Module]:
             raise refuse(
                 path, f"tensor {name}", f"not one of {', '.join(sorted(_TENSORS))}, which are all that is read"
             )
+        if tensor.dtype.kind == "V":  # bfloat16 where a package has taught it to NumPy
+            raise refuse(path, f"tensor {name}", f"of {tensor.dtype}, a type NumPy has not; save it with .float()")
         if tensor.dtype.kind not in "fiu" or (kind != "num_batches_tracked" and tensor.dtype.kind != "f"):
             raise refuse(path, f"tensor {name}", f"of {tensor.dtype}; floats were wanted, not quantised ones")
         modules.setdefault(module, {})[kind] = tensor.astype(np.float64)
