@@ -227,7 +227,7 @@ def test_source_checks_and_does_not_copy_images():
 
 def test_predicting_needs_little_memory(backend):
     network = Network([Dense(16, "relu"), Dense(3)], 400, scaling=UNIT)
-    network.predict(np.zeros((2000, 400), np.uint8), backend=backend)
+    network.predict_proba(np.zeros((2000, 400), np.uint8), backend=backend)  # compiled, or loaded
     for dtype in (np.uint8, np.float64):
         x = np.zeros((40_000, 400), dtype)
         tracemalloc.start()
