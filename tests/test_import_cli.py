@@ -71,6 +71,32 @@ def test_what_an_imported_run_cannot_do_is_one_line(folder):
     assert "mine: it was imported: there is no training to go on with" in refusal(mlpk("train", "--resume", "mine"))
 
 
+@pytest.mark.parametrize("moments", [("--std", "0.5"), ("--mean", "0.4", "--std", "0.5"), ("--mean", "0.4")])
+def test_data_and_pictures_are_brought_to_the_given_full_scale(moments, folder):
+    """A mean and a deviation are no part of the full scale: digits (0 to 16) and a PNG (0 to 255) stay so."""
+    from PIL import Image
+
+    made = state_dict("net.safetensors")
+    good("import", "net.safetensors", "--scale", "unit", "--full-scale", 16, *moments, "--input-shape", "1x8x8",
+         "--data", "digits", "--out", "mine", backend=False)  # fmt: skip
+    options = dict(zip(moments[::2], map(float, moments[1::2]), strict=True))
+    test = datasets.load("digits").test
+    x = (test.x / 16 - options.get("--mean", 0)) / options.get("--std", 1)
+    right = (made.predict_logits(x, backend="reference").argmax(axis=1) == test.y).mean()
+    measured = json.loads(good("eval", "mine", "--format", "json").stdout)
+    assert measured["rows"] == 359 and abs(measured["accuracy"] - right) < 4e-3
+    logits = made.predict_logits(x, backend="reference")
+    loss = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(x)), test.y]
+    assert abs(measured["loss"] - loss.mean()) < 1e-4
+    image = np.random.default_rng(0).integers(0, 256, (8, 8), dtype=np.uint8)
+    Image.fromarray(image).save("some.png")
+    pixels = ((image.reshape(1, 64) / 255) - options.get("--mean", 0)) / options.get("--std", 1)
+    logits = made.predict_logits(pixels, backend="reference")[0]
+    shown = json.loads(good("predict", "mine", "some.png", "--format", "json").stdout)[0]
+    wanted = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+    assert shown["class"] == int(wanted.argmax()) and abs(shown["probability"] - wanted.max()) < 1e-5
+
+
 def test_classes_mean_and_deviation(folder):
     state_dict("net.safetensors", [Conv2d(2, 3, padding=1, activation="relu"), MaxPool2d(2), Dense(3)], (2, 6, 6))
     good("import", "net.safetensors", "--input-shape", "2x6x6", "--padding", 1, "--pool", 2, "--classes", "cat,dog,é",
@@ -119,8 +145,11 @@ WRONG = {
     "loss": (("net.safetensors", "--loss", "hinge"), "--loss hinge: one of cross-entropy"),
     "classes": (("net.safetensors", "--classes", "a,b"), "classes: 10 were wanted"),
     "data": (("net.safetensors", "--data", "nowhere.csv"), "--data nowhere.csv: digits, mnist"),
-    "scale": (("net.safetensors", "--full-scale", "16"), "--full-scale 16: it goes with --scale unit or symmetric"),
+    "full scale": (("net.safetensors", "--scale", "unit", "--full-scale", "1e-320"), "--full-scale 9.99989e-321: inp"),
     "std": (("net.safetensors", "--std", "0"), "--std 0: a number above 0 was wanted"),
+    "small std": (("net.safetensors", "--std", "1e-320"), "--std 9.99989e-321: inputs divided by it are not finite"),
+    "mean and std": (("net.safetensors", "--mean", "1,2", "--std", "1,2,3"), "--std: 3 values, and --mean 2; as many"),
+    "means": (("net.safetensors", "--mean", "1,2"), "a scaling of 2 values; one for all, or one a column of 64 was"),
     "mean": (("net.safetensors", "--input-shape", "64", "--mean", "1,2,3"), "--mean: 3 values; one, or one a channel"),
     "a model of ours": (("own.safetensors",), "a file of mlpkernels, which needs no import"),
     "damaged": (("bad.safetensors",), "bad.safetensors is no safetensors file, or damaged"),

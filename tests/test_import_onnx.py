@@ -319,7 +319,9 @@ def test_sizes_alone_do_not_put_channels_last(tmp_path):
 
 def test_a_scaling_of_channels(tmp_path):
     """A value a channel is each pixel's; what the file does by itself follows."""
-    made = model([("Mul", "x s", "q"), ("Conv", "q k kb", "a"), *BEHIND], IMAGE | {"s": np.float32(0.5)}, ("N", 2, 5, 6))
+    made = model(
+        [("Mul", "x s", "q"), ("Conv", "q k kb", "a"), *BEHIND], IMAGE | {"s": np.float32(0.5)}, ("N", 2, 5, 6)
+    )
     x = np.random.default_rng(1).normal(size=(5, 2, 5, 6)).astype(np.float32)
     given = Scaling("unit", np.array([2.0, 3.0]), np.array([0.5, -1.0]))
     network = from_onnx(saved(made, tmp_path), reading=Reading(given))

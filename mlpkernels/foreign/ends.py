@@ -71,9 +71,9 @@ def _gathered(node: Node, end: End) -> End:
     if isinstance(data, np.ndarray) and (extractor or data.ndim == 1):
         return end
     count = 2 if end.pair else end.flow.places.size
-    if isinstance(data, End) and (extractor or node.attributes.get("axis", 0) in (1, -1)):
-        if np.array_equal(node.constant(1, "indices").reshape(-1), np.arange(count)):
-            return end
+    columns = isinstance(data, End) and (extractor or node.attributes.get("axis", 0) in (1, -1))
+    if columns and np.array_equal(node.constant(1, "indices").reshape(-1), np.arange(count)):
+        return end
     raise ValueError(f"it takes some of the outputs or changes their order; all {count} in order were wanted")
 
 

@@ -69,8 +69,10 @@ def _check_loss(path: str, given: str | None, found: ends.Result) -> None:
     """Refuse a loss that would drop what the graph ends with."""
     fits = given == found.loss if found.loss else not found.labels or given not in ("squared-error", "poisson")
     if given is not None and not fits:
-        raise ModelFileError(f"{path}: its graph ends with {_ENDS[found.loss or 'labels']}, which loss {given} has not; without a loss "
-                             "it is read as it ends")  # fmt: skip
+        end = _ENDS[found.loss or "labels"]
+        raise ModelFileError(
+            f"{path}: its graph ends with {end}, which loss {given} has not; without a loss it is read as it ends"
+        )
 
 
 _ENDS = {
@@ -127,7 +129,8 @@ def _input(path: str, graph: "GraphProto") -> "ValueInfoProto":
 def _is_keras(model: "ModelProto", value: "ValueInfoProto") -> bool:
     """Whether the first thing done to images, but for scaling, is to move their channels from last to first.
 
-    One channel is moved by a Reshape, for its values are in the same order either way. Otherwise sizes alone do not tell: (12, 8, 4) may be 12 channels. This library and PyTorch always have channels first.
+    One channel is moved by a Reshape, for its values are in the same order either way. Otherwise sizes alone do not
+    tell: (12, 8, 4) may be 12 channels. This library and PyTorch always have channels first.
     """
     if model.producer_name in ("mlpkernels", "pytorch"):
         return False

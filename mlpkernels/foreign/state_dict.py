@@ -114,13 +114,13 @@ def _modules(path: str, tensors: Mapping[str, np.ndarray]) -> dict[str, Module]:
 def _check(path: str, module: str, parts: Module) -> None:
     """Refuse a module that is none of ours, or whose tensors disagree."""
     weight = parts["weight"]
-    width = len(weight)
     if weight.ndim == 1 and "running_mean" not in parts:
         raise refuse(path, f"module {module}", "a weight (C,) without running_mean, as LayerNorm and PReLU have it; "
                      "Linear, Conv2d and BatchNorm are read")  # fmt: skip
     if weight.ndim not in (1, 2, 4):
         raise refuse(path, f"module {module}", f"a weight {weight.shape}; (out, in), (out, in, height, width) or (C,) "
                      "was wanted")  # fmt: skip
+    width = len(weight)
     for kind, tensor in parts.items():
         if kind not in ("weight", "num_batches_tracked") and tensor.shape != (width,):
             raise refuse(path, f"tensor {module}.{kind}", f"shape {tensor.shape}; ({width},) was wanted")
