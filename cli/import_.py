@@ -88,7 +88,13 @@ _FILE, _STATE, _RUN = "What the file does not tell", "What a state dict does not
 @_option(_FILE, "std", _listed(number(0, above=True)), "VALUES", "And divide by this.")
 @_option(_STATE, "activation", choice(*ACTIVATIONS), "NAME", "Between layers: relu, tanh, logistic or none. "
          "[default: relu]")  # fmt: skip
-@_option(_STATE, "modules", _listed(text), "NAMES", "The modules in order, as in,hidden,out. [default: by name]")
+@_option(
+    _STATE,
+    "modules",
+    _listed(text),
+    "NAMES",
+    "The modules in order, as in,hidden,out. [default: by number, or as they fit]",
+)
 @_option(_STATE, "stride", _listed(whole(1)), "N", "Of convolutions, one for all or one each. [default: 1]")
 @_option(_STATE, "padding", _listed(whole(0)), "N", "Of convolutions, one for all or one each. [default: 0]")
 @_option(_STATE, "pool", _listed(whole(0)), "N", "Max-pooling behind convolutions, N x N; 0: none. [default: 0]")
@@ -102,10 +108,13 @@ def command(file: str, out: str | None, data: str | None, label_column: str | No
     ONNX file are kept; of a state dict, which holds weights alone, options tell the rest. mlpk eval, predict, info and
     export take the run as any other.
     """
+    from mlpkernels import foreign
+
     from . import imported, runs
 
+    path = Path(file).expanduser()
     given = {name: value for name, value in options.items() if value is not None}
-    network = _read(Path(file).expanduser(), given)
+    network = _read(path, given)
     folder = runs.RunFolder.create(out or "", Path(file).stem)
     try:
         imported.write(folder, Path(file), network, data, label_column, _full_scale(given))
@@ -113,6 +122,9 @@ def command(file: str, out: str | None, data: str | None, label_column: str | No
         folder.close(keep=False)
         raise
     folder.close()
+    if _is_safetensors(path):
+        names = foreign.module_order(path, shape=given.get("input_shape"), modules=given.get("modules"))
+        click.echo(f"modules        {', '.join(name or '(unnamed)' for name in names)}\n")
     click.echo(network.summary())
     click.echo(f"\nrun folder     {folder.path}")
 
