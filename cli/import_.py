@@ -115,7 +115,7 @@ def command(file: str, out: str | None, data: str | None, label_column: str | No
     path = Path(file).expanduser()
     given = {name: value for name, value in options.items() if value is not None}
     network = _read(path, given)
-    folder = runs.RunFolder.create(out or "", Path(file).stem)
+    folder = runs.RunFolder.create(out or "", Path(file).stem, resumable=False)
     try:
         imported.write(folder, Path(file), network, data, label_column, _full_scale(given))
     except BaseException:

@@ -123,6 +123,43 @@ def test_numbers_are_predicted_in_every_format(folder):
     assert "loss           squared-error" in good("info", "mine").stdout
     assert "it predicts numbers" in refusal(mlpk("eval", "mine", "digits"))
 
+    assert "--top 2: mine predicts numbers" in refusal(mlpk("predict", "mine", "some.npz", "--top", 2))
+
+
+def test_numbers_beyond_the_range_are_json(folder):
+    save_file({"0.weight": np.ones((1, 3), np.float32), "0.bias": np.float32([0])}, "net.safetensors")
+    good("import", "net.safetensors", "--loss", "poisson", "--out", "mine", backend=False)
+    np.savez("some.npz", x=[[0.0, 0, 0], [100, 100, 100]])
+
+    def refused(word):
+        raise AssertionError(word)
+
+    found = json.loads(good("predict", "mine", "some.npz", "--format", "json").stdout, parse_constant=refused)
+    assert [row["output"] for row in found] == [[1.0], [None]]
+    assert "outputs        1 number\n" in good("info", "mine").stdout
+
+
+def test_every_class_is_told_where_any_number_may_be_true(folder):
+    state_dict("net.safetensors", [Dense(5, "relu"), Dense(3)], 4)
+    good("import", "net.safetensors", "--loss", "binary", "--out", "mine", backend=False)
+    np.savez("some.npz", x=np.random.default_rng(0).normal(size=(2, 4)))
+    first = json.loads(good("predict", "mine", "some.npz", "--format", "json").stdout)[0]
+    network = Network.load("mine/model.safetensors")
+    proba = network.predict_proba(np.load("some.npz")["x"], backend="reference")[0]
+    assert {guess["class"]: pytest.approx(guess["probability"], rel=1e-4) for guess in first["top"]} == dict(
+        enumerate(proba)
+    )
+    one = json.loads(good("predict", "mine", "some.npz", "--format", "json", "--top", 1).stdout)
+    assert "top" not in one[0] and one[0]["class"] == int(proba.argmax())
+
+
+def test_the_order_of_modules_is_told(folder):
+    random = np.random.default_rng(0)
+    shapes = {"first": (6, 4), "last": (3, 6)}
+    save_file({f"{name}.weight": random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()},
+              "net.safetensors")  # fmt: skip
+    assert "modules        first, last\n" in good("import", "net.safetensors", "--out", "mine", backend=False).stdout
+
 
 def test_a_table_is_evaluated_and_predicted(folder):
     state_dict("net.safetensors", [Dense(5, "relu"), Dense(2)], 3)
@@ -153,7 +190,7 @@ WRONG = {
     "mean": (("net.safetensors", "--input-shape", "64", "--mean", "1,2,3"), "--mean: 3 values; one, or one a channel"),
     "a model of ours": (("own.safetensors",), "a file of mlpkernels, which needs no import"),
     "damaged": (("bad.safetensors",), "bad.safetensors is no safetensors file, or damaged"),
-    "there": (("net.safetensors", "--out", "full"), "full: the folder is not empty"),
+    "there": (("net.safetensors", "--out", "full"), "full: the folder is not empty; name another with --out$"),
 }  # fmt: skip
 
 
@@ -166,7 +203,8 @@ def test_wrong_input_is_one_line_and_leaves_nothing(name, folder):
     (folder / "full").mkdir()
     (folder / "full" / "mine.txt").write_text("mine")
     before = sorted(folder.rglob("*"))
-    assert message in refusal(mlpk("import", *arguments, backend=False))
+    line = refusal(mlpk("import", *arguments, backend=False)) + "$"
+    assert message in line
     assert sorted(folder.rglob("*")) == before
 
 
