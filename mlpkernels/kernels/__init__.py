@@ -4,10 +4,14 @@ import importlib
 from types import ModuleType
 
 BACKENDS = ("cpu", "reference")
+OPTIONAL = ("cuda",)  # needs a package, and a GPU
 
 
 def load(backend: str) -> ModuleType:
-    """The backend module "cpu" (compiled) or "reference" (plain NumPy). ValueError for another name."""
-    if backend not in BACKENDS:
-        raise ValueError(f"backend {backend!r}: one of {', '.join(BACKENDS)} was wanted")
+    """The backend module "cpu" (compiled), "reference" (plain NumPy) or "cuda" (on an NVIDIA GPU).
+
+    ValueError for another name; UnavailableError where what "cuda" needs is not installed.
+    """
+    if backend not in BACKENDS + OPTIONAL:
+        raise ValueError(f"backend {backend!r}: one of {', '.join(BACKENDS + OPTIONAL)} was wanted")
     return importlib.import_module(f"mlpkernels.kernels.{backend}")
