@@ -4,8 +4,10 @@ import itertools
 
 import numpy as np
 
+from mlpkernels import Dense, Network
 from mlpkernels.kernels import cuda
-from mlpkernels.kernels.plan import RELU
+from mlpkernels.kernels.cuda import executor
+from mlpkernels.kernels.plan import RELU, SETTINGS, OptimizerState
 
 
 def every_call():
@@ -14,6 +16,8 @@ def every_call():
             dense(dtype, size)
         layers(dtype)
         rows(dtype)
+        for mode, batch in (("phases", 8), ("one launch", 8), ("one launch", 8192)):
+            training(dtype, mode, batch)
 
 
 def dense(dtype, size):
@@ -53,3 +57,14 @@ def rows(dtype):
     for momentum, nesterov in itertools.product((0.0, 0.9), (False, True)):
         cuda.sgd_step(*params[:3], 0.1, momentum, nesterov, 0.01)
     cuda.adam_step(*params, 0.1, 0.9, 0.99, 1e-6, 0.01, False, 3)
+
+
+def training(dtype, mode, batch):
+    """Two steps of a network, whose kernels are those of every other one."""
+    executor.mode = mode
+    net, rows = Network([Dense(200, "relu"), Dense(3)], 7, dtype=dtype), 2 * batch
+    source = net.source(np.ones((rows, 7)), np.zeros(rows, int))
+    state = OptimizerState(np.zeros(SETTINGS), np.zeros(1, np.int64), np.zeros(0, dtype), np.zeros(0, dtype))
+    work = cuda.make_workspace(net.plan, batch, dtype)
+    losses, corrects = np.zeros(2), np.zeros(2, np.int64)
+    cuda.train_steps(net.model, state, source, np.arange(rows), batch, 0, 2, np.ones(2), work, losses, corrects)

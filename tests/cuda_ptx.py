@@ -1,6 +1,6 @@
 """Compiles every kernel of the CUDA backend to PTX without a GPU, and asks ptxas what each takes.
 
-python cuda_ptx.py CC: writes {kernel: figures} as JSON to the standard output, for the package MLPK_CUDA_PACKAGE.
+python cuda_ptx.py CC [WORD]: writes {kernel: figures} as JSON to the standard output, for the package MLPK_CUDA_PACKAGE.
 Public ops and verbs are called with what they launch recorded instead of run, so that the types are those of real
 calls; the package is told the device's compute capability, since there is no device to ask.
 """
@@ -50,7 +50,10 @@ class HostArray(np.ndarray):
     """Stands in for a device array: kernels are never run on it."""
 
     def copy_to_host(self, ary=None, stream=0):
-        return np.zeros_like(np.asarray(self)) if ary is None else ary
+        return -np.ones_like(np.asarray(self)) if ary is None else ary
+
+    def copy_to_device(self, ary, stream=0):
+        pass
 
 
 def record():
@@ -65,6 +68,8 @@ def record():
 
     driver.launch = launch
     driver._ready.append(0)
+    driver.device_count = lambda: 1
+    driver.cuda.get_current_device = lambda: types.SimpleNamespace(MULTIPROCESSOR_COUNT=132, COOPERATIVE_LAUNCH=1)
     driver.cuda.to_device = lambda array, stream=0: np.array(array).view(HostArray)
     driver.cuda.device_array = lambda size, dtype, stream=0: np.zeros(size, dtype).view(HostArray)
     driver.cuda.synchronize = lambda: None
@@ -101,15 +106,15 @@ def figures(kernel, arguments, driver, cc, assembler):
     return found
 
 
-def main(cc):
+def main(cc, word=""):
     from mlpkernels.kernels.cuda import driver
 
     cc = tuple(int(n) for n in cc.split("."))
     pretend(driver, cc)
     assembler = ptxas()
-    table = {name: figures(*launch, driver, cc, assembler) for name, launch in sorted(record().items())}
+    table = {name: figures(*launch, driver, cc, assembler) for name, launch in sorted(record().items()) if word in name}
     print(json.dumps(table))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -13,7 +13,7 @@ import numpy as np
 from . import driver
 from .driver import SIMULATED, cuda
 from .phases import phase_function
-from .product import LARGE, ROWS, SMALL, Tile
+from .product import LARGE, MEDIUM, ROWS, SMALL, Tile
 from .sums import THREADS, WIDE
 
 MODES = ("auto", "phases", "one launch")
@@ -21,12 +21,14 @@ mode = "auto"  # of MODES; "auto" takes one launch where the GPU can
 
 
 @cache
-def kernels(dtype: str, tile: Tile) -> SimpleNamespace:
-    """phase: one phase of one step; steps: all phases of steps first … last - 1, in one cooperative launch."""
-    T, run = np.dtype(dtype).type, phase_function(dtype, tile)
-    SIZE = max(tile.scratch, ROWS[dtype].scratch)
+def kernels(dtype: str, tile: Tile, images: bool) -> SimpleNamespace:
+    """phase: one phase of one step; steps: all phases of steps first … last - 1, in one cooperative launch.
 
-    @cuda.jit
+    images: for networks with layers other than dense ones and dropout, which take more registers.
+    """
+    T, run = np.dtype(dtype).type, phase_function(dtype, tile, images)
+    SIZE = max(tile.scratch, ROWS[dtype].scratch, MEDIUM[dtype].scratch if images else 0)
+
     def phase(
         number, step, mem, data, values, order, labels, weights, factor, offset, places, doubles, table, operations,
         phases, head, layer_rates, settings, rates, keys, loss, correct, out, state,
@@ -43,7 +45,6 @@ def kernels(dtype: str, tile: Tile) -> SimpleNamespace:
                 loss, correct, out, state,
             )  # fmt: skip
 
-    @cuda.jit
     def steps(
         count, first, last, mem, data, values, order, labels, weights, factor, offset, places, doubles, table,
         operations, phases, head, layer_rates, settings, rates, keys, loss, correct, out, state,
@@ -68,7 +69,9 @@ def kernels(dtype: str, tile: Tile) -> SimpleNamespace:
                 number += 1
             step += 1
 
-    return SimpleNamespace(phase=phase, steps=steps)
+    for kernel in (phase, steps):
+        kernel.__name__ += f"{'_of_images' if images else ''}_{tile.rows}x{tile.columns}"
+    return SimpleNamespace(phase=cuda.jit(phase), steps=cuda.jit(steps))
 
 
 def tile_of(dtype: str, batch: int, widest: int) -> Tile:

@@ -83,7 +83,7 @@ def _convolve(kind: int, a: View, a_sample: int, b: View, b_column: int, b_k: in
               k: int, epilogue: int, code: int, aux: View | None, window: _Window, stream: Any) -> None:  # fmt: skip
     dtype = c.dtype.name
     if m and n:
-        tile = tile_for(dtype, m, n)
+        tile = tile_for(dtype, kind, m, n)
         blocks = -(-m // tile.rows) * -(-n // tile.columns)
         driver.launch(
             product_kernel(dtype, tile, kind), blocks, tile.threads, stream, a.flat(stream), a_sample, 0,

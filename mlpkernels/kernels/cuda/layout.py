@@ -37,8 +37,8 @@ CHAINED, BEGIN, END, CHECKED, PHASE = range(5)
 (
     GATHER, DENSE_UP, DENSE_DOWN, POOL_UP, POOL_DOWN, NORM_UP, NORM_DOWN, DROP_UP, DROP_DOWN, LOSS, COPY_OUT,
     DENSE_UP_TILES, DENSE_DOWN_TILES, CONV_UP, CONV_DOWN, MOMENTS_UP, MOMENTS_DOWN, DENSE_PARAMS, CONV_PARAMS,
-    NORM_PARAMS, BIASES, CHANNEL_BIASES, STATISTICS, SQUARES, UPDATE, GATHER_NEXT, TOTALS,
-) = range(27)  # fmt: skip
+    NORM_PARAMS, BIASES, CHANNEL_BIASES, NORM_BIASES, STATISTICS, SQUARES, UPDATE, GATHER_NEXT, TOTALS,
+) = range(28)  # fmt: skip
 ROW_OPERATIONS = range(DENSE_UP_TILES)
 
 # Weights of a dense layer at most that a chain's every block reads whole: 128 KB of float32. To be measured on a GPU.
@@ -182,7 +182,8 @@ def training(table: np.ndarray, clips: bool, updates: bool) -> Program:
         program.check_next()
     trained = [layer for layer, row in enumerate(table) if row[p.WEIGHT_STRIDE]]
     params = {
-        p.DENSE: (DENSE_PARAMS, BIASES), p.CONV: (CONV_PARAMS, CHANNEL_BIASES), p.BATCH_NORM: (NORM_PARAMS,),
+        p.DENSE: (DENSE_PARAMS, BIASES), p.CONV: (CONV_PARAMS, CHANNEL_BIASES),
+        p.BATCH_NORM: (NORM_PARAMS, NORM_BIASES),
     }  # fmt: skip
     sums = [(code, layer) for layer in trained for code in params[int(table[layer, p.KIND])]]
     norms = [(STATISTICS, layer) for layer in trained if table[layer, p.KIND] == p.BATCH_NORM]

@@ -37,7 +37,7 @@ def _multiply(
     """c = epilogue(a @ b), of contiguous matrices."""
     (m, n), dtype = c.shape, c.dtype.name
     if m and n:
-        tile = tile_for(dtype, m, n)
+        tile = tile_for(dtype, DENSE, m, n)
         blocks = -(-m // tile.rows) * -(-n // tile.columns)
         driver.launch(
             product_kernel(dtype, tile, DENSE), blocks, tile.threads, stream, a.flat(stream), a_row, a_k,

@@ -14,7 +14,8 @@ from . import elements, losses, sums
 from . import layout as y
 from .driver import cuda
 from .functions import finite, scalar, sqrt
-from .product import BIAS, CONV_FORWARD, CONV_INPUT, CONV_PARAMS, DENSE, ROWS, SLOPE, STORE, Tile, product
+from .image_phases import image_functions
+from .product import BIAS, DENSE, ROWS, SLOPE, STORE, Tile, product
 from .sums import GROUP, THREADS, block_sum
 
 
@@ -82,82 +83,88 @@ def update_range(dtype: str) -> Any:
     return update_one
 
 
+@cuda.jit(device=True)
+def _inputs_at(table, at, step):
+    """Where a layer's inputs lie: the first one's alternate, so that the next batch can come early."""
+    return table[at + y.IN_AT] + (step & 1) * table[at + y.FLIP]
+
+
+@cuda.jit(device=True)
+def _code_below(table, layer):
+    """The activation that made a layer's inputs."""
+    if layer == 0:
+        return 0
+    return table[(layer - 1) * y.FIELDS + p.ACTIVATION]
+
+
+@cuda.jit(device=True)
+def _batch_total(wide, doubles, head, step, first):
+    """The sum of what `first` begins, a number of each row, the same in every block."""
+    mine = 0.0
+    for row in range(cuda.threadIdx.x, rows_of(head, step), THREADS):
+        mine += doubles[first + row]
+    return block_sum(wide, mine)
+
+
+@cuda.jit(device=True)
+def _write_totals(wide, doubles, head, step, block, loss, correct):
+    """The batch's loss, which one block writes down with its correct count."""
+    first = head[y.LOSSES_AT]
+    found = _batch_total(wide, doubles, head, step, first)
+    if block == 0:
+        right = _batch_total(wide, doubles, head, step, first + head[y.ROOM])
+        if cuda.threadIdx.x == 0:
+            loss[step - head[y.FIRST_STEP]] = found
+            correct[step - head[y.FIRST_STEP]] = np.int64(right)
+    return found
+
+
+@cuda.jit(device=True)
+def _parameters(table, at):
+    """The elements of a layer's weights and biases, padding and all."""
+    return table[at + p.BIAS] + table[at + p.WEIGHT_STRIDE] - table[at + p.WEIGHT]
+
+
 @cache
-def phase_function(dtype: str, tile: Tile) -> Any:
-    """run(…): phase `number` of step `step`, by block `block` of `blocks`; whether training may go on."""
-    T = np.dtype(dtype).type
-    rows_tile = ROWS[dtype]
-    ROWS_EACH, ROWS_COLUMNS, BM, BN = rows_tile.rows, rows_tile.columns, tile.rows, tile.columns
-    by_rows, by_tiles = product(dtype, rows_tile, DENSE), product(dtype, tile, DENSE)
-    conv_up, conv_down = product(dtype, tile, CONV_FORWARD), product(dtype, tile, CONV_INPUT)
-    conv_params = product(dtype, tile, CONV_PARAMS)
-    gather_rows, update_one = gather(dtype), update_range(dtype)
-    element, channel = elements.row_functions(dtype), sums.channel_sums(dtype)
-    pool, pool_back, norm, norm_back = element.pool, element.pool_back, element.norm, element.norm_back
-    drop, drop_back = element.drop, element.drop_back
-    total, spread, products = channel.total, channel.spread, channel.products
-    cross_entropy, column_sums = losses.row_functions(dtype).cross_entropy, sums.column_sums(dtype)
+def rows_function(dtype: str, images: bool) -> Any:
+    """Device function: an operation on rows start … stop - 1 of the batch, by this block alone."""
+    T, rows_tile = np.dtype(dtype).type, ROWS[dtype]
+    COLUMNS = rows_tile.columns
+    multiply, gather_rows = product(dtype, rows_tile, DENSE), gather(dtype)
+    element, image_rows = elements.row_functions(dtype), image_functions(dtype, None).rows
+    drop, drop_back, cross_entropy = element.drop, element.drop_back, losses.row_functions(dtype).cross_entropy
     one = T(1)
 
     @cuda.jit(device=True)
-    def inputs_at(table, at, step):
-        return table[at + y.IN_AT] + (step & 1) * table[at + y.FLIP]
-
-    @cuda.jit(device=True)
-    def code_below(table, layer):
-        """The activation that made a layer's inputs."""
-        if layer == 0:
-            return 0
-        return table[(layer - 1) * y.FIELDS + p.ACTIVATION]
+    def dense(code, at, layer, x_at, start, stop, shared, mem, table):
+        """A dense layer forward, or the delta of the layer below: one product, since each takes registers."""
+        sample, x_sample, stride = table[at + y.SAMPLE], table[at + y.IN_SAMPLE], table[at + p.WEIGHT_STRIDE]
+        a_at, a_row, b_column, b_k, c_at, c_row = x_at, x_sample, 1, stride, table[at + y.OUT_AT], sample
+        n, k, epilogue, activation = table[at + p.OUTPUTS], table[at + p.INPUTS], BIAS, table[at + p.ACTIVATION]
+        aux_at = table[at + p.BIAS]
+        if code == y.DENSE_DOWN:
+            a_at, a_row, b_column, b_k, c_at, c_row = table[at + y.DELTA_AT], sample, stride, 1, 0, x_sample
+            c_at, n, k, epilogue, activation = table[at + y.DELTA_BELOW], k, n, SLOPE, _code_below(table, layer)
+            aux_at = x_at
+        for column in range(0, n, COLUMNS):
+            multiply(
+                shared, mem, a_at, a_row, 1, mem, table[at + p.WEIGHT], b_column, b_k, mem, c_at, c_row, stop, n, k,
+                start, column, epilogue, activation, mem, aux_at, c_row, table, at,
+            )  # fmt: skip
 
     @cuda.jit(device=True)
     def rows_operation(
         code, layer, start, stop, step, shared, wide, mem, data, values, order, labels, weights, factor, offset, places,
         doubles, table, head, layer_rates, rates, keys, out,
     ):  # fmt: skip
-        """An operation on rows start … stop - 1 of the batch, by this block alone."""
         at = layer * y.FIELDS
-        x_at, x_sample = inputs_at(table, at, step), table[at + y.IN_SAMPLE]
-        o_at, sample = table[at + y.OUT_AT], table[at + y.SAMPLE]
-        d_at, below = table[at + y.DELTA_AT], table[at + y.DELTA_BELOW]
-        activation, taken = table[at + p.ACTIVATION], code_below(table, layer)
-        weight, stride, bias = table[at + p.WEIGHT], table[at + p.WEIGHT_STRIDE], table[at + p.BIAS]
-        moments, pixels = table[at + y.MOMENTS_AT], table[at + p.HEIGHT] * table[at + p.WIDTH]
+        x_at, x_sample = _inputs_at(table, at, step), table[at + y.IN_SAMPLE]
+        o_at, d_at, sample = table[at + y.OUT_AT], table[at + y.DELTA_AT], table[at + y.SAMPLE]
         local = step - head[y.FIRST_STEP]
         if code == y.GATHER:
             gather_rows(mem, data, values, order, factor, offset, head, step, start, stop)
-        elif code == y.DENSE_UP:
-            for column in range(0, table[at + p.OUTPUTS], ROWS_COLUMNS):
-                by_rows(
-                    shared, mem, x_at, x_sample, 1, mem, weight, 1, stride, mem, o_at, sample, stop,
-                    table[at + p.OUTPUTS], table[at + p.INPUTS], start, column, BIAS, activation, mem, bias, 0, table,
-                    at,
-                )  # fmt: skip
-        elif code == y.DENSE_DOWN:
-            for column in range(0, table[at + p.INPUTS], ROWS_COLUMNS):
-                by_rows(
-                    shared, mem, d_at, sample, 1, mem, weight, stride, 1, mem, below, x_sample, stop,
-                    table[at + p.INPUTS], table[at + p.OUTPUTS], start, column, SLOPE, taken, mem, x_at, x_sample,
-                    table, at,
-                )  # fmt: skip
-        elif code == y.POOL_UP:
-            pool(mem, x_at, x_sample, mem, o_at, sample, places, table[at + y.PLACES_AT], start, stop, table, at)
-        elif code == y.POOL_DOWN:
-            pool_back(
-                mem, d_at, sample, places, table[at + y.PLACES_AT], mem, x_at, x_sample, taken, mem, below, x_sample,
-                start, stop, table, at,
-            )  # fmt: skip
-        elif code == y.NORM_UP:
-            norm(
-                mem, x_at, x_sample, mem, weight, bias, doubles, moments + y.MEAN * stride, moments + y.SCALE * stride,
-                activation, mem, o_at, sample, table[at + p.CHANNELS], pixels, start, stop,
-            )  # fmt: skip
-        elif code == y.NORM_DOWN:
-            norm_back(
-                mem, d_at, sample, mem, x_at, x_sample, mem, weight, doubles, moments + y.MEAN * stride,
-                moments + y.SCALE * stride, moments + y.DELTA_SUM * stride, moments + y.PRODUCT_SUM * stride, taken,
-                mem, below, x_sample, table[at + p.CHANNELS], pixels, rows_of(head, step) * pixels, start, stop,
-            )  # fmt: skip
+        elif code == y.DENSE_UP or code == y.DENSE_DOWN:
+            dense(code, at, layer, x_at, start, stop, shared, mem, table)
         elif code == y.DROP_UP or code == y.DROP_DOWN:
             key = 2 * (local * head[y.DROPS] + table[at + y.DROP])
             low, high = keys[key], keys[key + 1]
@@ -166,8 +173,8 @@ def phase_function(dtype: str, tile: Tile) -> Any:
             takes = table[at + p.TAKES]
             if code == y.DROP_DOWN:
                 drop_back(
-                    mem, d_at, sample, keep, low, high, limit, mem, x_at, x_sample, taken, mem, below, x_sample, takes,
-                    start, stop,
+                    mem, d_at, sample, keep, low, high, limit, mem, x_at, x_sample, _code_below(table, layer), mem,
+                    table[at + y.DELTA_BELOW], x_sample, takes, start, stop,
                 )  # fmt: skip
             else:
                 if head[y.TRAINS] == 0:
@@ -180,216 +187,160 @@ def phase_function(dtype: str, tile: Tile) -> Any:
                 head[y.ORDERED], head[y.START] + step * head[y.BATCH], T(rates[local * y.RATE_COLUMNS + y.DIVISOR]),
                 doubles, head[y.LOSSES_AT], doubles, head[y.LOSSES_AT] + head[y.ROOM],
             )  # fmt: skip
-        else:  # COPY_OUT
+        elif code == y.COPY_OUT:
             classes = table[at + p.OUTPUTS]
             for e in range(start * classes + cuda.threadIdx.x, stop * classes, THREADS):
                 out[step * head[y.BATCH] * classes + e] = mem[o_at + e // classes * sample + e % classes]
+        elif images:
+            image_rows(
+                code, at, _code_below(table, layer), start, stop, rows_of(head, step), x_at, mem, places, doubles, table
+            )
+
+    return rows_operation
+
+
+@cache
+def items_function(dtype: str, tile: Tile, images: bool) -> Any:
+    """(count, run): how many items an operation is cut into, and one of them."""
+    T, BM, BN, EACH = np.dtype(dtype).type, tile.rows, tile.columns, ROWS[dtype].rows
+    multiply, gather_rows, update_one = product(dtype, tile, DENSE), gather(dtype), update_range(dtype)
+    column_sums = sums.column_sums(dtype)
+    image = image_functions(dtype, tile)
+    image_count, image_item = image.count, image.item
+    one = T(1)
 
     @cuda.jit(device=True)
-    def items_of(code, layer, table, head, step):
-        """The number of items that an operation is cut into."""
+    def count(code, layer, table, head, step):
         at = layer * y.FIELDS
         rows = rows_of(head, step)
-        across = _parts(table[at + p.OUTPUTS], BN)
         if code == y.DENSE_UP_TILES:
-            return _parts(rows, BM) * across
+            return _parts(rows, BM) * _parts(table[at + p.OUTPUTS], BN)
         if code == y.DENSE_DOWN_TILES:
             return _parts(rows, BM) * _parts(table[at + p.INPUTS], BN)
-        if code == y.CONV_UP:
-            return _parts(rows * table[at + p.OUT_HEIGHT] * table[at + p.OUT_WIDTH], BM) * across
-        if code == y.CONV_DOWN:
-            return _parts(rows * table[at + p.HEIGHT] * table[at + p.WIDTH], BM) * _parts(table[at + p.CHANNELS], BN)
-        if code == y.DENSE_PARAMS or code == y.CONV_PARAMS:
-            return _parts(table[at + p.INPUTS], BM) * across
+        if code == y.DENSE_PARAMS:
+            return _parts(table[at + p.INPUTS], BM) * _parts(table[at + p.OUTPUTS], BN)
         if code == y.BIASES:
             return _parts(table[at + p.OUTPUTS], GROUP)
-        if code == y.CHANNEL_BIASES or code == y.MOMENTS_UP or code == y.MOMENTS_DOWN:
-            return table[at + p.OUTPUTS]
         if code == y.SQUARES or code == y.UPDATE:
-            return _parts(table[at + p.BIAS] + table[at + p.WEIGHT_STRIDE] - table[at + p.WEIGHT], y.CHUNK)
+            return _parts(_parameters(table, at), y.CHUNK)
         if code == y.GATHER_NEXT:
-            if step + 1 < head[y.LAST_STEP]:
-                return _parts(rows_of(head, step + 1), ROWS_EACH)
-            return 0
+            return _parts(rows_of(head, step + 1), EACH) if step + 1 < head[y.LAST_STEP] else 0
+        if images:
+            return image_count(code, at, rows, table)
         return 1
 
     @cuda.jit(device=True)
-    def batch_total(wide, doubles, head, step, first):
-        """The sum of what `first` begins, a number of each row, the same in every block."""
-        mine = 0.0
-        for row in range(cuda.threadIdx.x, rows_of(head, step), THREADS):
-            mine += doubles[first + row]
-        return block_sum(wide, mine)
+    def dense(code, item, at, layer, x_at, rows, shared, mem, table, grad):
+        """A tile of a dense layer's outputs, of the delta below it or of its weights' gradient: one product for all."""
+        sample, x_sample, stride = table[at + y.SAMPLE], table[at + y.IN_SAMPLE], table[at + p.WEIGHT_STRIDE]
+        inputs, outputs, weight = table[at + p.INPUTS], table[at + p.OUTPUTS], table[at + p.WEIGHT]
+        a_at, a_row, a_k, b_at, b_column, b_k = x_at, x_sample, 1, weight, 1, stride
+        c_at, c_row, m, n, k = table[at + y.OUT_AT], sample, rows, outputs, inputs
+        epilogue, activation, aux_at = BIAS, table[at + p.ACTIVATION], table[at + p.BIAS]
+        if code == y.DENSE_DOWN_TILES:
+            a_at, a_row, b_column, b_k = table[at + y.DELTA_AT], sample, stride, 1
+            c_at, c_row, n, k = table[at + y.DELTA_BELOW], x_sample, inputs, outputs
+            epilogue, activation, aux_at = SLOPE, _code_below(table, layer), x_at
+        elif code == y.DENSE_PARAMS:
+            a_row, a_k, b_at, b_k = 1, x_sample, table[at + y.DELTA_AT], sample
+            c_at, c_row, m, k, epilogue = grad + weight, stride, inputs, rows, STORE
+        across = _parts(n, BN)
+        multiply(
+            shared, mem, a_at, a_row, a_k, mem, b_at, b_column, b_k, mem, c_at, c_row, m, n, k, item // across * BM,
+            item % across * BN, epilogue, activation, mem, aux_at, c_row, table, at,
+        )  # fmt: skip
 
     @cuda.jit(device=True)
-    def write_totals(wide, doubles, head, step, block, loss, correct):
-        """The batch's loss, which one block writes down with its correct count."""
-        first = head[y.LOSSES_AT]
-        found = batch_total(wide, doubles, head, step, first)
-        if block == 0:
-            right = batch_total(wide, doubles, head, step, first + head[y.ROOM])
-            if cuda.threadIdx.x == 0:
-                loss[step - head[y.FIRST_STEP]] = found
-                correct[step - head[y.FIRST_STEP]] = np.int64(right)
-        return found
-
-    @cuda.jit(device=True)
-    def update_tile(mem, weight, stride, row0, column0, m, n, head, settings, rates, at):
+    def update_tile(item, at, mem, table, head, settings, rates, rate_at):
+        """The step of the weights whose gradient this block has just stored."""
         cuda.syncthreads()
+        inputs, outputs, stride = table[at + p.INPUTS], table[at + p.OUTPUTS], table[at + p.WEIGHT_STRIDE]
+        across = _parts(outputs, BN)
         for e in range(cuda.threadIdx.x, BM * BN, THREADS):
-            row = row0 + e // BN
-            column = column0 + e % BN
-            if row < m and column < n:
-                update_one(mem, weight + row * stride + column, head, settings, rates, at, False, one)
+            row = item // across * BM + e // BN
+            column = item % across * BN + e % BN
+            if row < inputs and column < outputs:
+                i = table[at + p.WEIGHT] + row * stride + column
+                update_one(mem, i, head, settings, rates, rate_at, False, one)
 
     @cuda.jit(device=True)
-    def update_biases(mem, bias, first, stop, head, settings, rates, at):
+    def update_biases(first, stop, at, mem, table, head, settings, rates, rate_at):
         cuda.syncthreads()
         for column in range(first + cuda.threadIdx.x, stop, THREADS):
-            update_one(mem, bias + column, head, settings, rates, at, True, one)
+            update_one(mem, table[at + p.BIAS] + column, head, settings, rates, rate_at, True, one)
 
     @cuda.jit(device=True)
-    def statistics(layer, at, rows, mem, doubles, table, layer_rates):
-        """Move a batch norm's running statistics towards this batch's: see reference._track."""
-        stride, running = table[at + p.WEIGHT_STRIDE], table[at + p.BUFFER]
-        moments = table[at + y.MOMENTS_AT]
-        count = rows * table[at + p.HEIGHT] * table[at + p.WIDTH]
-        momentum = layer_rates[layer * y.LAYER_RATES + y.NORM_MOMENTUM]
-        unbiased = np.float64(count) / np.float64(max(count - 1, 1))
-        for c in range(cuda.threadIdx.x, table[at + p.OUTPUTS], THREADS):
-            mean = (1.0 - momentum) * doubles[running + c] + momentum * doubles[moments + c]
-            fresh = doubles[moments + y.VARIANCE * stride + c] * unbiased
-            variance = (1.0 - momentum) * doubles[running + stride + c] + momentum * fresh
-            doubles[running + c] = np.float64(T(mean))
-            doubles[running + stride + c] = np.float64(T(variance))
+    def squares(item, partial, at, wide, mem, doubles, table, head):
+        """A part of the gradient's squared length."""
+        first, mine = table[at + p.WEIGHT] + item * y.CHUNK, 0.0
+        stop = min(first + y.CHUNK, table[at + p.WEIGHT] + _parameters(table, at))
+        for i in range(head[y.GRAD_AT] + first + cuda.threadIdx.x, head[y.GRAD_AT] + stop, THREADS):
+            mine += np.float64(mem[i]) * np.float64(mem[i])
+        found = block_sum(wide, mine)
         if cuda.threadIdx.x == 0:
-            doubles[running + 2 * stride] += 1.0
+            doubles[head[y.NORMS_AT] + partial + item] = found
 
     @cuda.jit(device=True)
-    def moments_of(code, item, layer, at, rows, step, wide, mem, doubles, table, layer_rates):
-        """What a batch norm needs of a channel's whole batch."""
-        pixels, stride = table[at + p.HEIGHT] * table[at + p.WIDTH], table[at + p.WEIGHT_STRIDE]
-        x_at, x_sample = inputs_at(table, at, step) + item * pixels, table[at + y.IN_SAMPLE]
-        slot = table[at + y.MOMENTS_AT] + item
-        if code == y.MOMENTS_UP:
-            count = max(rows * pixels, 1)
-            mean = total(wide, mem, x_at, x_sample, pixels, rows) / count
-            variance = spread(wide, mem, x_at, x_sample, pixels, rows, mean) / count
-            if cuda.threadIdx.x == 0:
-                doubles[slot] = mean
-                doubles[slot + y.VARIANCE * stride] = variance
-                epsilon = layer_rates[layer * y.LAYER_RATES + y.EPSILON]
-                doubles[slot + y.SCALE * stride] = 1.0 / sqrt(variance + epsilon)
-        else:
-            d_at, sample = table[at + y.DELTA_AT] + item * pixels, table[at + y.SAMPLE]
-            mean, scale = doubles[slot], doubles[slot + y.SCALE * stride]
-            summed = total(wide, mem, d_at, sample, pixels, rows)
-            product_sum = products(wide, mem, d_at, sample, mem, x_at, x_sample, pixels, rows, mean, scale)
-            if cuda.threadIdx.x == 0:
-                doubles[slot + y.DELTA_SUM * stride] = summed
-                doubles[slot + y.PRODUCT_SUM * stride] = product_sum
+    def clipped_update(item, at, wide, mem, doubles, table, head, settings, rates, rate_at):
+        """The step of some parameters, their gradient cut to the length that the settings allow."""
+        mine = 0.0
+        for i in range(cuda.threadIdx.x, head[y.NORMS], THREADS):
+            mine += doubles[head[y.NORMS_AT] + i]
+        scale = T(min(1.0, settings[p.CLIP_NORM] / (sqrt(block_sum(wide, mine)) + 1e-6)))
+        first = table[at + p.WEIGHT] + item * y.CHUNK
+        stop = min(first + y.CHUNK, table[at + p.WEIGHT] + _parameters(table, at))
+        for i in range(first + cuda.threadIdx.x, stop, THREADS):
+            update_one(mem, i, head, settings, rates, rate_at, i >= table[at + p.BIAS], scale)
 
     @cuda.jit(device=True)
-    def item_operation(
-        code, layer, partial, item, step, block, shared, wide, mem, data, values, order, factor, offset, doubles, table,
-        head, layer_rates, settings, rates, loss, correct,
+    def run(
+        code, layer, partial, item, step, shared, wide, mem, data, values, order, factor, offset, doubles, table, head,
+        layer_rates, settings, rates, loss, correct,
     ):  # fmt: skip
-        """One item of an operation that is cut into items."""
-        at = layer * y.FIELDS
-        rows = rows_of(head, step)
-        x_at, x_sample = inputs_at(table, at, step), table[at + y.IN_SAMPLE]
-        o_at, sample = table[at + y.OUT_AT], table[at + y.SAMPLE]
-        d_at, below = table[at + y.DELTA_AT], table[at + y.DELTA_BELOW]
-        activation, taken = table[at + p.ACTIVATION], code_below(table, layer)
-        inputs, outputs = table[at + p.INPUTS], table[at + p.OUTPUTS]
-        weight, stride, bias = table[at + p.WEIGHT], table[at + p.WEIGHT_STRIDE], table[at + p.BIAS]
-        grad, fused = head[y.GRAD_AT], head[y.FUSED] != 0
-        given, around = table[at + p.OUT_HEIGHT] * table[at + p.OUT_WIDTH], table[at + p.HEIGHT] * table[at + p.WIDTH]
+        at, rows = layer * y.FIELDS, rows_of(head, step)
+        x_at, grad, fused = _inputs_at(table, at, step), head[y.GRAD_AT], head[y.FUSED] != 0
         rate_at = (step - head[y.FIRST_STEP]) * y.RATE_COLUMNS
-        across = _parts(outputs, BN)
-        if code == y.DENSE_UP_TILES:
-            by_tiles(
-                shared, mem, x_at, x_sample, 1, mem, weight, 1, stride, mem, o_at, sample, rows, outputs, inputs,
-                item // across * BM, item % across * BN, BIAS, activation, mem, bias, 0, table, at,
-            )  # fmt: skip
-        elif code == y.DENSE_DOWN_TILES:
-            across = _parts(inputs, BN)
-            by_tiles(
-                shared, mem, d_at, sample, 1, mem, weight, stride, 1, mem, below, x_sample, rows, inputs, outputs,
-                item // across * BM, item % across * BN, SLOPE, taken, mem, x_at, x_sample, table, at,
-            )  # fmt: skip
-        elif code == y.CONV_UP:
-            conv_up(
-                shared, mem, x_at, x_sample, 0, mem, weight, 1, stride, mem, o_at, sample, rows * given, outputs,
-                inputs, item // across * BM, item % across * BN, BIAS, activation, mem, bias, 0, table, at,
-            )  # fmt: skip
-        elif code == y.CONV_DOWN:
-            across = _parts(table[at + p.CHANNELS], BN)
-            depth = outputs * table[at + p.KERNEL_H] * table[at + p.KERNEL_W]
-            conv_down(
-                shared, mem, d_at, sample, 0, mem, weight, 1, stride, mem, below, x_sample, rows * around,
-                table[at + p.CHANNELS], depth, item // across * BM, item % across * BN, SLOPE, taken, mem, x_at,
-                x_sample, table, at,
-            )  # fmt: skip
-        elif code == y.DENSE_PARAMS or code == y.CONV_PARAMS:
-            row0, column0 = item // across * BM, item % across * BN
-            if code == y.DENSE_PARAMS:
-                by_tiles(
-                    shared, mem, x_at, 1, x_sample, mem, d_at, 1, sample, mem, grad + weight, stride, inputs, outputs,
-                    rows, row0, column0, STORE, 0, mem, 0, 0, table, at,
-                )  # fmt: skip
-            else:
-                conv_params(
-                    shared, mem, x_at, x_sample, 0, mem, d_at, 0, sample, mem, grad + weight, stride, inputs, outputs,
-                    rows * given, row0, column0, STORE, 0, mem, 0, 0, table, at,
-                )  # fmt: skip
-            if fused:
-                update_tile(mem, weight, stride, row0, column0, inputs, outputs, head, settings, rates, rate_at)
+        if code == y.DENSE_UP_TILES or code == y.DENSE_DOWN_TILES or code == y.DENSE_PARAMS:
+            dense(code, item, at, layer, x_at, rows, shared, mem, table, grad)
         elif code == y.BIASES:
-            first = item * GROUP
-            column_sums(wide, mem, d_at, sample, rows, outputs, first, mem, grad + bias)
-            if fused:
-                update_biases(mem, bias, first, min(first + GROUP, outputs), head, settings, rates, rate_at)
-        elif code == y.CHANNEL_BIASES:
-            summed = total(wide, mem, d_at + item * given, sample, given, rows)
-            if cuda.threadIdx.x == 0:
-                mem[grad + bias + item] = T(summed)
-            if fused:
-                update_biases(mem, bias, item, item + 1, head, settings, rates, rate_at)
-        elif code == y.NORM_PARAMS:
-            slot = table[at + y.MOMENTS_AT]
-            for c in range(cuda.threadIdx.x, outputs, THREADS):
-                mem[grad + weight + c] = T(doubles[slot + y.PRODUCT_SUM * stride + c])
-                mem[grad + bias + c] = T(doubles[slot + y.DELTA_SUM * stride + c])
-                if fused:
-                    update_one(mem, weight + c, head, settings, rates, rate_at, False, one)
-                    update_one(mem, bias + c, head, settings, rates, rate_at, True, one)
-        elif code == y.MOMENTS_UP or code == y.MOMENTS_DOWN:
-            moments_of(code, item, layer, at, rows, step, wide, mem, doubles, table, layer_rates)
-        elif code == y.STATISTICS:
-            statistics(layer, at, rows, mem, doubles, table, layer_rates)
+            column_sums(
+                wide, mem, table[at + y.DELTA_AT], table[at + y.SAMPLE], rows, table[at + p.OUTPUTS], item * GROUP, mem,
+                grad + table[at + p.BIAS],
+            )  # fmt: skip
         elif code == y.SQUARES:
-            mine = 0.0
-            first, stop = weight + item * y.CHUNK, min(weight + (item + 1) * y.CHUNK, bias + stride)
-            for i in range(first + cuda.threadIdx.x, stop, THREADS):
-                mine += np.float64(mem[grad + i]) * np.float64(mem[grad + i])
-            squares = block_sum(wide, mine)
-            if cuda.threadIdx.x == 0:
-                doubles[head[y.NORMS_AT] + partial + item] = squares
+            squares(item, partial, at, wide, mem, doubles, table, head)
         elif code == y.UPDATE:
-            mine = 0.0
-            for i in range(cuda.threadIdx.x, head[y.NORMS], THREADS):
-                mine += doubles[head[y.NORMS_AT] + i]
-            length = sqrt(block_sum(wide, mine))
-            scale = T(min(1.0, settings[p.CLIP_NORM] / (length + 1e-6)))
-            first, stop = weight + item * y.CHUNK, min(weight + (item + 1) * y.CHUNK, bias + stride)
-            for i in range(first + cuda.threadIdx.x, stop, THREADS):
-                update_one(mem, i, head, settings, rates, rate_at, i >= bias, scale)
+            clipped_update(item, at, wide, mem, doubles, table, head, settings, rates, rate_at)
         elif code == y.GATHER_NEXT:
-            stop = min((item + 1) * ROWS_EACH, rows_of(head, step + 1))
-            gather_rows(mem, data, values, order, factor, offset, head, step + 1, item * ROWS_EACH, stop)
-        else:  # TOTALS
-            write_totals(wide, doubles, head, step, 0, loss, correct)
+            stop = min((item + 1) * EACH, rows_of(head, step + 1))
+            gather_rows(mem, data, values, order, factor, offset, head, step + 1, item * EACH, stop)
+        elif code == y.TOTALS:
+            _write_totals(wide, doubles, head, step, 0, loss, correct)
+        elif images:
+            image_item(
+                code, item, at, layer, _code_below(table, layer), x_at, rows, shared, wide, mem, doubles, table,
+                layer_rates, grad,
+            )  # fmt: skip
+        if fused:
+            if code == y.DENSE_PARAMS or code == y.CONV_PARAMS or code == y.NORM_PARAMS:
+                update_tile(item, at, mem, table, head, settings, rates, rate_at)
+            if code == y.BIASES or code == y.NORM_BIASES:
+                stop = min((item + 1) * GROUP, table[at + p.OUTPUTS])
+                update_biases(item * GROUP, stop, at, mem, table, head, settings, rates, rate_at)
+            if images and code == y.CHANNEL_BIASES:
+                update_biases(item, item + 1, at, mem, table, head, settings, rates, rate_at)
+
+    return count, run
+
+
+@cache
+def phase_function(dtype: str, tile: Tile, images: bool) -> Any:
+    """run(…): phase `number` of step `step`, by block `block` of `blocks`; whether training may go on.
+
+    images: whether the network has layers other than dense ones and dropout.
+    """
+    EACH = ROWS[dtype].rows
+    rows_operation, (items_of, item_operation) = rows_function(dtype, images), items_function(dtype, tile, images)
 
     @cuda.jit(device=True)
     def run(
@@ -398,18 +349,18 @@ def phase_function(dtype: str, tile: Tile) -> Any:
     ):  # fmt: skip
         at = number * y.PHASE
         begin, end = phases[at + y.BEGIN], phases[at + y.END]
-        if phases[at + y.CHECKED] != 0 and not finite(write_totals(wide, doubles, head, step, block, loss, correct)):
+        if phases[at + y.CHECKED] != 0 and not finite(_write_totals(wide, doubles, head, step, block, loss, correct)):
             if block == 0 and cuda.threadIdx.x == 0:
                 state[0] = step
             return False
         if phases[at + y.CHAINED] != 0:
             rows = rows_of(head, step)
-            for piece in range(block, _parts(rows, ROWS_EACH), blocks):
+            for piece in range(block, _parts(rows, EACH), blocks):
                 for i in range(begin, end):
                     rows_operation(
-                        operations[i * y.OPERATION + y.CODE], operations[i * y.OPERATION + y.LAYER], piece * ROWS_EACH,
-                        min((piece + 1) * ROWS_EACH, rows), step, shared, wide, mem, data, values, order, labels,
-                        weights, factor, offset, places, doubles, table, head, layer_rates, rates, keys, out,
+                        operations[i * y.OPERATION + y.CODE], operations[i * y.OPERATION + y.LAYER], piece * EACH,
+                        min((piece + 1) * EACH, rows), step, shared, wide, mem, data, values, order, labels, weights,
+                        factor, offset, places, doubles, table, head, layer_rates, rates, keys, out,
                     )  # fmt: skip
                     cuda.syncthreads()
             return True
@@ -419,8 +370,8 @@ def phase_function(dtype: str, tile: Tile) -> Any:
             count = items_of(code, layer, table, head, step)
             while item < count:
                 item_operation(
-                    code, layer, operations[i * y.OPERATION + y.PARTIAL], item, step, block, shared, wide, mem, data,
-                    values, order, factor, offset, doubles, table, head, layer_rates, settings, rates, loss, correct,
+                    code, layer, operations[i * y.OPERATION + y.PARTIAL], item, step, shared, wide, mem, data, values,
+                    order, factor, offset, doubles, table, head, layer_rates, settings, rates, loss, correct,
                 )  # fmt: skip
                 item += blocks
             item -= count

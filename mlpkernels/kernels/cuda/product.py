@@ -43,15 +43,18 @@ _PAD = 4
 DENSE, CONV_FORWARD, CONV_PARAMS, CONV_INPUT = range(4)  # what a product multiplies
 BIAS, STORE, SLOPE = range(3)  # what it does in the store
 
-# LARGE: 64 multiply-adds for 4 vector loads, for products that fill the GPU. SMALL: for a layer of a small network,
-# 64 tiles of 128 x 128 outputs. ROWS: a few rows with all columns, for layers that a block takes one after the other.
+# LARGE: 64 multiply-adds a thread for 4 vector loads, for dense products that fill the GPU. MEDIUM: 16, for those of
+# windows, whose addresses take registers too. SMALL: for a layer of a small network, 64 tiles of 128 x 128 outputs.
+# ROWS: a few rows with all columns, for layers that a block takes one after the other. Threads are a multiple of rows,
+# columns and depth, so that a thread's loads lie at equal steps.
+_BOTH = ("float32", "float64")
 if SIMULATED:
-    LARGE = {dtype: Tile(8, 16, 4, 4, 4, 1) for dtype in ("float32", "float64")}
-    SMALL = {dtype: Tile(4, 8, 8, 4, 4, 4) for dtype in ("float32", "float64")}
-    ROWS = {dtype: Tile(4, 8, 8, 4, 4, 4) for dtype in ("float32", "float64")}
+    LARGE = MEDIUM = {dtype: Tile(16, 16, 4, 4, 4, 1) for dtype in _BOTH}
+    SMALL = ROWS = {dtype: Tile(4, 8, 8, 4, 4, 8) for dtype in _BOTH}
 else:
-    LARGE = {"float32": Tile(128, 128, 8, 8, 8, 1), "float64": Tile(64, 64, 8, 4, 4, 1)}
-    SMALL = {dtype: Tile(16, 16, 64, 4, 4, 16) for dtype in ("float32", "float64")}
+    MEDIUM = {dtype: Tile(64, 64, 8, 4, 4, 1) for dtype in _BOTH}
+    LARGE = {"float32": Tile(128, 128, 8, 8, 8, 1), "float64": MEDIUM["float64"]}
+    SMALL = {dtype: Tile(16, 16, 64, 4, 4, 16) for dtype in _BOTH}
     ROWS = {"float32": Tile(4, 128, 32, 4, 4, 8), "float64": Tile(4, 128, 16, 4, 4, 8)}
 
 
@@ -60,12 +63,12 @@ else:
 
 @cuda.jit(device=True)
 def _dense_value(data, at, by_row, by_depth, row, depth, window):
-    return data[at + row * by_row + depth * by_depth]
+    return data[np.uint64(at + row * by_row + depth * by_depth)]
 
 
 @cuda.jit(device=True)
 def _dense_place(at, by_row, row, column, window):
-    return at + row * by_row + column
+    return np.uint64(at + row * by_row + column)
 
 
 @cuda.jit(device=True)
@@ -188,16 +191,17 @@ def product(dtype: str, tile: Tile, kind: int) -> Any:
     BM, BN, BK, TM, TN, SLICES = tile
     THREADS, ACROSS = tile.threads, BN // TN
     PER, TT, LA, LB = THREADS // SLICES, TM * TN, BM + _PAD, BN + _PAD
-    A_SIZE, B_SIZE = BM * BK, BN * BK
-    A_LOADS, B_LOADS = -(-A_SIZE // THREADS), -(-B_SIZE // THREADS)
+    A_LOADS, B_LOADS = -(-BM * BK // THREADS), -(-BN * BK // THREADS)
+    A_WHOLE, B_WHOLE = BM * BK % THREADS == 0, BN * BK % THREADS == 0
     STAGE, ROW_STEP, COLUMN_STEP, SUMS = BK * (LA + LB), BM // (TM // 4), BN // (TN // 4), BM * BN
+    ALONG_K, ALONG_A, ALONG_B = THREADS // BK, THREADS // BM, THREADS // BN
     # Neighbouring threads load what lies side by side: along k where a stride of 1 says so, of windows as they lie.
-    DECIDED, A_ALONG_K, B_ALONG_K = kind != DENSE, kind == CONV_PARAMS, kind == CONV_PARAMS
+    DECIDED, DEEP = kind != DENSE, kind == CONV_PARAMS
 
     @cuda.jit(device=True)
     def finish(value, row, column, c, c_at, c_row, epilogue, code, aux, aux_at, aux_row, window):
         if epilogue == BIAS:
-            value = activate(value + aux[aux_at + column], code)
+            value = activate(value + aux[np.uint64(aux_at + column)], code)
         elif epilogue == SLOPE:
             value = slope(value, aux[place(aux_at, aux_row, row, column, window)], code)
         c[place(c_at, c_row, row, column, window)] = value
@@ -211,34 +215,36 @@ def product(dtype: str, tile: Tile, kind: int) -> Any:
         next_a, next_b = cuda.local.array(A_LOADS, T), cuda.local.array(B_LOADS, T)
         window = window_of(table, table_at)
         t = cuda.threadIdx.x
+        ty = t % PER // ACROSS * 4
+        tx = t % PER % ACROSS * 4
         part = t // PER
-        ty = t % PER // ACROSS
-        tx = t % PER % ACROSS
-        a_along = A_ALONG_K if DECIDED else a_k == 1
-        b_along = B_ALONG_K if DECIDED else b_k == 1
+        # What a thread loads of a stage: its first element's row and depth, and the steps to the others.
+        a_y, a_z, a_down, a_deeper = t % BM, t // BM, 0, ALONG_A
+        if DEEP or (not DECIDED and a_k == 1):
+            a_y, a_z, a_down, a_deeper = t // BK, t % BK, ALONG_K, 0
+        b_y, b_z, b_down, b_deeper = t % BN, t // BN, 0, ALONG_B
+        if DEEP or (not DECIDED and b_k == 1):
+            b_y, b_z, b_down, b_deeper = t // BK, t % BK, ALONG_K, 0
         for i in range(TT):
             acc[i] = T(0)
         stages = (k + BK - 1) // BK
         for stage in range(stages + 1):
             at = (stage & 1) * STAGE
+            depth = stage * BK
             if stage < stages:
                 for q in range(A_LOADS):
-                    e = t + q * THREADS
-                    row = e // BK if a_along else e % BM
-                    depth = stage * BK + (e % BK if a_along else e // BM)
+                    y, z = a_y + q * a_down, a_z + q * a_deeper
                     next_a[q] = T(0)
-                    if e < A_SIZE and row0 + row < m and depth < k:
-                        next_a[q] = a_value(a, a_at, a_row, a_k, row0 + row, depth, window)
+                    if row0 + y < m and depth + z < k and (A_WHOLE or (y < BM and z < BK)):
+                        next_a[q] = a_value(a, a_at, a_row, a_k, row0 + y, depth + z, window)
                 for q in range(B_LOADS):
-                    e = t + q * THREADS
-                    column = e // BK if b_along else e % BN
-                    depth = stage * BK + (e % BK if b_along else e // BN)
+                    y, z = b_y + q * b_down, b_z + q * b_deeper
                     next_b[q] = T(0)
-                    if e < B_SIZE and column0 + column < n and depth < k:
-                        next_b[q] = b_value(b, b_at, b_column, b_k, column0 + column, depth, window)
+                    if column0 + y < n and depth + z < k and (B_WHOLE or (y < BN and z < BK)):
+                        next_b[q] = b_value(b, b_at, b_column, b_k, column0 + y, depth + z, window)
             if stage > 0:
-                a_from = STAGE - at + part * LA + ty * 4
-                b_from = STAGE - at + BK * LA + part * LB + tx * 4
+                a_from = STAGE - at + part * LA + ty
+                b_from = STAGE - at + BK * LA + part * LB + tx
                 for q in range(BK // SLICES):
                     for i in range(TM // 4):
                         ra[4 * i], ra[4 * i + 1], ra[4 * i + 2], ra[4 * i + 3] = load4(
@@ -253,44 +259,49 @@ def product(dtype: str, tile: Tile, kind: int) -> Any:
                             acc[i * TN + j] += ra[i] * rb[j]
             if stage < stages:
                 for q in range(A_LOADS):
-                    e = t + q * THREADS
-                    if e < A_SIZE:
-                        shared[at + (e % BK * LA + e // BK if a_along else e // BM * LA + e % BM)] = next_a[q]
+                    y, z = a_y + q * a_down, a_z + q * a_deeper
+                    if A_WHOLE or (y < BM and z < BK):
+                        shared[np.uint64(at + z * LA + y)] = next_a[q]
                 for q in range(B_LOADS):
-                    e = t + q * THREADS
-                    if e < B_SIZE:
-                        shared[at + BK * LA + (e % BK * LB + e // BK if b_along else e // BN * LB + e % BN)] = next_b[q]
+                    y, z = b_y + q * b_down, b_z + q * b_deeper
+                    if B_WHOLE or (y < BN and z < BK):
+                        shared[np.uint64(at + BK * LA + z * LB + y)] = next_b[q]
             cuda.syncthreads()
-        if SLICES == 1:
-            for i in range(TM):
-                row = row0 + i // 4 * ROW_STEP + ty * 4 + i % 4
-                for j in range(TN):
-                    column = column0 + j // 4 * COLUMN_STEP + tx * 4 + j % 4
-                    if row < m and column < n:
-                        finish(
-                            acc[i * TN + j], row, column, c, c_at, c_row, epilogue, code, aux, aux_at, aux_row, window
-                        )
-        else:
+        if SLICES > 1:
             for i in range(TM):
                 for j in range(TN):
-                    row = i // 4 * ROW_STEP + ty * 4 + i % 4
-                    shared[part * SUMS + row * BN + j // 4 * COLUMN_STEP + tx * 4 + j % 4] = acc[i * TN + j]
+                    shared[np.uint64(part * SUMS + (ty + i) * BN + tx + j)] = acc[i * TN + j]
             cuda.syncthreads()
             for e in range(t, SUMS, THREADS):
-                row = row0 + e // BN
-                column = column0 + e % BN
+                row, column = row0 + e // BN, column0 + e % BN
                 if row < m and column < n:
                     total = T(0)
                     for s in range(SLICES):
-                        total += shared[s * SUMS + e]
+                        total += shared[np.uint64(s * SUMS + e)]
                     finish(total, row, column, c, c_at, c_row, epilogue, code, aux, aux_at, aux_row, window)
             cuda.syncthreads()
+        else:
+            # The accumulators leave their registers in an unrolled loop, which has to be short; what is to be done to
+            # them is done where they lie then, by the thread that put them there.
+            for i in range(TM):
+                row = row0 + i // 4 * ROW_STEP + ty + i % 4
+                for j in range(TN):
+                    column = column0 + j // 4 * COLUMN_STEP + tx + j % 4
+                    if row < m and column < n:
+                        c[place(c_at, c_row, row, column, window)] = acc[i * TN + j]
+            if epilogue != STORE:
+                for e in range(TT):
+                    row = row0 + e // TN // 4 * ROW_STEP + ty + e // TN % 4
+                    column = column0 + e % TN // 4 * COLUMN_STEP + tx + e % 4
+                    if row < m and column < n:
+                        value = c[place(c_at, c_row, row, column, window)]
+                        finish(value, row, column, c, c_at, c_row, epilogue, code, aux, aux_at, aux_row, window)
 
     return multiply
 
 
-def tile_for(dtype: str, m: int, n: int) -> Tile:
-    """The tile for an op's product: large ones where they make at least 64 blocks. To be measured on a GPU."""
-    large = LARGE[dtype]
+def tile_for(dtype: str, kind: int, m: int, n: int) -> Tile:
+    """The tile for an op's product: a large one where such make at least 64 blocks. To be measured on a GPU."""
+    large = (LARGE if kind == DENSE else MEDIUM)[dtype]
     enough = 4 if SIMULATED else 64
     return large if -(-m // large.rows) * -(-n // large.columns) >= enough else SMALL[dtype]

@@ -8,7 +8,7 @@ import numpy as np
 
 from .driver import SIMULATED, cuda
 
-THREADS = 8 if SIMULATED else 256  # of every block that does not compute a large tile
+THREADS = 16 if SIMULATED else 256  # of every block that does not compute a large tile
 GROUP = 4 if SIMULATED else 32  # threads that share a row, or columns of a group
 GROUPS = THREADS // GROUP
 WIDE = 2 * THREADS  # float64 numbers of shared memory that the functions here take

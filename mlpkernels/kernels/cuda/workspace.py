@@ -33,7 +33,9 @@ class Workspace:
         self.places = room(max(1, self.layout.places), np.int32)
         self.table = to_device(self.layout.table.reshape(-1))
         widest = int(max(plan[:, p.OUTPUTS].max(), 1))
-        self.kernels = executor.kernels(self.dtype.name, executor.tile_of(self.dtype.name, batch, widest))
+        images = not np.isin(plan[:, p.KIND], (p.DENSE, p.DROPOUT)).all()
+        tile = executor.tile_of(self.dtype.name, batch, widest)
+        self.kernels = executor.kernels(self.dtype.name, tile, bool(images))
         self._programs: dict[tuple[Any, ...], Any] = {}
 
     def check(self, model: Model, rows: int) -> None:
