@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from ...errors import MlpkError, UnavailableError
+from . import simulator
 
 PACKAGES = {"numba-cuda-mlir": "numba_cuda_mlir", "numba-cuda": "numba_cuda"}  # the preferred one first
 INSTALL = "pip install 'mlpkernels[cuda13]', or [cuda12] for a driver below 580"
@@ -36,13 +37,13 @@ def _installed() -> list[str]:
 
 def _choose() -> tuple[str, ModuleType]:
     """(the package's name, its `cuda` module). UnavailableError names what to install."""
+    module: Any
     if SIMULATED:
-        # The simulator polls its threads while it holds the interpreter, 5 ms at a time: a barrier takes 16 ms so, and
-        # 0.4 ms with a shorter turn.
-        sys.setswitchinterval(1e-6)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of the simulator's place inside Numba
-            return "simulator", importlib.import_module("numba.cuda")
+            module = importlib.import_module("numba.cuda")
+        simulator.repair()
+        return "simulator", module
     wanted = os.environ.get("MLPK_CUDA_PACKAGE", "")
     if wanted and wanted not in PACKAGES:
         raise UnavailableError(f"MLPK_CUDA_PACKAGE={wanted}: one of {', '.join(PACKAGES)} was wanted")
@@ -194,7 +195,7 @@ def stream_of(stream: Any) -> Any:
     """A stream of the package from None, one of its own, a number, or one of CuPy, PyTorch or cuda.core."""
     if stream is None:
         return 0
-    if SIMULATED or hasattr(stream, "synchronize") and "numba" in type(stream).__module__:
+    if hasattr(stream, "synchronize") and "numba" in type(stream).__module__:
         return stream
     if hasattr(stream, "__cuda_stream__"):
         given = stream.__cuda_stream__() if callable(stream.__cuda_stream__) else stream.__cuda_stream__

@@ -85,7 +85,7 @@ def tile_of(dtype: str, batch: int, widest: int) -> Tile:
 
 @cache
 def _multiprocessors() -> int:
-    return 2 if SIMULATED else int(cuda.get_current_device().MULTIPROCESSOR_COUNT)
+    return 1 if SIMULATED else int(cuda.get_current_device().MULTIPROCESSOR_COUNT)
 
 
 @cache
