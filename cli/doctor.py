@@ -109,5 +109,5 @@ def _cuda() -> dict[str, Any]:
     try:
         from mlpkernels.kernels.cuda import driver
     except UnavailableError as error:
-        return {"CUDA": f"no: {error}"}
+        return {"cuda": f"no: {error}"}
     return driver.facts()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from . import backend as backends
 from . import tables
 from .command import Checked, Command, format_option, output_option, setting_option
 from .errors import OptionError
@@ -71,9 +72,10 @@ def command(
         usual_label=found.settings.label_column or None if found.settings and label_column is None else None,
     )
     count = None if threads in (None, AUTO) else threads
+    taken = backends.chosen(backend, network, len(x))
     with compiling_notice():
-        network.predict_proba(x[:1], threads=count, backend=backend or "cpu")
-    proba = network.predict_proba(x, threads=count, backend=backend or "cpu")
+        network.predict_proba(x[:1], threads=count, backend=taken)
+    proba = network.predict_proba(x, threads=count, backend=taken)
     writer = {"table": as_table, "csv": as_csv, "json": as_json}[form]
     trained.write(writer(names, network.classes, best(proba, top), proba), output)
 

@@ -1,8 +1,8 @@
 """Compiles every kernel of the CUDA backend to PTX without a GPU, and asks ptxas what each takes.
 
-python cuda_ptx.py CC [WORD]: writes {kernel: figures} as JSON to the standard output, for the package MLPK_CUDA_PACKAGE.
-Public ops and verbs are called with what they launch recorded instead of run, so that the types are those of real
-calls; the package is told the device's compute capability, since there is no device to ask.
+python cuda_ptx.py CC [WORD]: {kernel: figures} of those with that word, as JSON on the standard output, for the
+package MLPK_CUDA_PACKAGE. Public ops and verbs are called with what they launch recorded instead of run, so that the
+types are those of real calls; the package is told the device's compute capability, since there is no device to ask.
 """
 
 import json

@@ -136,7 +136,7 @@ def test_a_file_that_is_not_there(tmp_path):
         ("--seed -1", "--seed -1: a whole number from 0 was wanted"),
         ("--init he", "--init he: one of he-normal, he-uniform"),
         ("--dtype float16", "--dtype float16: one of float32, float64 was wanted"),
-        ("--backend cuda", "--backend cuda: one of cpu, reference was wanted"),
+        ("--backend gpu", "--backend gpu: one of cpu, cuda, reference, auto was wanted"),
         ("--scale units", "--scale units: one of auto, unit, symmetric, standard, none was wanted, did you mean unit?"),
         ("--optimizer adma", "--optimizer adma: one of sgd, adam, adamw was wanted, did you mean adam?"),
         ("--schedule linear", "--schedule linear: one of constant, step, cosine, one-cycle was wanted"),

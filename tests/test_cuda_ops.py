@@ -207,18 +207,18 @@ def test_settings_out_of_range_are_refused_by_name(dtype):
             for wrong in (9, -1, 0.5, "relu", None):
                 with pytest.raises(ValueError, match=r"^activation must be IDENTITY \(0\), RELU \(1\)"):
                     ours(**{**arguments(op, dtype), "activation": wrong})
-    with pytest.raises(ValueError, match="^divisor must be positive"):
+    with pytest.raises(ValueError, match=r"^divisor must be positive"):
         cuda.softmax_cross_entropy(**{**arguments(op_cases.softmax_cross_entropy, dtype), "divisor": 0.0})
-    with pytest.raises(ValueError, match="^labels must be 0 … 2, got 3 … 3"):
+    with pytest.raises(ValueError, match=r"^labels must be 0 … 2, got 3 … 3"):
         cuda.softmax_cross_entropy(**{**arguments(op_cases.softmax_cross_entropy, dtype), "labels": np.full(7, 3)})
-    with pytest.raises(ValueError, match="^places must be 0 … 19, got 20 … 20"):
+    with pytest.raises(ValueError, match=r"^places must be 0 … 19, got 20 … 20"):
         places = np.full(op_cases.POOLED, 20)
         cuda.maxpool2d_backward(**{**arguments(op_cases.maxpool2d_backward, dtype), "places": places})
-    with pytest.raises(ValueError, match="^step counts from 1"):
+    with pytest.raises(ValueError, match=r"^step counts from 1"):
         cuda.adam_step(**{**arguments(op_cases.adam_step, dtype), "step": 0})
-    with pytest.raises(ValueError, match="^p must be at least 0 and below 1"):
+    with pytest.raises(ValueError, match=r"^p must be at least 0 and below 1"):
         cuda.dropout(**{**arguments(op_cases.dropout, dtype), "p": 1.0})
-    with pytest.raises(TypeError, match="^stream must be a CUDA stream or its number, got str"):
+    with pytest.raises(TypeError, match=r"^stream must be a CUDA stream or its number, got str"):
         cuda.softmax(**arguments(op_cases.softmax, dtype), stream="first")
 
 
@@ -269,7 +269,7 @@ def test_a_launch_that_fails_is_named(monkeypatch, dtype):
             raise CudaAPIError("[700] an illegal memory access")
 
     monkeypatch.setattr(cuda.ops, "product_kernel", lambda *_: Broken())
-    with pytest.raises(driver.DeviceError, match="launching .* failed on the GPU: CudaAPIError: .*illegal"):
+    with pytest.raises(driver.DeviceError, match=r"launching .* failed on the GPU: CudaAPIError: .*illegal"):
         cuda.dense_forward(**arguments(op_cases.dense_forward, dtype))
 
 
@@ -284,5 +284,5 @@ def test_a_capsule_of_another_library_is_read():
         assert array.size == 0 or ours["data"][0] == theirs["data"][0]
         assert ours["strides"] in (None, array.strides)
         del borrowed
-    with pytest.raises(TypeError, match="^x must hold real numbers"):
+    with pytest.raises(TypeError, match=r"^x must hold real numbers"):
         Borrowed("x", np.zeros(3, complex))

@@ -282,7 +282,9 @@ def test_more_steps_copy_and_wait_no_more(uploads, monkeypatch):
 
 def test_one_launch_runs_all_steps(monkeypatch):
     launches = []
-    monkeypatch.setattr(driver, "launch", lambda kernel, *a, plain=driver.launch: (launches.append(1), plain(kernel, *a)))
+    monkeypatch.setattr(
+        driver, "launch", lambda kernel, *a, plain=driver.launch: (launches.append(1), plain(kernel, *a))
+    )
     run = on_gpu(Run((7, 3), "float32", rows=24, batch=6))
     monkeypatch.setattr(executor, "mode", "one launch")
     run.train(cuda)

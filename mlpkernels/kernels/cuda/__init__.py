@@ -1,6 +1,7 @@
 """The CUDA backend: the reference's ops and verbs on an NVIDIA GPU, in kernels compiled by Numba's CUDA target."""
 
 from ..plan import IDENTITY, RELU
+from . import driver as driver
 from .layer_ops import (
     batchnorm_backward,
     batchnorm_forward,

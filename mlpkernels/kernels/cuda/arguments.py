@@ -120,7 +120,7 @@ def places_within(places: Any, shape: tuple[int, ...], pixels: int) -> View:
 def _indices(name: str, given: Any, shape: tuple[int, ...], why: str, count: int) -> View:
     """Integers 0 … count - 1. Those on the GPU are copied to be looked at."""
     device = on_device(given)
-    array = as_device(name, given) if device else np.asarray(given)
+    array: Any = as_device(name, given) if device else np.asarray(given)
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name} must be integers, got {array.dtype}")
     if tuple(array.shape) != shape:

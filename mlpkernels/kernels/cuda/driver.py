@@ -6,6 +6,7 @@ one of them. With NUMBA_ENABLE_CUDASIM=1 it is the simulator inside Numba, which
 
 import ctypes
 import importlib
+import importlib.metadata
 import importlib.util
 import os
 import sys
@@ -91,7 +92,7 @@ def device_count() -> int:
     return count.value
 
 
-def _reason() -> str | None:
+def lack() -> str | None:
     """Why no kernel can run here, with what to do; None where one can."""
     if SIMULATED:
         return None
@@ -109,11 +110,6 @@ def _release(version: int) -> str:
     return f"{version // 1000}.{version % 1000 // 10}"
 
 
-def available() -> bool:
-    """Whether a kernel can run here."""
-    return _reason() is None
-
-
 _ready: list[int] = []  # the device taken, once there is one
 
 
@@ -121,7 +117,7 @@ def require_device() -> None:
     """Take the GPU, once: number MLPK_CUDA_DEVICE, by default 0. UnavailableError says what is missing."""
     if _ready:
         return
-    reason = _reason()
+    reason = lack()
     if reason is not None:
         raise UnavailableError(f"the CUDA backend cannot run: {reason}")
     number = os.environ.get("MLPK_CUDA_DEVICE", "0")
@@ -136,18 +132,16 @@ def require_device() -> None:
 
 
 def facts() -> dict[str, Any]:
-    """What a report of trouble needs: package, driver, each GPU; a line of advice where something is missing."""
-    found: dict[str, Any] = {"CUDA package": f"{PACKAGE} {_version(PACKAGE)}".strip()}
+    """What a report of trouble needs: each GPU, or what is missing and what to do; package and driver."""
     version = driver_version()
-    found["CUDA driver"] = "none" if version is None else f"knows CUDA {_release(version)}"
-    reason = _reason()
-    found["CUDA"] = reason or ("simulated" if SIMULATED else _names())
-    return found
+    return {
+        "cuda": lack() or ("simulated" if SIMULATED else _names()),
+        "cuda package": f"{PACKAGE} {_version(PACKAGE)}".strip(),
+        "cuda driver": "none" if version is None else f"knows CUDA {_release(version)}",
+    }
 
 
 def _version(package: str) -> str:
-    import importlib.metadata
-
     return importlib.metadata.version(package) if package in PACKAGES else ""
 
 

@@ -127,7 +127,11 @@ def row_functions(dtype: str) -> SimpleNamespace:
             inner = e - row * takes
             value = T(0)
             if dropout_keeps(np.uint32(e & 0xFFFFFFFF), low, high, limit):
-                value = slope(delta[delta_at + row * delta_sample + inner] * keep, x[x_at + row * x_sample + inner], code)
+                value = slope(
+                    delta[delta_at + row * delta_sample + inner] * keep, x[x_at + row * x_sample + inner], code
+                )
             dx[dx_at + row * dx_sample + inner] = value
 
-    return SimpleNamespace(pool=pool, pool_back=pool_back, norm=norm, norm_back=norm_back, drop=drop, drop_back=drop_back)
+    return SimpleNamespace(
+        pool=pool, pool_back=pool_back, norm=norm, norm_back=norm_back, drop=drop, drop_back=drop_back
+    )

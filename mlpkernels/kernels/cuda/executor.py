@@ -33,7 +33,7 @@ def kernels(dtype: str, tile: Tile, images: bool) -> SimpleNamespace:
         number, step, mem, data, values, order, labels, weights, factor, offset, places, doubles, table, operations,
         phases, head, layer_rates, settings, rates, keys, loss, correct, out, state,
     ):  # fmt: skip
-        if SIMULATED:
+        if SIMULATED:  # noqa: SIM108 (the branch that is not taken is not compiled)
             shared = cuda.shared.array(SIZE, T)
         else:
             shared = cuda.shared.array(SIZE, T, alignment=16)
@@ -49,7 +49,7 @@ def kernels(dtype: str, tile: Tile, images: bool) -> SimpleNamespace:
         count, first, last, mem, data, values, order, labels, weights, factor, offset, places, doubles, table,
         operations, phases, head, layer_rates, settings, rates, keys, loss, correct, out, state,
     ):  # fmt: skip
-        if SIMULATED:
+        if SIMULATED:  # noqa: SIM108 (the branch that is not taken is not compiled)
             shared = cuda.shared.array(SIZE, T)
         else:
             shared = cuda.shared.array(SIZE, T, alignment=16)

@@ -112,10 +112,7 @@ def scalar(dtype: str) -> SimpleNamespace:
         if momentum != T(0):
             v = momentum * first[j] + g
             first[j] = v
-            if nesterov:
-                g = g + momentum * v
-            else:
-                g = v
+            g = g + momentum * v if nesterov else v
         params[i] = w - rate * g
 
     @cuda.jit(device=True)

@@ -317,7 +317,8 @@ def batchnorm_backward(
     """
     dx, batch, channels, pixels = _values("dx", dx)
     dgamma, dbeta = (
-        output_like(name, a, (channels,), dx.dtype, f"dx {dx.shape}") for name, a in (("dgamma", dgamma), ("dbeta", dbeta))
+        output_like(name, a, (channels,), dx.dtype, f"dx {dx.shape}")
+        for name, a in (("dgamma", dgamma), ("dbeta", dbeta))
     )
     delta, x = input_("delta", delta, dx.dtype, dx.shape), input_("x", x, dx.dtype, dx.shape)
     gamma = input_("gamma", gamma, dx.dtype, (channels,))

@@ -4,7 +4,7 @@ All numbers of the network's dtype lie in one flat array: parameters, the optimi
 of inputs, every layer's outputs and deltas. A table has a row a layer: the plan's columns, then those below.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -118,7 +118,7 @@ class Program:
         self.close()
         self._checked = True
 
-    def items(self, *operations: tuple[int, ...]) -> None:
+    def items(self, *operations: Any) -> None:
         """A phase of operations that are cut into items, (code, layer) or (code, layer, partial)."""
         self.close()
         self._append(False, [(*operation, 0, 0)[:3] for operation in operations])

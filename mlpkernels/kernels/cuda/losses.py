@@ -22,8 +22,8 @@ def row_functions(dtype: str) -> SimpleNamespace:
     ):  # fmt: skip
         """Row i's sample is order[first + i] of labels and weights, or where `ordered` is 0 first + i itself.
 
-        losses[losses_at + i] = weight · loss, corrects[corrects_at + i] whether the first largest logit is the label's, and the gradient by the
-        logits is weight · (softmax - onehot) / divisor; dz may be z.
+        losses[losses_at + i] = weight · loss, corrects[corrects_at + i] whether the first largest logit is the label's,
+        and the gradient by the logits is weight · (softmax - onehot) / divisor; dz may be z.
         """
         lane = cuda.threadIdx.x % GROUP
         group = cuda.threadIdx.x // GROUP

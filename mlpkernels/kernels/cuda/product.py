@@ -93,7 +93,7 @@ def _tap_value(dtype: str) -> Any:
     @cuda.jit(device=True)
     def tap_value(x, at, sample, pixel, tap, window):
         """The number of images that kernel place `tap` (c, i, j) meets at output pixel (b, y, x); 0 in the border."""
-        channels, height, width, _, high, wide, kh, kw, down, across, above, left = window
+        _, height, width, _, high, wide, kh, kw, down, across, above, left = window
         image = pixel // (high * wide)
         rest = pixel % (high * wide)
         place = tap % (kh * kw)

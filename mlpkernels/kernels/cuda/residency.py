@@ -42,7 +42,7 @@ def _pool() -> ThreadPoolExecutor:
 
 def checksum(array: np.ndarray) -> tuple[int, ...]:
     """CRC-32s of an array's bytes, a block each."""
-    flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    flat: Any = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
     if flat.size <= _BLOCK:
         return (zlib.crc32(flat),)
     return tuple(_pool().map(zlib.crc32, (flat[i : i + _BLOCK] for i in range(0, flat.size, _BLOCK))))

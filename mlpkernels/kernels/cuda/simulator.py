@@ -6,6 +6,7 @@ block's threads take turns, each up to its next barrier, first to last and then 
 finds the wrong number in one of the two directions. A barrier of 16 threads takes 0.2 ms.
 """
 
+import importlib
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -29,7 +30,8 @@ class _Worker(threading.Thread):
     def begin(self, function: Any, arguments: tuple[Any, ...], block: Any, index: Any) -> None:
         """Be a thread of a block from the next turn on."""
         self._function, self._arguments, self.blockIdx, self.threadIdx = function, arguments, block, index
-        self.finished, self.error, self._abandoned = False, None, False
+        self.error: BaseException | None = None
+        self.finished, self._abandoned = False, False
 
     def run(self) -> None:
         while True:
@@ -109,7 +111,6 @@ def _swapped(function: Any, inside: Any) -> Iterator[None]:
 
 def repair() -> None:
     """Put the repairs in place."""
-    from numba.cuda.simulator import kernel
-
+    kernel: Any = importlib.import_module("numba.cuda.simulator.kernel")
     kernel.BlockManager.run = _run
     kernel.swapped_cuda_module = _swapped

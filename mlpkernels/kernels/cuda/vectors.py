@@ -7,14 +7,23 @@ from typing import Any
 
 from .driver import PACKAGE, cuda
 
-if PACKAGE == "numba-cuda":
+
+def _plain(array, at):
+    return array[at], array[at + 1], array[at + 2], array[at + 3]
+
+
+def _vector(array, at):
+    loaded = cuda.vector.load(array, at, 4, alignment=16)
+    return loaded.x, loaded.y, loaded.z, loaded.w
+
+
+def _for_numba_cuda() -> Any:
+    """A load of an LLVM vector: the package has no other way."""
     from llvmlite import ir
     from numba.core import types
     from numba.cuda.extending import intrinsic
 
-    @intrinsic
     def load4(typingctx, array, at):
-        """array[at] … array[at + 3]; `at` is a multiple of 4 of an array that starts on 16 bytes."""
         four = types.UniTuple(array.dtype, 4)
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -27,16 +36,12 @@ if PACKAGE == "numba-cuda":
 
         return four(array, types.int64), codegen
 
+    return intrinsic(load4)
+
+
+# load4(array, at): array[at] … array[at + 3]; `at` is a multiple of 4 of an array that starts on 16 bytes.
+load4: Any = _plain
+if PACKAGE == "numba-cuda":
+    load4 = _for_numba_cuda()
 elif PACKAGE == "numba-cuda-mlir":
-
-    @cuda.jit(device=True)
-    def load4(array, at):
-        """array[at] … array[at + 3]; `at` is a multiple of 4 of an array that starts on 16 bytes."""
-        loaded = cuda.vector.load(array, at, 4, alignment=16)
-        return loaded.x, loaded.y, loaded.z, loaded.w
-
-else:
-
-    def load4(array, at):
-        """array[at] … array[at + 3]."""
-        return array[at], array[at + 1], array[at + 2], array[at + 3]
+    load4 = cuda.jit(device=True)(_vector)

@@ -69,7 +69,9 @@ class _Call:
 
     def launch_once(self, program: Any, step: int) -> None:
         """Run a program's phases for one step, a launch each."""
-        executor.run_phases(self.work.kernels, program.count, range(step, step + 1), self.stream, self.arguments(program))
+        executor.run_phases(
+            self.work.kernels, program.count, range(step, step + 1), self.stream, self.arguments(program)
+        )
 
 
 def _until_unchanged(call: Any) -> Any:

@@ -1,0 +1,179 @@
+"""The CUDA backend without a GPU: its suite under the simulator, its kernels through ptxas, and what is missing named.
+
+Each in a process of its own: the simulator and either package replace one another.
+"""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cuda_ptx import ptxas
+
+HERE = Path(__file__).parent
+PACKAGES = {"numba-cuda-mlir": "numba_cuda_mlir", "numba-cuda": "numba_cuda"}
+CAPABILITIES = ["8.0", "9.0", "10.0"]
+
+
+def python(*arguments, timeout=1200, **environment):
+    """(exit status, standard output, standard error) of a Python of its own."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("NUMBA_ENABLE", "MLPK_CUDA"))}
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=HERE.parent, env={**kept, **environment}, capture_output=True, text=True,
+        timeout=timeout,
+    )  # fmt: skip
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("file", ["test_cuda_ops.py", "test_cuda_verbs.py"])
+def test_the_suite_under_the_simulator(file):
+    status, told, _ = python(
+        "-m",
+        "pytest",
+        "-q",
+        "-x",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:xdist",
+        str(HERE / file),
+        NUMBA_ENABLE_CUDASIM="1",
+    )
+    assert status == 0, told[-4000:]
+    assert " passed" in told and " skipped" not in told
+
+
+# ---- compiled, not run
+
+
+@pytest.fixture(scope="module")
+def compiled():
+    """compiled(package, capability): {kernel: figures of ptxas}."""
+    made = {}
+
+    def get(package, capability):
+        if importlib.util.find_spec(PACKAGES[package]) is None:
+            pytest.skip(f"{package} is not installed: pip install '{package}[cu13]'")
+        if ptxas() is None:
+            pytest.skip("ptxas is not there: it comes with numba-cuda-mlir[cu13], or with a CUDA toolkit")
+        if (package, capability) not in made:
+            status, told, error = python(str(HERE / "cuda_ptx.py"), capability, MLPK_CUDA_PACKAGE=package)
+            assert status == 0, error[-4000:]
+            made[package, capability] = json.loads(told)
+        return made[package, capability]
+
+    return get
+
+
+@pytest.mark.parametrize("capability", CAPABILITIES)
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_kernel_compiles_and_keeps_its_registers(compiled, package, capability, capsys):
+    table = compiled(package, capability)
+    with capsys.disabled():
+        print(f"\n{package}, compute capability {capability}: registers, shared bytes, spilled bytes")
+        for name, figures in table.items():
+            spilled = figures["spill_stores"] + figures["spill_loads"]
+            print(f"  {name:48} {figures['registers']:4} {figures['shared']:6} {spilled:5}")
+    for name, figures in table.items():
+        assert figures["registers"] <= 255, name
+        if not name.startswith(("steps_", "phase_of_images", "phase_")):
+            assert figures["spill_stores"] == figures["spill_loads"] == figures["stack"] == 0, name
+    products = [figures for name, figures in table.items() if name.startswith("product_")]
+    assert len(products) >= 12 and all(figures["vector_loads"] >= 4 for figures in products)
+
+
+# ---- what is missing
+
+
+WITHOUT_PACKAGES = """
+import importlib.util
+plain = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *a: None if name in ("numba_cuda_mlir", "numba_cuda") else plain(name, *a)
+"""
+
+
+def test_a_missing_package_is_named_with_what_to_install():
+    code = WITHOUT_PACKAGES + "from mlpkernels import kernels\nkernels.load('cuda')"
+    status, _, error = python("-c", code)
+    assert status == 1
+    assert "UnavailableError: the CUDA backend needs a package" in error and "mlpkernels[cuda13]" in error
+
+
+def test_asking_for_the_gpu_is_one_named_line():
+    status, told, error = python("-m", "mlpkernels_cli", "train", "digits", "--backend", "cuda", "--epochs", "1")
+    if status == 0:
+        pytest.skip("there is a GPU here")
+    assert status == 1 and told == ""
+    assert error.startswith("error: the CUDA backend ") and error.count("\n") == 1
+
+
+def test_auto_says_what_it_took_and_why(tmp_path):
+    command = ("-m", "mlpkernels_cli", "train", "digits", "--epochs", "1", "--no-plots", "--out", str(tmp_path / "run"))
+    status, _, error = python(*command, "--backend", "auto")
+    assert status == 0 and error.startswith("--backend auto: cpu (") and "million operations a step" in error
+    assert 'backend = "cpu"' in (tmp_path / "run" / "config.toml").read_text()
+
+
+def test_a_large_network_takes_a_gpu_that_is_there():
+    code = "from mlpkernels import kernels\nprint(*kernels.choose(1e12))"
+    assert python("-c", code, NUMBA_ENABLE_CUDASIM="1")[1].startswith("cuda 1e+06 million operations a step")
+    without = python("-c", WITHOUT_PACKAGES + code)[1]
+    assert without.startswith("cpu the CUDA backend needs a package that is not installed")
+
+
+def test_a_package_that_does_not_exist_is_refused():
+    code = "from mlpkernels import kernels\nkernels.load('cuda')"
+    status, _, error = python("-c", code, MLPK_CUDA_PACKAGE="abacus")
+    assert status == 1 and "MLPK_CUDA_PACKAGE=abacus: one of numba-cuda-mlir, numba-cuda was wanted" in error
+
+
+def test_a_gpu_that_does_not_exist_is_refused():
+    code = (
+        "import numpy as np\nfrom mlpkernels import kernels\n"
+        "kernels.load('cuda').softmax(np.ones((1, 2)), np.ones((1, 2)))"
+    )
+    for number in ("1", "-1", "first"):
+        status, _, error = python("-c", code, NUMBA_ENABLE_CUDASIM="1", MLPK_CUDA_DEVICE=number)
+        assert status == 1 and f"MLPK_CUDA_DEVICE={number}: this machine has 1 GPU, counted from 0" in error
+
+
+DRIVERS = [
+    (None, 0, "there is no NVIDIA driver here"),
+    (11040, 1, "too old: it knows CUDA 11.4, 12.0 was wanted"),
+    (13000, 0, "shows no GPU"),
+]
+
+
+@pytest.mark.parametrize(("version", "devices", "wanted"), DRIVERS)
+def test_what_the_driver_lacks_is_named(version, devices, wanted):
+    """Of drivers that are made up; the package is the simulator's, so that one is there."""
+    code = (
+        "import sys\nfrom mlpkernels.kernels.cuda import driver\n"
+        f"driver.SIMULATED = False\ndriver.driver_version = lambda: {version}\n"
+        f"driver.device_count = lambda: {devices}\n"
+        "print(driver.facts()['cuda'])\ndriver.require_device()"
+    )
+    status, told, error = python("-c", code, NUMBA_ENABLE_CUDASIM="1")
+    assert status == 1 and "UnavailableError: the CUDA backend cannot run: " in error and wanted in error
+    assert wanted in told
+
+
+def test_doctor_says_what_there_is():
+    status, told, _ = python(
+        "-m", "mlpkernels_cli", "doctor", "--no-measure", "--format", "json", NUMBA_ENABLE_CUDASIM="1"
+    )
+    simulated = json.loads(told)
+    assert status == 0 and simulated["cuda"] == "simulated" and simulated["cuda package"].startswith("simulator")
+
+
+def test_nothing_of_it_is_imported_unless_asked_for():
+    code = (
+        "import sys\nimport numpy as np\nfrom mlpkernels import Dense, Network\n"
+        "net = Network([Dense(2)], 3)\nnet.predict(np.ones((2, 3)), backend='reference')\n"
+        "print([name for name in sys.modules if name.startswith(('cuda', 'numba', 'mlpkernels.kernels.cuda'))])"
+    )
+    status, told, error = python("-c", code)
+    assert status == 0 and told.strip() == "[]", error
