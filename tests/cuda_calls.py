@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 
-from mlpkernels import Dense, Network
+from mlpkernels import BatchNorm, Conv2d, Dense, MaxPool2d, Network
 from mlpkernels.kernels import cuda
 from mlpkernels.kernels.cuda import executor
 from mlpkernels.kernels.plan import RELU, SETTINGS, OptimizerState
@@ -17,7 +17,8 @@ def every_call():
         layers(dtype)
         rows(dtype)
         for mode, batch in (("phases", 8), ("one launch", 8), ("one launch", 8192)):
-            training(dtype, mode, batch)
+            training(dtype, mode, batch, [Dense(200, "relu"), Dense(3)], 7)
+        training(dtype, "one launch", 8, [Conv2d(2, 2), BatchNorm(), MaxPool2d(2), Dense(3)], (1, 7, 7))
 
 
 def dense(dtype, size):
@@ -59,11 +60,11 @@ def rows(dtype):
     cuda.adam_step(*params, 0.1, 0.9, 0.99, 1e-6, 0.01, False, 3)
 
 
-def training(dtype, mode, batch):
-    """Two steps of a network, whose kernels are those of every other one."""
+def training(dtype, mode, batch, layers, inputs):
+    """Two steps of a network, whose kernels are those of every other one of its kinds of layers."""
     executor.mode = mode
-    net, rows = Network([Dense(200, "relu"), Dense(3)], 7, dtype=dtype), 2 * batch
-    source = net.source(np.ones((rows, 7)), np.zeros(rows, int))
+    net, rows = Network(layers, inputs, dtype=dtype), 2 * batch
+    source = net.source(np.ones((rows, *net.shape)), np.zeros(rows, int))
     state = OptimizerState(np.zeros(SETTINGS), np.zeros(1, np.int64), np.zeros(0, dtype), np.zeros(0, dtype))
     work = cuda.make_workspace(net.plan, batch, dtype)
     losses, corrects = np.zeros(2), np.zeros(2, np.int64)

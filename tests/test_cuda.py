@@ -15,7 +15,6 @@ from cuda_ptx import ptxas
 
 HERE = Path(__file__).parent
 PACKAGES = {"numba-cuda-mlir": "numba_cuda_mlir", "numba-cuda": "numba_cuda"}
-CAPABILITIES = ["8.0", "9.0", "10.0"]
 
 
 def python(*arguments, timeout=1200, **environment):
@@ -49,40 +48,36 @@ def test_the_suite_under_the_simulator(file):
 # ---- compiled, not run
 
 
-@pytest.fixture(scope="module")
-def compiled():
-    """compiled(package, capability): {kernel: figures of ptxas}."""
-    made = {}
+# Each takes a minute or two, most of it in the package: of numba-cuda-mlir, three times slower, one capability.
+COMPILED = [("numba-cuda", "8.0", "float32"), ("numba-cuda", "9.0", ""), ("numba-cuda", "10.0", "float32"),
+            ("numba-cuda-mlir", "9.0", "float32")]  # fmt: skip
 
-    def get(package, capability):
-        if importlib.util.find_spec(PACKAGES[package]) is None:
-            pytest.skip(f"{package} is not installed: pip install '{package}[cu13]'")
-        if ptxas() is None:
-            pytest.skip("ptxas is not there: it comes with numba-cuda-mlir[cu13], or with a CUDA toolkit")
-        if (package, capability) not in made:
-            status, told, error = python(str(HERE / "cuda_ptx.py"), capability, MLPK_CUDA_PACKAGE=package)
-            assert status == 0, error[-4000:]
-            made[package, capability] = json.loads(told)
-        return made[package, capability]
-
-    return get
+# The kernels that promise to spill nothing: all but those that run many steps of networks with images or of float64,
+# which keep some of what lies outside their inner loops in memory.
+WHOLE = ("product_", "phase_16x16 float32", "phase_128x128 float32", "steps_16x16 float32")
 
 
-@pytest.mark.parametrize("capability", CAPABILITIES)
-@pytest.mark.parametrize("package", PACKAGES)
-def test_every_kernel_compiles_and_keeps_its_registers(compiled, package, capability, capsys):
-    table = compiled(package, capability)
+@pytest.mark.parametrize(("package", "capability", "word"), COMPILED)
+def test_every_kernel_compiles_and_keeps_its_registers(package, capability, word, capsys):
+    if importlib.util.find_spec(PACKAGES[package]) is None:
+        pytest.skip(f"{package} is not installed: pip install '{package}[cu13]'")
+    if ptxas() is None:
+        pytest.skip("ptxas is not there: it comes with numba-cuda-mlir[cu13], or with a CUDA toolkit")
+    status, told, error = python(str(HERE / "cuda_ptx.py"), capability, word, MLPK_CUDA_PACKAGE=package)
+    assert status == 0, error[-4000:]
+    table = json.loads(told)
     with capsys.disabled():
-        print(f"\n{package}, compute capability {capability}: registers, shared bytes, spilled bytes")
+        print(f"\n{package}, compute capability {capability}: registers, shared and spilled bytes of a thread or block")
         for name, figures in table.items():
             spilled = figures["spill_stores"] + figures["spill_loads"]
             print(f"  {name:48} {figures['registers']:4} {figures['shared']:6} {spilled:5}")
     for name, figures in table.items():
-        assert figures["registers"] <= 255, name
-        if not name.startswith(("steps_", "phase_of_images", "phase_")):
+        assert figures["registers"] <= 255 and figures["shared"] <= 48 * 1024, name
+        if name.startswith(WHOLE) or not name.startswith(("phase_", "steps_")):
             assert figures["spill_stores"] == figures["spill_loads"] == figures["stack"] == 0, name
     products = [figures for name, figures in table.items() if name.startswith("product_")]
-    assert len(products) >= 12 and all(figures["vector_loads"] >= 4 for figures in products)
+    assert len(products) >= 6 and all(figures["vector_loads"] >= 4 for figures in products)
+    assert any(name.startswith(WHOLE[-1]) for name in table)
 
 
 # ---- what is missing

@@ -54,8 +54,8 @@ if SIMULATED:
 else:
     MEDIUM = {dtype: Tile(64, 64, 8, 4, 4, 1) for dtype in _BOTH}
     LARGE = {"float32": Tile(128, 128, 8, 8, 8, 1), "float64": MEDIUM["float64"]}
-    SMALL = {dtype: Tile(16, 16, 64, 4, 4, 16) for dtype in _BOTH}
-    ROWS = {"float32": Tile(4, 128, 32, 4, 4, 8), "float64": Tile(4, 128, 16, 4, 4, 8)}
+    SMALL = {dtype: Tile(16, 16, 32, 4, 4, 16) for dtype in _BOTH}
+    ROWS = {dtype: Tile(4, 128, 16, 4, 4, 8) for dtype in _BOTH}
 
 
 # ---- where a product's numbers lie

@@ -67,11 +67,9 @@ class _Call:
         """Run a program's phases for some steps, one launch or many."""
         executor.run_steps(self.work.kernels, program.count, steps, self.stream, self.arguments(program))
 
-    def launch_once(self, program: Any, step: int) -> None:
-        """Run a program's phases for one step, a launch each."""
-        executor.run_phases(
-            self.work.kernels, program.count, range(step, step + 1), self.stream, self.arguments(program)
-        )
+    def gather(self, step: int) -> None:
+        """Bring a step's batch: those after it come while the one before is being updated."""
+        self.launch(self.work.program("gathering"), range(step, step + 1))
 
 
 def _until_unchanged(call: Any) -> Any:
@@ -118,7 +116,7 @@ def train_steps(
         )  # fmt: skip
         with named("training"):
             work.bring(model, optimizer, stream)
-        call.launch_once(work.program("gathering"), first)
+        call.gather(first)
         return (call, _train(call, work.program("training", clips, True), first, last, seconds, began)), call.resident
 
     call, (reached, stopped) = _until_unchanged(steps)
@@ -169,7 +167,7 @@ def loss_and_gradient(
         )  # fmt: skip
         with named("the gradient"):
             work.bring(model, None, stream)
-        call.launch_once(work.program("gathering"), 0)
+        call.gather(0)
         call.launch(work.program("training", False, False), range(1))
         return call, call.resident
 
