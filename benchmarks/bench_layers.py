@@ -13,6 +13,7 @@ from bench_kernels import on_threads, record
 
 from mlpkernels import Dense, Network, Scaling, kernels
 from mlpkernels.kernels import reference
+from mlpkernels.losses import Answers
 
 cpu = kernels.load("cpu")
 PEERS = ["mlpkernels", *(["PyTorch"] if importlib.util.find_spec("torch") else [])]
@@ -198,7 +199,7 @@ def test_zero_skipping(benchmark, machine, width, batch, what, system):
     """A network of one layer on MNIST's bytes: its forward product; that, the loss, and the weights' gradient."""
     images = data.load(batch)
     network = Network([Dense(width)], data.KINDS[data.MNIST].shape, scaling=Scaling("unit", 1 / 255, 0.0))
-    source = network.rows_source(images.x, images.y, None)._replace(skip_zeros=system == "zeros skipped")
+    source = network.rows_source(images.x, Answers(images.y), None)._replace(skip_zeros=system == "zeros skipped")
     rows = np.arange(batch)
 
     def make(backend):

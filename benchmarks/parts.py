@@ -17,12 +17,12 @@ from cases import NAMES, Case, order
 from numba import njit, types
 from peers import Kernels
 
-from mlpkernels.kernels.cpu import machine, network, steps
+from mlpkernels.kernels.cpu import machine, network, sparse, steps
 from mlpkernels.kernels.cpu.borrow import borrow
 from mlpkernels.kernels.plan import odd_stride
 
 PARTS = ("gather", "forward", "loss", "input gradients", "weight gradients, update", "the rest")
-CASES = [NAMES[name] for name in ("sgd-8", "sgd-64", "adam-128", "adam-1024")]
+CASES = ("sgd-8", "sgd-64", "adam-128", "adam-1024", "table")
 _OPTIONS = {"nogil": True, "boundscheck": False, "error_model": "numpy"}
 
 
@@ -49,7 +49,7 @@ def _params(phase, kinds, what, model, optimizer, source, order, batch, stride, 
     T = model.params.dtype.type
     for at in range(0, order.shape[0], batch):
         rows = min(batch, order.shape[0] - at)
-        phase(kinds, what, 0, 1, model, optimizer, source, order, at, rows, stride, work, rate, T(1))
+        phase(kinds, what, 0, 1, model, optimizer, source, order, at, rows, stride, work, rate, 0.0, T(1))
 
 
 def loops() -> tuple[Any, Any, Any]:
@@ -80,13 +80,16 @@ def best(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
     return {name: min(times) for name, times in found.items()}
 
 
-def measure(case: Case, images: data.Images, compiled: tuple[Any, Any, Any], repeats: int) -> dict[str, float]:
+def measure(
+    case: Case, images: data.Images, compiled: tuple[Any, Any, Any], repeats: int, skip_zeros: bool
+) -> dict[str, float]:
     """Seconds an epoch of each of PARTS, and of "all" as training runs it."""
     gather, rows, params = compiled
-    trainer = Kernels(case, images, 1, skip_zeros=False)  # the phases of a dense first layer
+    trainer = Kernels(case, images, 1, skip_zeros=skip_zeros)
     model, optimizer, source, work = trainer.model, trainer.optimizer, trainer.source, trainer.work
-    rows_phase, params_phase, kinds = steps.phases(np.float32)
-    stride, taken = odd_stride(data.WIDTH), order(len(images.y), 0)
+    rows_phase, params_phase, kinds = steps.phases(np.float32, steps.Uses(sparse=skip_zeros))
+    stride, taken = odd_stride(trainer.network.inputs), order(len(images.y), 0)
+    sparse.scaled_bytes(source.factor, work.scaled)
 
     def run_rows(goal: int) -> Callable[[], Any]:
         return lambda: rows(rows_phase, kinds, goal, model, source, taken, case.batch, stride, work)
@@ -98,7 +101,7 @@ def measure(case: Case, images: data.Images, compiled: tuple[Any, Any, Any], rep
     trainer.run(trainer.place(taken))  # compiled, and past the first steps' zero second moments
     seconds = best(
         {
-            "gather": lambda: gather(source, taken, case.batch, stride, work),
+            "gather": lambda: None if skip_zeros else gather(source, taken, case.batch, stride, work),
             "logits": run_rows(network.LOGITS),
             "losses": run_rows(network.LOSSES),
             "deltas": run_rows(network.DELTAS),
@@ -132,14 +135,20 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=7, help="interleaved repeats, of which the best counts")
+    parser.add_argument("--cases", default=",".join(CASES), help="which, by comma: " + ", ".join(NAMES))
+    parser.add_argument("--skip-zeros", action="store_true", help="leave out the zeros of uint8 data")
     arguments = parser.parse_args()
     worker.bind(1)
-    images, compiled = data.load(), loops()
+    compiled = loops()
     peaks = [machine.fma_peak() / 1e9]
-    print(f"| {images.source}: processor s an epoch | {' | '.join(PARTS)} | all | GFLOP/s |")
+    first = "zeros left out" if arguments.skip_zeros else "dense first layer"
+    print(f"| processor s an epoch, {first} | {' | '.join(PARTS)} | all | GFLOP/s |")
     print("|---" * (len(PARTS) + 3) + "|")
-    for case in CASES:
-        seconds = measure(case, images, compiled, arguments.repeats)
+    for name in arguments.cases.split(","):
+        case = NAMES[name]
+        images = data.load(kind=case.data)
+        skips = arguments.skip_zeros and images.x.dtype == np.uint8
+        seconds = measure(case, images, compiled, arguments.repeats, skips)
         speed = rates(case, seconds, len(images.y))
         cells = [f"{seconds[part]:.4f}" + (f" ({speed[part]:.0f} GFLOP/s)" if part in speed else "") for part in PARTS]
         total = case.flops * len(images.y) / seconds["all"] / 1e9

@@ -30,6 +30,7 @@ class Kernels:
         self, case: Case, images: Images, threads: int, skip_zeros: bool | None = None, backend: str = "cpu"
     ) -> None:  # fmt: skip
         from mlpkernels import SGD, Adam, Conv2d, Dense, MaxPool2d, Network, Scaling, kernels
+        from mlpkernels.losses import Answers
 
         self.case, self.threads, self.backend = case, threads, kernels.load(backend)
         layers: list[Any] = []
@@ -41,7 +42,7 @@ class Kernels:
         self.model = self.network.model
         rate = case.learning_rate
         self.rule = SGD(rate) if case.optimizer == "sgd" else Adam(rate, BETA1, BETA2, EPSILON)
-        source = self.network.rows_source(images.x, images.y, None)
+        source = self.network.rows_source(images.x, Answers(images.y), None)
         self.source = source if skip_zeros is None else source._replace(skip_zeros=skip_zeros)
         self.work = self.backend.make_workspace(self.model.plan, case.batch, np.float32)
         self.reset()

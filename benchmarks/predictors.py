@@ -85,31 +85,40 @@ class Ours(Predictor):
 
 
 class Inside(Predictor):
-    """Our ops in the caller's own @njit function: three dense layers, nothing allocated, no Python."""
+    """`predict_one` in the caller's own @njit function: nothing allocated, no Python.
 
-    def __init__(self, images: Images, threads: int) -> None:
+    Its inputs are the image's, of which four fifths are zero and skip their weights; or, `dense`, none are zero.
+    """
+
+    def __init__(self, images: Images, threads: int, dense: bool = False) -> None:
         from numba import njit
+        from peers import Kernels
 
-        from mlpkernels.kernels.cpu import IDENTITY, RELU, dense_forward
+        from mlpkernels.compiled import predict_one
 
         @njit
-        def loop(times, x, w1, b1, w2, b2, w3, b3, first, second, out):
+        def loop(times, net, x, scratch, out):
             for _ in range(times):
-                dense_forward(x, w1, b1, RELU, first)
-                dense_forward(first, w2, b2, RELU, second)
-                dense_forward(second, w3, b3, IDENTITY, out)
+                predict_one(net, x, scratch, out)
 
         super().__init__(lambda: self.run("one", 1), None)
-        arrays = [array for layer in CASE.initial() for array in layer]
-        self.outs = [np.empty((1, width), np.float32) for width in CASE.sizes[1:]]
-        self.loop = partial(self._loop, loop, images.floats()[:1].copy(), arrays)
+        net = Kernels(CASE, images, threads).network.compiled()
+        self.dense, self.out = dense, np.empty(CASE.kind.classes, np.float32)
+        x = images.x[0].astype(np.float32)
+        self.loop = partial(self._loop, loop, net, np.maximum(x, 1) if dense else x, net.scratch())
 
-    def _loop(self, loop: Any, x: np.ndarray, arrays: list[np.ndarray], times: int) -> None:
-        loop(times, x, *arrays, *self.outs)
+    def _loop(self, loop: Any, net: Any, x: np.ndarray, scratch: np.ndarray, times: int) -> None:
+        loop(times, net, x, scratch, self.out)
 
     def run(self, what: str, times: int) -> Any:
         self.loop(times)
-        return self.outs[-1]
+        return self.out[None]
+
+    def check(self, images: Images) -> None:
+        """As the others; of the image without zeros that an answer came."""
+        if not self.dense:
+            super().check(images)
+        assert np.isfinite(self.run("one", 1)).all()
 
 
 class Reading(Predictor):
@@ -234,10 +243,12 @@ class Onnx(Predictor):
 
 
 OURS, INSIDE, READING = "mlpkernels", "mlpkernels, inside @njit", "reading the weights once"
+INSIDE_DENSE = "mlpkernels, inside @njit, no zeros"
 PREDICTORS: dict[str, Callable[[Images, int], Predictor]] = {
     OURS: Ours,
     "mlpkernels, kernel with out given": partial(Ours, verb=True),
     INSIDE: Inside,
+    INSIDE_DENSE: partial(Inside, dense=True),
     READING: Reading,
     "PyTorch, eager": Torch,
     f"PyTorch, eager by {_CHUNK:,}": partial(Torch, chunk=_CHUNK),
@@ -245,7 +256,7 @@ PREDICTORS: dict[str, Callable[[Images, int], Predictor]] = {
     "scikit-learn": Sklearn,
     "ONNX Runtime": Onnx,
 }
-ONE_THREAD = {INSIDE, READING}
+ONE_THREAD = {INSIDE, INSIDE_DENSE, READING}
 _TRAINS_AS = {"JAX": "JAX jit + scan"}  # a family's name in peers.PACKAGES, where it is another
 
 

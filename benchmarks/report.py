@@ -1,12 +1,13 @@
 """The comparison as Markdown: ratios, their spread, and the cases we lose as plainly as the others."""
 
 import math
+import textwrap
 from collections.abc import Iterable
 from statistics import median
 from typing import Any
 
 import peers
-from predictors import INSIDE, OURS, READING
+from predictors import INSIDE, INSIDE_DENSE, OURS, READING
 
 BLAS = "OpenBLAS"
 _NONE = "\u2013"  # a dash, where something was not run
@@ -258,11 +259,14 @@ def predictions(runs: list[dict[str, Any]]) -> list[str]:
         ours = _best(runs, [OURS], what, median)
         cells = [_cell(ours, _best(runs, _settings(entry, name), what, median), median) for name in names]
         lines.append(f"| {words} | " + " | ".join(cells) + " |")
-    inside, reading = (_best(runs, [system], "one", median) for system in (INSIDE, READING))
-    if inside and reading:
-        over = [a / b for a, b in zip(inside, reading, strict=True)]
-        lines += ["", f"One sample inside `@njit`: {_times(inside, 1e6)} µs, {median(inside) / median(reading):.2f} "]
-        lines[-1] += f"({min(over):.2f}…{max(over):.2f}) times what reading the weights once takes."
+    reading = _best(runs, [READING], "one", median)
+    for system, words in ((INSIDE, "an image, whose zeros skip weights"), (INSIDE_DENSE, "one without zeros")):
+        inside = _best(runs, [system], "one", median)
+        if inside and reading:
+            over = [a / b for a, b in zip(inside, reading, strict=True)]
+            text = f"Inside `@njit`, {words}: {_times(inside, 1e6)} µs, {median(inside) / median(reading):.2f} "
+            text += f"({min(over):.2f}…{max(over):.2f}) times what reading the weights once takes."
+            lines += ["", textwrap.fill(text, 120)]
     return lines
 
 

@@ -24,14 +24,14 @@ def layers(settings: Settings, dataset: Dataset) -> list[Layer]:
     from mlpkernels import BatchNorm, Conv2d, Dense, Dropout, MaxPool2d
 
     _check_convolutions(settings, dataset)
-    activation = None if settings.batch_norm else "relu"
-    norm: list[Layer] = [BatchNorm("relu")] if settings.batch_norm else []
     stack: list[Layer] = []
     for channels, kernel in map(convolution, settings.conv):
-        stack += [Conv2d(channels, kernel, activation=activation), *norm]
+        normed: list[Layer] = [Conv2d(channels, kernel), BatchNorm("relu")]
+        stack += normed if settings.batch_norm else [Conv2d(channels, kernel, activation="relu")]
         stack += [MaxPool2d(settings.pool)] if settings.pool else []
     for width in settings.hidden:
-        stack += [Dense(width, activation), *norm]
+        normed = [Dense(width), BatchNorm(settings.activation)]
+        stack += normed if settings.batch_norm else [Dense(width, settings.activation)]
         stack += [Dropout(settings.dropout)] if settings.dropout else []
     return [*stack, Dense(len(dataset.classes))]
 
@@ -83,13 +83,15 @@ def _words(layer: Layer, row: Row) -> str:
     from mlpkernels import Conv2d, Dense, Dropout, MaxPool2d
 
     high, wide = row.kernel
+    curve = getattr(layer, "activation", None)
+    activation = f" {curve}" if curve not in (None, "relu") else ""
     if isinstance(layer, Dense):
-        return str(layer.outputs)
+        return f"{layer.outputs}{activation}"
     if isinstance(layer, Conv2d):
         return f"conv {layer.channels}@{high}x{wide}"
     if isinstance(layer, MaxPool2d):
         return f"pool {high}" if high == wide else f"pool {high}x{wide}"
-    return f"dropout {layer.p:g}" if isinstance(layer, Dropout) else "batch norm"
+    return f"dropout {layer.p:g}" if isinstance(layer, Dropout) else f"batch norm{activation}"
 
 
 def told(network: Network) -> str:

@@ -62,6 +62,7 @@ def command(
         raise OptionError(rest[1], None, "one RUN and one DATA were wanted, no more")
     given = {name: value for name, value in options.items() if value is not None}
     found = trained.load(run)
+    found.check_one_class()
     name, rows = chosen(found, parse("data", rest[0]) if rest else None, part, given)
     count = None if threads in (None, AUTO) else threads
     measured = report.measure(found.network, rows, backends.chosen(backend, found.network, len(rows)), count)
@@ -95,7 +96,7 @@ def chosen(found: Trained, data: str | None, part: str | None, given: dict[str, 
         parts = {"train": loaded.train, "validation": loaded.validation, "test": loaded.test}
         dataset, default = loaded.dataset, "test"
     elif data is None:
-        raise OptionError(str(found.path), None, "a model file alone does not tell its data: give DATA after it")
+        raise OptionError(str(found.path), None, "nothing tells what data it is for: give DATA after it")
     else:
         if "label_column" not in given:
             given = given | {"label_column": _label_column(found, data)}

@@ -82,7 +82,9 @@ def _run(path: Path) -> str:
     classes = ", ".join(map(str, network.classes[:_MOST])) + (", …" if len(network.classes) > _MOST else "")
     scaling = "none" if network.scaling is None else network.scaling.kind
     rows: list[list[str]] = [["run", str(path)]]
-    if found.settings is not None:
+    if found.origin is not None:
+        rows += [["imported from", found.origin]] + ([["data", found.settings.data]] if found.settings else [])
+    elif found.settings is not None:
         settings = found.settings
         rows += [
             ["data", settings.data],
@@ -92,7 +94,8 @@ def _run(path: Path) -> str:
         rows += _state(path if path.is_dir() else path.parent)
     rows += [
         ["input", f"{' x '.join(map(str, network.shape))}, scaling {scaling}"],
-        ["classes", f"{len(network.classes)}: {classes}"],
+        ["classes", f"{len(network.classes)}: {classes}"] if classes else ["outputs", f"{network.outputs} numbers"],
+        *([["loss", network.loss]] if network.loss != "cross-entropy" else []),
         ["parameters", f"{tables.count(network.parameter_count)} {network.dtype}, "
                        f"{tables.size(network.parameter_count * network.dtype.itemsize)}"],
         ["forward pass", tables.quantity(network.flops, "FLOP") + " a sample"],

@@ -23,6 +23,8 @@ COMMANDS = {
     "eval": "evaluate",
     "predict": "predict",
     "plot": "plot",
+    "export": "export",
+    "import": "import_",
     "reproduce": "reproduce",
     "info": "info",
     "data": "data_group",

@@ -48,6 +48,9 @@ def command(run: str | None, output: str | None, backend: str | None, threads: A
     if path is None or not path.is_dir():
         raise OptionError(str(run), None, "no run folder; the folder of an earlier mlpk train or mlpk sweep was wanted")
     found = trained.load(path)
+    found.check_one_class()
+    if found.origin is not None:
+        raise OptionError(str(run or path), None, "it was imported, with no training to draw; mlpk eval measures it")
     assert found.settings is not None
     given = {name: value for name, value in options.items() if value is not None}
     history = plots.read_history(path / runs.HISTORY)

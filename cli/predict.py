@@ -74,7 +74,11 @@ def command(
     count = None if threads in (None, AUTO) else threads
     taken = backends.chosen(backend, network, len(x))
     with compiling_notice():
-        network.predict_proba(x[:1], threads=count, backend=taken)
+        network.predict_logits(x[:1], threads=count, backend=taken)
+    if not network.classes:
+        numbers = network.predict(x, threads=count, backend=taken)
+        trained.write(as_numbers(names, numbers, form), output)
+        return
     proba = network.predict_proba(x, threads=count, backend=taken)
     writer = {"table": as_table, "csv": as_csv, "json": as_json}[form]
     trained.write(writer(names, network.classes, best(proba, top), proba), output)
@@ -122,3 +126,18 @@ def as_json(names: list[str], classes: tuple[int | str, ...], order: np.ndarray,
         entry: dict[str, Any] = {"input": name, **ranking[0]}
         result.append(entry | {"top": ranking} if len(ranking) > 1 else entry)
     return to_text(result)
+
+
+def as_numbers(names: list[str], numbers: np.ndarray, form: str) -> str:
+    """A line a row of a regression (N, K): its name and what is predicted; of json a list of objects."""
+    if form == "json":
+        from .report import to_text
+
+        return to_text([{"input": name, "output": row} for name, row in zip(names, numbers.tolist(), strict=True)])
+    header = ["input", *(f"output {k}" if k > 1 else "output" for k in range(1, numbers.shape[1] + 1))]
+    rows = [[name, *(f"{value:.6g}" for value in row)] for name, row in zip(names, numbers.tolist(), strict=True)]
+    if form == "table":
+        return tables.table(rows, header)
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([[title.replace(" ", "_") for title in header], *rows])
+    return text.getvalue()

@@ -37,7 +37,7 @@ def newest(parent: Path = PARENT) -> Path:
         raise MlpkError(f"no run in {parent}/ here: train one with mlpk train, or name a run folder")
     return max(
         runs,
-        key=lambda run: ((run / HISTORY).stat().st_mtime_ns if (run / HISTORY).exists() else 0, run.name),
+        key=lambda run: (next(f for f in (run / HISTORY, run / MODEL) if f.exists()).stat().st_mtime_ns, run.name),
     )
 
 

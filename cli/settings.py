@@ -14,6 +14,7 @@ BUNDLED = ("digits", "mnist", "fashion-mnist", "kmnist")
 SCALES = ("unit", "symmetric", "standard", "none")
 BACKENDS = ("cpu", "cuda", "reference", "auto")
 DTYPES = ("float32", "float64")
+ACTIVATIONS = ("relu", "tanh", "logistic")
 INITS = ("he-normal", "he-uniform", "glorot-normal", "glorot-uniform", "pytorch")
 
 # Below this many training rows mini-batches are smaller and epochs more.
@@ -79,8 +80,11 @@ class Settings:
     hidden: tuple[int, ...] = _setting(
         "Network", (128, 128), parsing.widths, "WIDTHS", "Widths of the hidden layers, or none.",
         "128,128")
+    activation: str = _setting(
+        "Network", "relu", choice(*ACTIVATIONS), "NAME",
+        f"Of the hidden layers: {', '.join(ACTIVATIONS)}; convolutions have ReLU.", "relu")
     batch_norm: bool = _setting(
-        "Network", False, flag, "", "Batch normalisation before the ReLU of every hidden layer and convolution.")
+        "Network", False, flag, "", "Batch normalisation before every hidden layer's activation, of convolutions too.")
     dropout: float = _setting(
         "Network", 0.0, number(0, 1, below=True), "P",
         "Share of each hidden layer's outputs that a training step drops, 0 to below 1.", "0")
@@ -204,6 +208,8 @@ def _check_layers(settings: Settings) -> None:
         raise OptionError("--dropout", f"{settings.dropout:g}", "it needs a hidden layer, and --hidden is none")
     if settings.batch_norm and not (settings.hidden or settings.conv):
         raise OptionError("--batch-norm", None, "it needs a hidden layer or a convolution, and both are none")
+    if settings.activation != FIELDS["activation"].default and not settings.hidden:
+        raise OptionError("--activation", settings.activation, "it needs a hidden layer, and --hidden is none")
 
 
 def resolve(settings: Settings, rows: int, default_scale: str) -> Settings:

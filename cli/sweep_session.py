@@ -102,7 +102,7 @@ class _Sweeping:
         for job in todo:
             chosen = job.settings
             parts = (bool(chosen.conv), chosen.pool > 0, chosen.dropout > 0, chosen.batch_norm, chosen.dtype)
-            kinds.setdefault((*parts, chosen.backend), chosen)
+            kinds.setdefault((*parts, chosen.activation, chosen.backend), chosen)
             if chosen.batch_norm:
                 data = self.shelf.data(chosen)
                 rows = len(data.train)

@@ -97,11 +97,13 @@ def _start(settings: Settings) -> None:
 
 
 def _resume(name: str, given: dict[str, Any]) -> None:
-    from . import runs
+    from . import imported, runs
 
     path = runs.find(name)
     if path is None or not path.is_dir():
         raise OptionError("--resume", name, "no run folder; the folder of an earlier mlpk train was wanted")
+    if imported.origin(path) is not None:
+        raise OptionError("--resume", name, "it was imported: there is no training to go on with")
     stored = config.read_run(path / runs.CONFIG)
     # "auto" leaves to the run what it was started with; the threads alone are chosen anew.
     given = {name: value for name, value in given.items() if value != AUTO or name == "threads"}

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from . import config, runs
+from mlpkernels.errors import MlpkError
+
+from . import config, imported, runs
 from .errors import OptionError, one_line
 from .settings import BUNDLED, Settings
 
@@ -18,9 +20,10 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """A network and its run folder (or model file); settings is None for a model file without a run.
+    """A network and its run folder (or model file); settings is None where nothing tells the data.
 
-    full_scale and feature_names are the training data's, None where unknown.
+    full_scale and feature_names are the training data's, None where unknown. origin: the file that an imported run came
+    from.
     """
 
     path: Path
@@ -28,6 +31,15 @@ class Trained:
     settings: Settings | None
     full_scale: float | None
     feature_names: tuple[str, ...] | None
+    origin: str | None = None
+
+    def check_one_class(self) -> None:
+        """Refuse, by MlpkError, a network whose answer is not one class: Python's Network.evaluate takes any."""
+        network = self.network
+        if not network.classes or (network.loss == "binary" and network.outputs > 1):
+            kind = "any number of classes" if network.classes else "numbers"
+            raise MlpkError(f"{self.path}: it predicts {kind}; a network that predicts one class was wanted: "
+                            "Network.evaluate in Python measures others")  # fmt: skip
 
 
 def split_arguments(arguments: tuple[str, ...]) -> tuple[Path, tuple[str, ...]]:
@@ -52,15 +64,17 @@ def load(path: Path) -> Trained:
         return Trained(path, network, None, _full_scale_of(network), None)
     extra = _extra(folder)
     names = extra.get("feature_names")
-    settings = _settings(folder / runs.CONFIG)
+    origin = imported.origin(folder)
+    settings = _settings(folder / runs.CONFIG) if origin is None or imported.tells_data(folder) else None
     full_scale = extra.get("full_scale", _full_scale_of(network))
-    return Trained(path, network, settings, full_scale, None if names is None else tuple(names))
+    return Trained(path, network, settings, full_scale, None if names is None else tuple(names), origin)
 
 
 def _settings(path: Path) -> Settings:
     """The run's settings; a note tells of those that this version does not know."""
     unknown: list[str] = []
     settings = config.read_run(path, unknown.append)
+    unknown = [name for name in unknown if name != imported.KEY]
     if unknown:
         click.echo(f"note: {path}: no such setting: {', '.join(unknown)}; passed over", err=True)
     return settings

@@ -121,10 +121,14 @@ def _state(network: Network, training: dict[str, Any], groups: dict[str, dict[st
 
 
 def _settings(arrays: Mapping[str, np.ndarray], seed: int) -> np.ndarray:
-    """The optimiser's settings; files from before dropout lack what its masks come from."""
-    older = arrays["optimizer.settings"].shape == (plan.SEED,)
-    settings = _vector(arrays, "optimizer.settings", np.float64, plan.SEED if older else plan.SETTINGS)
-    return np.append(settings, seeds.masks_seed(seed)) if older else settings
+    """The optimiser's settings; older files lack the last ones: what masks come from, and flags that are 0."""
+    there = arrays["optimizer.settings"].size
+    size = there if there in (plan.SEED, plan.EPSILON_HAT) else plan.SETTINGS
+    settings = np.zeros(plan.SETTINGS)
+    settings[:size] = _vector(arrays, "optimizer.settings", np.float64, size)
+    if size == plan.SEED:
+        settings[plan.SEED] = seeds.masks_seed(seed)
+    return settings
 
 
 def _vector(arrays: Mapping[str, np.ndarray], name: str, dtype: Any, size: int) -> np.ndarray:

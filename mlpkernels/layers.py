@@ -1,7 +1,7 @@
 """What a layer is: its sizes, its activation, its row of a plan and the initial values of its parameters."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, ClassVar
 
@@ -18,7 +18,8 @@ __all__ = [
     "check_stack", "from_json", "initial_values", "module_numbers", "rows", "tensor_shapes",
 ]  # fmt: skip
 
-ACTIVATIONS = {None: plan.IDENTITY, "relu": plan.RELU}
+ACTIVATIONS = {None: plan.IDENTITY, "relu": plan.RELU, "tanh": plan.TANH, "logistic": plan.LOGISTIC}
+_OF_IMAGES = {None, "relu"}
 Shape = tuple[int, ...]  # of a sample: (C, H, W), or (D,) where it is flat
 Pair = tuple[int, int]
 
@@ -69,8 +70,9 @@ class _Layer:
 class Dense(_Layer):
     """A fully connected layer, activation(x @ w + b): x (B, I), w (I, outputs), b (outputs,).
 
-    Behind an image its inputs are the image's values in the order channel, row, column. activation is "relu" or None;
-    init is one of `INITS`, or None for the network's. TypeError or ValueError, naming the argument, for anything else.
+    Behind an image its inputs are the image's values in the order channel, row, column. activation is "relu", "tanh",
+    "logistic" or None; init is one of `INITS`, or None for the network's. TypeError or ValueError, naming the argument,
+    for anything else.
     """
 
     kind: ClassVar[str] = "dense"
@@ -94,7 +96,8 @@ class Conv2d(_Layer):
     x (B, C, H, W) becomes (B, channels, H', W') with H' = (H + 2 · padding - kernel) // stride + 1; w (channels, C,
     kh, kw), b (channels,). kernel, stride and padding (rows of zeros on each side, fewer than the kernel has) are
     integers or pairs (height, width). Behind it, a maximum pool and a ReLU may change places: MaxPool2d after
-    Conv2d(…, activation="relu") gives what a ReLU after the pool would. activation, init and errors: as `Dense`.
+    Conv2d(…, activation="relu") gives what a ReLU after the pool would. activation is "relu" or None; init and errors:
+    as `Dense`.
     """
 
     kind: ClassVar[str] = "conv2d"
@@ -110,7 +113,7 @@ class Conv2d(_Layer):
         kernel, _, padding = _check_window(self)
         if padding[0] >= kernel[0] or padding[1] >= kernel[1]:
             raise ValueError(f"Conv2d: padding={self.padding}: less than the kernel, {kernel}, was wanted")
-        _check_words(self)
+        _check_words(self, _OF_IMAGES)
 
     def row(self, shape: Shape) -> Row:
         """The plan's row."""
@@ -182,8 +185,8 @@ class BatchNorm(_Layer):
     Behind an image mean, variance, gamma and beta are each channel's (BatchNorm2d), else each feature's. Training
     takes mean and variance from the mini-batch, which needs more than one value of each; predicting and evaluating
     take the running ones: running = (1 - momentum) · running + momentum · new, with the unbiased variance. gamma
-    starts as 1, beta as 0. Dense(128), BatchNorm("relu") is torch's Linear, BatchNorm1d, ReLU. TypeError or ValueError
-    names an argument out of its range.
+    starts as 1, beta as 0. Dense(128), BatchNorm("relu") is torch's Linear, BatchNorm1d, ReLU. activation: as `Dense`,
+    behind an image "relu" or None. TypeError or ValueError names an argument out of its range.
     """
 
     kind: ClassVar[str] = "batchnorm"
@@ -198,6 +201,8 @@ class BatchNorm(_Layer):
 
     def row(self, shape: Shape) -> Row:
         """The plan's row."""
+        if len(shape) == 3:
+            _check_words(self, _OF_IMAGES, " behind an image")
         rates = (0.0, self.momentum, self.epsilon)
         image = _image(shape)
         return Row(plan.BATCH_NORM, image, image, (1, shape[0]), self.code, len(shape) == 3, rates=rates)
@@ -300,10 +305,11 @@ def tensor_shapes(stack: Sequence[Layer], shape: Shape) -> dict[str, tuple[int, 
 # ---- checks
 
 
-def _check_words(layer: Any) -> None:
+def _check_words(layer: Any, activations: Collection[str | None] = ACTIVATIONS, where: str = "") -> None:
     """Refuse an activation or, where the layer has one, an init that is none."""
-    if layer.activation not in ACTIVATIONS:
-        raise ValueError(f"{type(layer).__name__}: activation={layer.activation!r}: 'relu' or None was wanted")
+    if layer.activation not in activations:
+        wanted = ", ".join(repr(name) for name in ACTIVATIONS if name and name in activations)
+        raise ValueError(f"{type(layer).__name__}: activation={layer.activation!r}: {wanted} or None was wanted{where}")
     if getattr(layer, "init", None) is not None:
         check_init(layer.init)
 

@@ -6,31 +6,34 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import files, kernels, seeds
+from . import files, kernels, losses, seeds
 from . import layers as architecture
 from .arrays import (
     as_rows,
-    check_classes,
     check_dtype,
     check_shape,
     chunk_rows,
-    class_indices,
     for_kernels,
     mean_one,
     mostly_zero,
     scale_rows,
+    thread_count,
 )  # fmt: skip
 from .errors import ModelFileError
 from .kernels import plan as plans
 from .kernels.plan import Model, Source, Workspace
 from .layers import Layer
+from .losses import Answers
 from .pace import Pace, pace_for
 from .scaling import Scaling
 from .tensors import Naming, check_dtypes, check_shapes
+
+if TYPE_CHECKING:
+    from .compiled import CompiledNetwork, FewRows
 
 _FEW = 32  # rows of the small workspace, for one sample or a few
 _MANY = 1024  # rows of the large one; of both fewer where they would take more than _ROOM
@@ -40,15 +43,17 @@ _ROOM = 2**25  # bytes
 class Network:
     """A trained or untrained network.
 
-    layers: of the kinds in `layers`, the last a Dense without activation (its outputs are the logits). inputs: D, or
-    the shape of a sample, (C, H, W) for images. classes: a label for each output, by default 0, 1, …. dtype:
-    "float32" or "float64". init: initial values, one of `layers.INITS`, drawn from `seed`. scaling: what
-    turns raw inputs into the network's, or None. ValueError or TypeError names an argument that does not
-    fit.
+    layers: of the kinds in `layers`, the last a Dense without activation (its K outputs are the logits). inputs: D,
+    or the shape of a sample, (C, H, W) for images. loss: what it is trained to. "cross-entropy": one of K classes.
+    "binary": yes or no, one of two classes (K = 1) or any number of K. "squared-error": K numbers, their error the mean
+    over rows and outputs. "poisson": K rates of counts, whose logarithms are the logits, by half the deviance. classes:
+    a label for each output, by default 0, 1, …; two where "binary" has one output; none for numbers. dtype: "float32"
+    or "float64". init: initial values, one of `layers.INITS`, drawn from `seed`. scaling: what turns raw inputs into
+    the network's, or None. ValueError or TypeError names an argument that does not fit.
 
-    Attributes: layers, shape, inputs (D), classes (tuple), dtype, scaling, plan (the kernels' table), params, its
-    flat array (P,), whose rows are padded with zeros: change parameters through `parameters()`, and buffers (S,)
-    float64, the running statistics of batch norms, empty without: see `statistics()`.
+    Attributes: layers, shape, inputs (D), outputs (K), loss (its name), classes (tuple), dtype, scaling, plan (the
+    kernels' table), params, its flat array (P,), whose rows are padded with zeros: change parameters through
+    `parameters()`, and buffers (S,) float64, the running statistics of batch norms, empty without: see `statistics()`.
     """
 
     def __init__(
@@ -56,18 +61,19 @@ class Network:
         layers: Sequence[Layer],
         inputs: int | tuple[int, ...],
         *,
+        loss: str = "cross-entropy",
         classes: Sequence[int | str] | None = None,
         dtype: Any = "float32",
         init: str = "he-normal",
         seed: int = 0,
         scaling: Scaling | None = None,
     ) -> None:
-        self._build(layers, inputs, classes, dtype, init, scaling)
+        self._build(layers, inputs, classes, dtype, init, scaling, loss)
         self._draw(seed)
 
     def _build(
         self, stack: Sequence[Layer], inputs: Any, classes: Sequence[int | str] | None, dtype: Any, init: str,
-        scaling: Scaling | None,
+        scaling: Scaling | None, loss: str,
     ) -> None:  # fmt: skip
         """Everything but the initial values."""
         self.layers = tuple(stack)
@@ -75,13 +81,15 @@ class Network:
         self.shape = check_shape(inputs)
         self.inputs = math.prod(self.shape)
         self._rows = rows = architecture.rows(self.layers, self.shape)
-        self.classes = check_classes(classes, rows[-1].weights[1])
+        self.outputs = rows[-1].weights[1]
+        self._loss = losses.make(loss, self.outputs, classes)
+        self.loss, self.classes = self._loss.name, self._loss.classes
         self.dtype = check_dtype(dtype)
         self.init = architecture.check_init(init)
         self.scaling = scaling
         if scaling is not None and scaling.width not in (None, self.inputs):
             raise ValueError(f"scaling: it was fitted to {scaling.width} columns, inputs are {self.inputs}")
-        self.plan, size = plans.build(rows)
+        self.plan, size = plans.build(rows, self._loss.code)
         self.params = plans.zeros(size, self.dtype)
         self.buffers = np.zeros(plans.buffer_size(self.plan))
         self._rates = np.array([row.rates for row in rows], np.float64)
@@ -90,6 +98,8 @@ class Network:
             view[...] = name.endswith("running_var")
         self._workspaces: dict[tuple[str, int], list[Workspace]] = {}
         self._paces: dict[int, Pace] = {}
+        self._compiled: tuple[Scaling | None, CompiledNetwork] | None = None
+        self._few: FewRows | None = None
 
     def _draw(self, seed: int) -> None:
         generator = seeds.generator(seed, seeds.INITIAL_VALUES)
@@ -171,24 +181,29 @@ class Network:
     # ---- inputs
 
     def source(self, x: Any, y: Any = None, weights: Any = None) -> Source:
-        """Raw inputs, labels (None: class 0) and weights (None: 1), checked and converted for kernels.
+        """Raw inputs, what they should give (None: class 0, or zeros) and weights (None: 1), for kernels.
 
         x (N, D) or (N, *shape): uint8 with one scale for all columns stays as it is, not copied; else it is
-        scaled. y (N,) holds classes; weights (N,) are taken as they are. DataError or TypeError names what
-        does not fit.
+        scaled. y (N,) holds classes; for more than one yes or no (N, K) of 0 and 1; where numbers are predicted (N, K),
+        of one output (N,) too. weights (N,) are taken as they are, times what makes a mean of the sum over outputs.
+        DataError or TypeError names what does not fit.
         """
         rows = as_rows(x, self.shape)
-        indices = None if y is None else class_indices(y, self.classes, len(rows))
+        answers = None if y is None else self.answers(y, len(rows))
         if weights is not None:
             weights = np.ascontiguousarray(weights, self.dtype)
             if weights.shape != (len(rows),):
                 raise ValueError(f"weights: shape ({len(rows)},) was wanted, not {weights.shape}")
-        return self.rows_source(rows, indices, weights)
+        return self.rows_source(rows, answers, weights)
+
+    def answers(self, y: Any, rows: int, name: str = "y") -> Answers:
+        """y of so many rows, as in `source`, checked and converted; DataError or TypeError names what does not fit."""
+        return self._loss.answers(y, rows, self.dtype, name)
 
     def rows_source(
         self,
         rows: np.ndarray,
-        indices: np.ndarray | None,
+        answers: Answers | None,
         weights: np.ndarray | None,
         name: str = "x",
         first: int = 0,
@@ -203,9 +218,21 @@ class Network:
                 factor, offset = scalar(self.scaling.factor), scalar(self.scaling.offset)
         else:
             values = for_kernels(scale_rows(rows, self.scaling, self.dtype, name, first))
-        labels = np.zeros(count, np.int32) if indices is None else for_kernels(indices)
-        weights = np.ones(count, self.dtype) if weights is None else for_kernels(weights)
-        return Source(images, values, factor, offset, labels, weights, mostly_zero(images))
+        if answers is None:
+            wide = (0, 0) if self.loss == "cross-entropy" else (count, self.outputs)
+            answers = Answers(np.zeros(count, np.int32), np.zeros(wide, self.dtype))
+        labels, targets = for_kernels(answers.labels), for_kernels(answers.targets.astype(self.dtype, copy=False))
+        weights = self.loss_weights(np.ones(count, self.dtype) if weights is None else weights)
+        return Source(images, values, factor, offset, labels, weights, mostly_zero(images), targets)
+
+    def loss_weights(self, weights: np.ndarray) -> np.ndarray:
+        """The rows' weights (N,) as kernels take them: they make the mean of a loss summed over outputs, too."""
+        scale = self._loss.scale
+        return for_kernels(weights) if scale == 1 else weights * self.dtype.type(scale)
+
+    def accuracy(self, correct: int, rows: int) -> float:
+        """The share of rows that are right; nan where numbers are predicted."""
+        return self._loss.accuracy(correct, rows)
 
     # ---- predictions
 
@@ -216,56 +243,86 @@ class Network:
         all cores, whichever was faster of late. DataError or TypeError names a wrong shape, dtype
         or a value that is not finite.
         """
-        return self._predict(x, None, threads, backend)
+        return self._predict(x, threads, backend)
 
     def predict_proba(self, x: Any, *, threads: int | None = None, backend: str = "cpu") -> np.ndarray:
-        """The probability of each class (N, K); else as `predict_logits`."""
-        return self._predict(x, "softmax", threads, backend)
+        """The probability of each class (N, K); else as `predict_logits`. ValueError where numbers are predicted."""
+        return self._probabilities(x, False, threads, backend)
 
     def predict_log_proba(self, x: Any, *, threads: int | None = None, backend: str = "cpu") -> np.ndarray:
-        """The logarithm of each class's probability (N, K); else as `predict_logits`."""
-        return self._predict(x, "log_softmax", threads, backend)
+        """The logarithm of each class's probability (N, K); else as `predict_proba`."""
+        return self._probabilities(x, True, threads, backend)
 
     def predict(self, x: Any, *, threads: int | None = None, backend: str = "cpu") -> np.ndarray:
-        """The most probable class of each row (N,), as in `classes`; else as `predict_logits`."""
-        return np.array(self.classes)[self._predict(x, None, threads, backend).argmax(axis=1)]
+        """The most probable class of each row (N,), as in `classes`; else as `predict_logits`.
 
-    def _predict(self, x: Any, op: str | None, threads: int | None, backend: str) -> np.ndarray:
+        Where a row may have any number of K classes, 0 or 1 for each (N, K); where numbers are predicted, those (N, K).
+        """
+        return self._loss.predictions(self._predict(x, threads, backend))
+
+    def _probabilities(self, x: Any, logarithm: bool, threads: int | None, backend: str) -> np.ndarray:
+        losses.check_has_classes(self._loss)
+        logits = self._predict(x, threads, backend)
+        if backend == "cpu" and len(logits) <= _FEW and self.loss == "cross-entropy":
+            return self._few_rows().softmax(logits, logarithm)  # without the public op's checks, 7 µs of 11
+        return self._loss.probabilities(logits, kernels.load(backend), logarithm)
+
+    def _predict(self, x: Any, threads: int | None, backend: str) -> np.ndarray:
+        if backend == "cpu" and (threads is None or thread_count(threads)) and (few := self._few_rows()(x)) is not None:
+            return few
         compiled = kernels.load(backend)
         pace = pace_for(threads, self._paces)
         rows = as_rows(x, self.shape)
-        out = np.empty((len(rows), len(self.classes)), self.dtype)
+        out = np.empty((len(rows), self.outputs), self.dtype)
         step = chunk_rows(self.inputs)
         work = self.take_workspace(compiled, len(rows))
         for first in range(0, len(rows), step):
             part, chunk = rows[first : first + step], out[first : first + step]
             source = self.rows_source(part, None, None, first=first)
             pace.call(len(part), partial(compiled.predict, self.model, source, 0, len(part), work, chunk))
-            if op is not None:
-                getattr(compiled, op)(chunk, chunk)
         self.give_workspace(compiled, work)
         return out
+
+    def compiled(self) -> "CompiledNetwork":
+        """The network as a value for your own @njit functions, C or SciPy: see `mlpkernels.compiled`.
+
+        It takes raw inputs, scales them as `scaling` now says, and sees every later change of parameters.
+        """
+        if self._compiled is None or self._compiled[0] is not self.scaling:
+            from .compiled import compile_network
+
+            self._compiled = self.scaling, compile_network(self)
+        return self._compiled[1]
+
+    def _few_rows(self) -> "FewRows":
+        if self._few is None or self._few.scaling is not self.scaling:
+            from .compiled import FewRows
+
+            self._few = FewRows(self)
+        return self._few
 
     def evaluate(
         self, x: Any, y: Any, sample_weight: Any = None, *, threads: int | None = None, backend: str = "cpu"
     ) -> tuple[float, float]:
-        """(mean cross-entropy, share of right predictions) on raw inputs x and labels y (N,), N from 1.
+        """(mean loss, share of right predictions) on raw inputs x and answers y as in `source`, N from 1.
 
-        sample_weight (N,) weights the mean (Σ w l / Σ w), not the share. DataError or TypeError names what
-        does not fit.
+        The share is nan where numbers are predicted. sample_weight (N,) weights the mean (Σ w l / Σ w), not the share.
+        DataError or TypeError names what does not fit.
         """
         rows = as_rows(x, self.shape)
         if len(rows) == 0:
             raise ValueError("x has no rows: at least one was wanted")
-        indices = class_indices(y, self.classes, len(rows))
+        answers = self.answers(y, len(rows))
         weights = mean_one(sample_weight, len(rows), self.dtype)
         step = chunk_rows(self.inputs)
         chunks = (
-            self.rows_source(rows[i : i + step], indices[i : i + step], weights[i : i + step], first=i)
+            self.rows_source(
+                rows[i : i + step], Answers(*(part[i : i + step] for part in answers)), weights[i : i + step], first=i
+            )
             for i in range(0, len(rows), step)
         )
         loss, correct = self.evaluate_sources(chunks, kernels.load(backend), threads)
-        return loss / len(rows), correct / len(rows)
+        return loss / len(rows), self.accuracy(correct, len(rows))
 
     def evaluate_sources(
         self, sources: Iterable[Source], compiled: ModuleType, threads: int | None
@@ -324,6 +381,7 @@ class Network:
             "init": self.init,
             "shape": json.dumps(self.shape),
             "classes": json.dumps(self.classes),
+            "loss": self.loss,
             "dtype": self.dtype.name,
             "scaling": json.dumps(self.scaling.to_json() if self.scaling is not None else None),
         }
@@ -344,7 +402,7 @@ class Network:
             network = cls.__new__(cls)
             network._build(
                 stack, shape, json.loads(description["classes"]), dtype, description["init"],
-                None if scaling is None else Scaling.from_json(scaling),
+                None if scaling is None else Scaling.from_json(scaling), description.get("loss", "cross-entropy"),
             )  # fmt: skip
             network.load_state_dict(tensors)
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -365,7 +423,7 @@ class Network:
         return self.copy()
 
     def _parts(self) -> tuple[Any, ...]:
-        arguments = (self.layers, self.shape, self.classes, self.dtype.name, self.init, self.scaling)
+        arguments = (self.layers, self.shape, self.classes, self.dtype.name, self.init, self.scaling, self.loss)
         return type(self), arguments, self.state_dict()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -373,13 +431,15 @@ class Network:
 
     def __repr__(self) -> str:
         shape = self.shape if len(self.shape) > 1 else self.inputs
-        return f"Network({list(self.layers)}, inputs={shape}, dtype='{self.dtype}')"
+        loss = "" if self.loss == "cross-entropy" else f", loss={self.loss!r}"
+        return f"Network({list(self.layers)}, inputs={shape}{loss}, dtype='{self.dtype}')"
 
     def summary(self) -> str:
         """A table of the layers for people: what each makes of its input's shape, parameters, bytes, operations."""
         lines = [("layer", "shape", "parameters")]
         for layer, row in zip(self.layers, self._rows, strict=True):
-            kind = type(layer).__name__ if layer.code == plans.IDENTITY else f"{type(layer).__name__} + relu"
+            activation = getattr(layer, "activation", None)
+            kind = type(layer).__name__ + (f" + {activation}" if activation else "")
             count = (row.weights[0] + 1) * row.weights[1]
             lines.append((kind, " → ".join(map(_size, (row.shape, row.out_shape))), f"{count:,}"))
         lines.append(("total", "", f"{self.parameter_count:,}"))

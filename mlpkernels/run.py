@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 
 from . import kernels, seeds
-from .arrays import as_rows, check_indices, class_indices, combined_weights, for_kernels, thread_count
+from .arrays import as_rows, check_indices, combined_weights, mean_one, thread_count
 from .datasets import Part
 from .errors import DataError, ResumeError
 from .kernels import plan
 from .kernels.plan import Source, Workspace
+from .losses import Answers
 from .network import Network
 from .optimizers import Optimizer
 from .pace import Pace
@@ -142,7 +143,7 @@ class Run:
         if source is None:
             return None, None
         loss, correct = self.network.evaluate_sources([source], self.compiled, self.settings.pace.best)
-        return loss / len(source.labels), correct / len(source.labels)
+        return loss / len(source.labels), self.network.accuracy(correct, len(source.labels))
 
 
 def prepare(
@@ -168,12 +169,12 @@ def prepare(
     check_batch_norms(network, rows, batch_size)
     steps = -(-rows // batch_size)
     settings.schedule.rates(settings.optimizer.learning_rate, 0, steps, settings.epochs)  # it may refuse them
-    weights = combined_weights(source.labels, network.classes, sample_weight, settings.class_weight, network.dtype)
+    weights = _weights(network, source.labels, sample_weight, settings.class_weight)
     for name, data in (("validation", validation), ("test", test)):
         if data is not None:
             held[f"{name} data"] = hold(network, data, name)
     sources = {name: part.source for name, part in held.items()}
-    sources["training data"] = source._replace(weights=for_kernels(weights))
+    sources["training data"] = source._replace(weights=network.loss_weights(weights))
     if settings.skip_zeros is not None:
         sources = {name: part._replace(skip_zeros=settings.skip_zeros) for name, part in sources.items()}
     prints = {name: part.fingerprint for name, part in held.items()}
@@ -196,30 +197,46 @@ def hold(network: Network, data: Data, name: str) -> Held:
     `fit` does so itself; many trainings on the same data do it once. What is held already is only checked:
     ValueError where it was made ready for another kind of network. Else errors as of `fit`; they use `name`.
     """
-    kind = {name: getattr(network, name) for name in ("shape", "classes", "dtype", "scaling")}
+    kind = {name: getattr(network, name) for name in ("shape", "loss", "outputs", "classes", "dtype", "scaling")}
     if isinstance(data, Held):
         for fact, wanted in kind.items():
             if data.network[fact] != wanted:
                 raise ValueError(f"{name}: held for networks of {fact} {data.network[fact]}, this one's is {wanted}")
         return data
-    rows, indices = _part(network, data, name)
-    source = network.rows_source(rows, indices, None, name)
+    rows, answers = _part(network, data, name)
+    source = network.rows_source(rows, answers, None, name)
     return Held(source, fingerprint(source), kind)
 
 
-def _part(network: Network, data: Part | tuple[Any, Any], name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Raw rows (N, D) and class indices (N,) int32 of a Part or of (x, y)."""
+def _weights(network: Network, labels: np.ndarray, sample_weight: Any, class_weight: Any) -> np.ndarray:
+    """The training rows' weights (N,), scaled to mean 1."""
+    if len(network.classes) and not (network.loss == "binary" and network.outputs > 1):
+        return combined_weights(labels, network.classes, sample_weight, class_weight, network.dtype)
+    if class_weight is not None:
+        raise ValueError(
+            f"class_weight={class_weight!r}: None was wanted, since a row of loss {network.loss!r} with "
+            f"{network.outputs} outputs has no one class; weight rows by sample_weight"
+        )
+    return mean_one(sample_weight, len(labels), network.dtype)
+
+
+def _part(network: Network, data: Part | tuple[Any, Any], name: str) -> tuple[np.ndarray, Answers]:
+    """Raw rows (N, D) of a Part or of (x, y), and what they should give."""
     if isinstance(data, Part):
         rows = as_rows(data.x, network.shape, name)
-        indices = check_indices(data.y, network.classes, len(rows), f"{name}: y")
+        if network.loss != "cross-entropy":
+            raise TypeError(
+                f"{name}: (x, y) was wanted for a network of loss {network.loss!r}: a Part has class indices"
+            )
+        answers = Answers(check_indices(data.y, network.classes, len(rows), f"{name}: y"))
     elif isinstance(data, tuple) and len(data) == 2:
         rows = as_rows(data[0], network.shape, f"{name}: x")
-        indices = class_indices(data[1], network.classes, len(rows), f"{name}: y")
+        answers = network.answers(data[1], len(rows), f"{name}: y")
     else:
         raise TypeError(f"{name}: a Part or a tuple (x, y) was wanted, not {type(data).__name__}")
     if len(rows) == 0:
         raise DataError(f"{name}: no rows; at least one was wanted")
-    return rows, indices
+    return rows, answers
 
 
 def check_batch_norms(network: Network, rows: int, batch_size: int) -> None:
@@ -258,6 +275,7 @@ def _facts(
     facts: dict[str, Any] = {
         "dtype": network.dtype.name,
         "layers": f"{_inputs(network)} inputs, {list(network.layers)}",
+        "loss": network.loss,
         "classes": f"{len(network.classes)} ({checksum([description['classes'].encode()])})",
         "scaling": f"{scaling} ({checksum([description['scaling'].encode()])})",
     }
@@ -292,7 +310,8 @@ def fingerprint(source: Source) -> str:
     size = max(1, _CHECKED_BYTES // max(1, rows[:1].nbytes))
     # by blocks, so that rows which do not lie one behind the other are not copied all at once
     blocks = (np.ascontiguousarray(rows[first : first + size]) for first in range(0, len(rows), size))
-    return f"{len(rows)} rows ({checksum(itertools.chain([source.labels], blocks))})"
+    answers = [source.labels, source.targets] if source.targets.size else [source.labels]
+    return f"{len(rows)} rows ({checksum(itertools.chain(answers, blocks))})"
 
 
 def checksum(buffers: Iterable[Any]) -> str:
@@ -305,7 +324,7 @@ def checksum(buffers: Iterable[Any]) -> str:
 
 def _check_resume(state: TrainingState, facts: dict[str, Any], settings: Settings, steps: int) -> None:
     for name, new in facts.items():
-        old = state.settings.get(name)
+        old = state.settings.get(name, "cross-entropy" if name == "loss" else None)  # files of before lack the loss
         if new == old:
             continue
         if name != "epochs":

@@ -10,7 +10,7 @@ from .kernels.plan import OptimizerState
 
 @dataclass(frozen=True)
 class EpochResult:
-    """One epoch's figures; None where there was no such data. Losses are mean cross-entropies.
+    """One epoch's figures; None where there was no such data. Losses are means, accuracies nan without classes.
 
     epoch counts from 1. train_* are means over the epoch's mini-batches while the weights change, or over the
     training part after the epoch with eval_train; the training loss is weighted, the others are not.

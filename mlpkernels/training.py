@@ -42,10 +42,11 @@ def fit(
 ) -> Iterator[EpochResult]:
     """Train `network` in place and yield each epoch's result.
 
-    train, validation, test: `datasets.Part` or (x, y), raw x (N, D) or (N, *shape) and labels y (N,) from
-    network.classes; network.scaling is applied. uint8 rows are not copied. batch_size is a number of rows
-    or "full"; the last, smaller mini-batch is used. Class weights (None, "balanced", {class: weight}) times
-    sample_weight (N,) are scaled once to mean 1; a mini-batch's loss is Σ weight · loss / rows.
+    train, validation, test: `datasets.Part` or (x, y), raw x (N, D) or (N, *shape) and y as in `Network.source`, labels
+    (N,) from network.classes or what else the network's loss asks for; network.scaling is applied. uint8 rows are not
+    copied. batch_size is a number of rows or "full"; the last, smaller mini-batch is used. Class weights (None,
+    "balanced", {class: weight}) times sample_weight (N,) are scaled once to mean 1; a mini-batch's loss is
+    Σ weight · loss / rows.
 
     Validation alone is watched: early_stopping is the number of epochs without a lower validation loss
     after which training ends; the best weights and running statistics are put back when it ends, by that or by
@@ -147,7 +148,7 @@ def _progress(run: Run, rates: np.ndarray) -> Progress:
         steps=state.steps,
         samples=samples,
         loss=float(state.losses[:step].sum()) / samples,
-        accuracy=int(state.corrects[:step].sum()) / samples,
+        accuracy=run.network.accuracy(int(state.corrects[:step].sum()), samples),
         learning_rate=float(rates[step - 1]),
         seconds=float(mark.clock[0]),
     )
@@ -161,7 +162,8 @@ def _finish(run: Run, generator_state: dict[str, Any], learning_rate: float) -> 
     for what, values in (("a weight", run.network.params), ("a running statistic", run.network.buffers)):
         if not np.isfinite(values).all():
             raise _divergence(what, epoch, state.steps)
-    figures: Any = (float(state.losses.sum()) / run.rows, int(state.corrects.sum()) / run.rows)
+    correct = run.network.accuracy(int(state.corrects.sum()), run.rows)
+    figures: Any = (float(state.losses.sum()) / run.rows, correct)
     if run.settings.eval_train:
         figures = run.evaluate(run.train)
     val_loss, val_accuracy = run.evaluate(run.validation)

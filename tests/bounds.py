@@ -7,8 +7,13 @@ asks for what floating-point arithmetic owes it and no tolerance is set by hand.
 
 import numpy as np
 
-# What the compiled exp owes, relative, and below which exponent it may return 0: tests/test_loss.py holds it to them.
+from mlpkernels.kernels.plan import LOGISTIC, RELU, TANH
+
+# What the compiled functions owe, relative, and below which exponent exp and the logistic function may return 0:
+# tests/test_elementary.py holds them to it.
 EXP_ERROR = {"float32": 1.2e-7, "float64": 4e-16}
+TANH_ERROR = {"float32": 1.6e-7, "float64": 4e-16}
+LOGISTIC_ERROR = {"float32": 2.1e-7, "float64": 4e-16}
 EXP_LOWEST = {"float32": -87.0, "float64": -708.0}
 
 
@@ -48,6 +53,9 @@ class Rounded:
 
     def __neg__(self):
         return Rounded(-self.value, self.dtype, self.error)
+
+    def __abs__(self):
+        return Rounded(np.abs(self.value), self.dtype, self.error)
 
     def __add__(self, other):
         other = self._other(other)
@@ -109,6 +117,26 @@ class Rounded:
         assert (least > 0).all(), "a logarithm's argument may be 0 within its bound"
         return self._rounded(np.log(self.value), self.error / least + unit(self.dtype) * np.abs(np.log(self.value)))
 
+    def log1p(self):
+        least = 1 + self.value - self.error
+        assert (least > 0).all(), "a logarithm's argument may be 0 within its bound"
+        value = np.log1p(self.value)
+        return self._rounded(value, self.error / least + unit(self.dtype) * np.abs(value))
+
+    def tanh(self):
+        value = np.tanh(self.value)
+        steepest = 1 - np.tanh(np.maximum(np.abs(self.value) - self.error, 0)) ** 2
+        inherited = self.error * (steepest + unit("float64"))
+        own = (TANH_ERROR[self.dtype] + 2 * unit(self.dtype)) * (np.abs(value) + inherited)
+        return Rounded(value, self.dtype, inherited + own + np.finfo(self.dtype).smallest_subnormal)
+
+    def logistic(self):
+        value = _logistic(self.value)
+        steepest = _logistic(-np.maximum(np.abs(self.value) - self.error, 0))
+        inherited = self.error * steepest * (1 - steepest)
+        own = (LOGISTIC_ERROR[self.dtype] + 2 * unit(self.dtype)) * (value + inherited)
+        return Rounded(value, self.dtype, inherited + own + np.exp(EXP_LOWEST[self.dtype]))
+
     def relu(self):
         error = np.where(self.value >= 0, self.error, np.maximum(self.value + self.error, 0))
         return Rounded(np.maximum(self.value, 0), self.dtype, error)
@@ -148,15 +176,37 @@ def constant(value, dtype):
     return Rounded(value, dtype, unit(dtype) * np.abs(value))
 
 
+def _logistic(z):
+    small = np.exp(-np.abs(z))
+    return np.where(z >= 0, 1, small) / (1 + small)
+
+
+def activate(z, activation):
+    """z through an activation."""
+    made = {RELU: Rounded.relu, TANH: Rounded.tanh, LOGISTIC: Rounded.logistic}
+    return made[activation](z) if activation in made else z
+
+
+def through_slope(delta, x, activation):
+    """delta times the slope of the activation that made x."""
+    one = Rounded(1.0, x.dtype)
+    if activation == RELU:
+        return delta.where_positive(x)
+    if activation == TANH:
+        return delta * (one - x * x)
+    return delta * (x * (one - x)) if activation == LOGISTIC else delta
+
+
 def over_root(m, v, scale, epsilon):
-    """m / (sqrt(v) · scale + epsilon), Adam's slope.
+    """m / (sqrt(v) · scale + epsilon), Adam's slope; scale and epsilon may lie within bounds of their own.
 
     The divisor's bounds are taken apart: a v close to 0 may be 0 within its bound, the divisor stays above epsilon.
     """
     slack = 4 * unit(m.dtype)
-    divisor = np.sqrt(v.value) * scale.value + epsilon
-    least = (np.sqrt(np.maximum(v.value - v.error, 0)) * (scale.value - scale.error) + epsilon) * (1 - slack)
-    most = (np.sqrt(v.value + v.error) * (scale.value + scale.error) + epsilon) * (1 + slack)
+    divisor = np.sqrt(v.value) * scale.value + epsilon.value
+    least = np.sqrt(np.maximum(v.value - v.error, 0)) * (scale.value - scale.error) + epsilon.value - epsilon.error
+    most = np.sqrt(v.value + v.error) * (scale.value + scale.error) + epsilon.value + epsilon.error
+    least, most = least * (1 - slack), most * (1 + slack)
     turned = np.maximum(1 / least - 1 / divisor, 1 / divisor - 1 / most)
     return m._rounded(m.value / divisor, m.error / least + np.abs(m.value) * turned)
 
@@ -187,3 +237,27 @@ def cross_entropy(logits, labels, weights, divisor):
     scale = (weights / divisor)[:, None]
     onehot = Rounded(columns == np.asarray(labels)[:, None], logits.dtype)
     return losses, exps * (scale / total) - onehot * scale
+
+
+def binary_cross_entropy(logits, targets, weights, divisor):
+    """(weight · loss of each row, gradient by the logits) of targets from 0 to 1."""
+    losses = logits.relu() - logits * targets + (-abs(logits)).exp().log1p()
+    return _of_targets(losses, logits.logistic() - targets, weights, divisor)
+
+
+def squared_error(outputs, targets, weights, divisor):
+    """(weight · loss of each row, gradient by the outputs)."""
+    errors = outputs - targets
+    return _of_targets(errors * errors / Rounded(2.0, outputs.dtype), errors, weights, divisor)
+
+
+def poisson_loss(outputs, targets, weights, divisor):
+    """(weight · loss of each row, gradient by the outputs) of exact targets from 0."""
+    rates = outputs.exp()
+    positive = Rounded(np.where(targets.value > 0, targets.value, 1), targets.dtype)
+    least = targets * positive.log() - targets
+    return _of_targets(rates - targets * outputs + least, rates - targets, weights, divisor)
+
+
+def _of_targets(losses, gradient, weights, divisor):
+    return weights * losses.sum(axis=1), gradient * (weights / divisor)[:, None]

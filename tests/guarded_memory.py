@@ -6,8 +6,8 @@ import mmap
 import numpy as np
 from problems import Run
 
-from mlpkernels.kernels import plan
-from mlpkernels.kernels.cpu import evaluate, loss_and_gradient, ops, predict, train_steps, verbs
+from mlpkernels.kernels import cpu, plan
+from mlpkernels.kernels.cpu import evaluate, loss_and_gradient, predict, train_steps, verbs
 
 SHAPES = [(1, 1, 1), (2, 3, 5), (6, 16, 64), (7, 17, 65), (13, 130, 33), (24, 64, 128), (5, 300, 31)]
 NETWORKS = [(1, 1), (9, 17, 3), (33, 16, 16, 4), (130, 97, 10)]
@@ -46,21 +46,31 @@ def run_ops(guard, dtype, batch, inputs, outputs):
 
     x, w, b, out = make(batch, inputs), make(inputs, outputs), make(outputs), make(batch, outputs)
     delta, dx, dw, db = make(batch, outputs), make(batch, inputs), make(inputs, outputs), make(outputs)
-    for activation in (plan.IDENTITY, plan.RELU):
-        ops.dense_forward(x, w, b, activation, out)
-        ops.dense_backward_input(delta, w, x, activation, dx)
-    ops.dense_backward_params(x, delta, dw, db)
-    ops.softmax_cross_entropy(out, guard(np.zeros(batch, np.int32)), make(batch), 1.0, delta)
-    ops.softmax(out, delta)
-    ops.log_softmax(out, delta)
-    ops.sgd_step(b, db, make(outputs), 0.1, 0.9, True, 0.1)
-    ops.adam_step(b, db, make(outputs), make(outputs) ** 2, 0.1, 0.9, 0.999, 1e-8, 0.1, False, 1)
+    pixels = guard(random.integers(0, 256, x.shape).astype(np.uint8))
+    for activation in (plan.IDENTITY, plan.RELU, plan.TANH, plan.LOGISTIC):
+        cpu.dense_forward(x, w, b, activation, out)
+        cpu.dense_backward_input(delta, w, x, activation, dx)
+        cpu.sparse_dense_forward(pixels, 0.01, 0.0, w, b, activation, out)
+    cpu.dense_backward_params(x, delta, dw, db)
+    cpu.softmax_cross_entropy(out, guard(np.zeros(batch, np.int32)), make(batch), 1.0, delta)
+    cpu.softmax(out, delta)
+    cpu.log_softmax(out, delta)
+    cpu.logistic(out, delta)
+    targets = guard(random.random(out.shape).astype(dtype))
+    for loss in (cpu.binary_cross_entropy, cpu.squared_error, cpu.poisson_loss):
+        loss(out, targets, make(batch), 1.0, delta)
+    cpu.sgd_step(b, db, make(outputs), 0.1, 0.9, True, 0.1)
+    cpu.adam_step(b, db, make(outputs), make(outputs) ** 2, 0.1, 0.9, 0.999, 1e-8, 0.1, False, 1)
 
 
 def run_verbs(guard, dtype, sizes, slots):
     verbs._slots = lambda threads, work: slots
-    for rule, kind in (("adamw", "bytes"), ("nesterov", "rows")):
-        run = Run(sizes, dtype, rule, rows=20, batch=7, kind=kind, clip=1.0)
+    for rule, kind, activation, loss in (
+        ("adamw", "bytes", plan.RELU, plan.SOFTMAX),
+        ("nesterov", "rows", plan.TANH, plan.BINARY),
+        ("adam-sklearn", "bytes", plan.LOGISTIC, plan.SQUARED),
+    ):
+        run = Run(sizes, dtype, rule, rows=20, batch=7, kind=kind, clip=1.0, activation=activation, loss=loss)
         run.model, run.optimizer, run.source = map(guard.tuple, (run.model, run.optimizer, run.source))
         work, losses, corrects = guard.tuple(run.work), guard(run.losses), guard(run.corrects)
         model, order = run.model, guard(run.order)

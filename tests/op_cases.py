@@ -8,6 +8,7 @@ from mlpkernels.kernels.cpu import (
     batchnorm_backward,
     batchnorm_forward,
     batchnorm_inference,
+    binary_cross_entropy,
     conv2d_backward_input,
     conv2d_backward_params,
     conv2d_forward,
@@ -17,11 +18,15 @@ from mlpkernels.kernels.cpu import (
     dropout,
     dropout_backward,
     log_softmax,
+    logistic,
     maxpool2d_backward,
     maxpool2d_forward,
+    poisson_loss,
     sgd_step,
     softmax,
     softmax_cross_entropy,
+    sparse_dense_forward,
+    squared_error,
 )
 
 B, I, O = 7, 5, 3  # noqa: E741
@@ -31,6 +36,8 @@ STEPS = {"stride": (2, 1), "padding": (1, 1)}
 # Every op with its arguments in order: an input's or output's shape, or a setting.
 OPS = {
     dense_forward: {"x": (B, I), "w": (I, O), "b": (O,), "activation": RELU, "out": (B, O)},
+    sparse_dense_forward: {"pixels": (B, I), "factor": 0.5, "offset": -1.0, "w": (I, O), "b": (O,), "activation": RELU,
+                           "out": (B, O)},
     dense_backward_params: {"x": (B, I), "delta": (B, O), "dw": (I, O), "db": (O,)},
     dense_backward_input: {"delta": (B, O), "w": (I, O), "x": (B, I), "activation": RELU, "dx": (B, I)},
     conv2d_forward: {"x": X, "w": W, "b": (4,), "activation": RELU, **STEPS, "out": Y},
@@ -47,6 +54,10 @@ OPS = {
     dropout: {"x": X, "p": 0.5, "seed": 1, "step": 2, "layer": 3, "out": X},
     dropout_backward: {"delta": X, "p": 0.5, "seed": 1, "step": 2, "layer": 3, "x": X, "activation": RELU, "dx": X},
     softmax_cross_entropy: {"logits": (B, O), "labels": (B,), "weights": (B,), "divisor": 7.0, "dlogits": (B, O)},
+    binary_cross_entropy: {"logits": (B, O), "targets": (B, O), "weights": (B,), "divisor": 7.0, "dlogits": (B, O)},
+    squared_error: {"outputs": (B, O), "targets": (B, O), "weights": (B,), "divisor": 7.0, "doutputs": (B, O)},
+    poisson_loss: {"outputs": (B, O), "targets": (B, O), "weights": (B,), "divisor": 7.0, "doutputs": (B, O)},
+    logistic: {"z": X, "out": X},
     softmax: {"logits": (B, O), "out": (B, O)},
     log_softmax: {"logits": (B, O), "out": (B, O)},
     sgd_step: {"params": (I,), "grad": (I,), "velocity": (I,), "learning_rate": 0.1, "momentum": 0.9, "nesterov": True,
@@ -54,8 +65,8 @@ OPS = {
     adam_step: {"params": (I,), "grad": (I,), "m": (I,), "v": (I,), "learning_rate": 0.1, "beta1": 0.9, "beta2": 0.99,
                 "epsilon": 1e-6, "weight_decay": 0.01, "decoupled": False, "step": 3},
 }  # fmt: skip
-_WRITTEN = {"out", "dw", "db", "dx", "dgamma", "dbeta", "dlogits", "params", "velocity", "m", "v"}
-_READ = {"x", "w", "b", "delta", "logits", "weights", "grad", "gamma", "beta"}
+_WRITTEN = {"out", "dw", "db", "dx", "dgamma", "dbeta", "dlogits", "doutputs", "params", "velocity", "m", "v"}
+_READ = {"x", "w", "b", "delta", "logits", "outputs", "targets", "z", "weights", "grad", "gamma", "beta"}
 _EITHER = {"mean", "variance", "places"}  # written by the forward op, read by the others
 
 
@@ -67,7 +78,7 @@ def written(op):
 
 def read(op, integers=False):
     """The names of those that it reads; of integers on demand."""
-    given = _READ | (_EITHER - {"places"}) | ({"labels", "places"} if integers else set())
+    given = _READ | (_EITHER - {"places"}) | ({"labels", "places", "pixels"} if integers else set())
     return [name for name in OPS[op] if name in given and name not in written(op)]
 
 
@@ -82,6 +93,10 @@ def arguments(op, dtype):
         made[name] = value
         if name in ("labels", "places"):
             made[name] = random.integers(0, O, value).astype(np.int32)
+        elif name == "pixels":
+            made[name] = (random.integers(0, 256, value) * (random.random(value) < 0.4)).astype(np.uint8)
+        elif name == "targets":
+            made[name] = random.integers(0, 2, value).astype(dtype)
         elif name in written(op) + read(op):
             kind = np.float64 if name in ("mean", "variance") else dtype
             made[name] = random.integers(0 if name in ("v", "weights", "variance") else -3, 4, value).astype(kind)

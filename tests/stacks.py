@@ -40,12 +40,30 @@ STACKS = {
     ),
     "flat start": ([Dropout(0.2), BatchNorm(), Dense(6, "relu"), Dense(CLASSES)], (1, 3, 4)),
 }  # fmt: skip
+# tanh and logistic layers of both kinds that may have them, beside every other kind.
+CURVED = {
+    "curved": ([Dense(6, "tanh"), Dense(5, "logistic"), Dense(CLASSES)], 7),
+    "curved batch norm": (
+        [Dense(6, "logistic"), BatchNorm("tanh"), Dropout(0.3), Dense(5), BatchNorm("logistic"), BatchNorm("tanh"),
+         Dense(4, "tanh"), BatchNorm(), Dense(CLASSES)],
+        5,
+    ),
+    "curved start": ([BatchNorm("logistic"), Dropout(0.2), Dense(5, "tanh"), Dense(CLASSES)], 6),
+    "curved behind images": (
+        [Conv2d(3, 2, activation="relu"), MaxPool2d(2), Dense(6, "tanh"), Dropout(0.2), Dense(5, "logistic"),
+         Dropout(0.4), Dense(CLASSES)],
+        (2, 5, 5),
+    ),
+    "curved behind an image's batch norm": (
+        [Conv2d(3, 2), BatchNorm("relu"), Dense(6, "logistic"), BatchNorm("tanh"), Dense(CLASSES)], (1, 4, 4),
+    ),
+}  # fmt: skip
 NORMLESS = [name for name, (stack, _) in STACKS.items() if not any(isinstance(layer, BatchNorm) for layer in stack)]
 
 
 def network(name, dtype="float64", seed=3, **options):
-    """The network of a name of STACKS; biases, gammas and running statistics are no round numbers."""
-    stack, inputs = STACKS[name]
+    """The network of a name of STACKS or CURVED; biases, gammas and running statistics are no round numbers."""
+    stack, inputs = (STACKS | CURVED)[name]
     net = Network(stack, inputs, dtype=dtype, seed=seed, init="pytorch", **options)
     random = np.random.default_rng(seed)
     for number in np.flatnonzero(net.plan[:, p.KIND] == p.BATCH_NORM):

@@ -3,15 +3,18 @@
 import inspect
 import itertools
 
+import bounds
 import numpy as np
 import pytest
-from bounds import Rounded, cross_entropy, log_softmax, softmax
-from problems import DTYPES, bounded_adam, bounded_sgd
+from bounds import Rounded, activate, cross_entropy, log_softmax, softmax, through_slope
+from problems import DTYPES, bounded_adam, bounded_sgd, targets
 
 from mlpkernels import kernels
+from mlpkernels.kernels import plan as p
 from mlpkernels.kernels import reference
-from mlpkernels.kernels.plan import IDENTITY, RELU
+from mlpkernels.kernels.plan import IDENTITY, LOGISTIC, RELU, TANH
 
+ACTIVATIONS = IDENTITY, RELU, TANH, LOGISTIC
 FEW = (0, 1, 2, 5, 8, 15, 16, 17, 33)
 SHAPES = sorted(
     {shape for n, a, b in itertools.product(range(34), FEW, FEW) for shape in ((n, a, b), (a, n, b), (a, b, n))}
@@ -94,11 +97,11 @@ def test_an_unknown_backend_is_refused_by_name():
 def check_forward(backend, draw, dtype, batch, inputs, outputs):
     x, w, b = draw(batch, inputs), draw(inputs, outputs), draw(outputs)
     exact = Rounded(x, dtype) @ Rounded(w, dtype) + Rounded(b, dtype)
-    for activation in (IDENTITY, RELU):
+    for activation in ACTIVATIONS:
         out, wanted = unwritten(batch, outputs, dtype=dtype), np.empty((batch, outputs))
         backend.dense_forward(x, w, b, activation, out)
         reference.dense_forward(*(a.astype(float) for a in (x, w, b)), activation, wanted)
-        (exact.relu() if activation == RELU else exact).check(out, wanted, f"{batch, inputs, outputs, activation}")
+        activate(exact, activation).check(out, wanted, f"{batch, inputs, outputs, activation}")
 
 
 def check_backward_params(backend, draw, dtype, batch, inputs, outputs):
@@ -112,14 +115,13 @@ def check_backward_params(backend, draw, dtype, batch, inputs, outputs):
 
 
 def check_backward_input(backend, draw, dtype, batch, inputs, outputs):
-    delta, w, x = draw(batch, outputs), draw(inputs, outputs), np.maximum(draw(batch, inputs), 0)
+    delta, w, x = draw(batch, outputs), draw(inputs, outputs), np.clip(draw(batch, inputs), 0, 1)
     exact = Rounded(delta, dtype) @ Rounded(w.T, dtype)
-    for activation in (IDENTITY, RELU):
+    for activation in ACTIVATIONS:
         dx, wanted = unwritten(batch, inputs, dtype=dtype), np.empty((batch, inputs))
         backend.dense_backward_input(delta, w, x, activation, dx)
         reference.dense_backward_input(*(a.astype(float) for a in (delta, w, x)), activation, wanted)
-        bound = exact.where_positive(Rounded(x, dtype)) if activation == RELU else exact
-        bound.check(dx, wanted, f"{batch, inputs, outputs, activation}")
+        through_slope(exact, Rounded(x, dtype), activation).check(dx, wanted, f"{batch, inputs, outputs, activation}")
 
 
 CHECKS = {
@@ -221,6 +223,54 @@ def test_softmax_cross_entropy_of_every_small_shape(backend, draw, dtype):
             losses, bound = cross_entropy(Rounded(logits, dtype), labels, Rounded(weights, dtype), divisor)
             losses.sum().check(loss, exact[0], f"{batch, classes} loss")
             bound.check(gradient, wanted, f"{batch, classes} gradient")
+
+
+@pytest.mark.parametrize(
+    ("op", "kind"),
+    [("binary_cross_entropy", p.BINARY), ("squared_error", p.SQUARED), ("poisson_loss", p.POISSON)],
+)
+def test_losses_of_targets_of_every_small_shape(backend, draw, dtype, op, kind):
+    for batch, outputs in ROWS:
+        z, weights = draw(batch, outputs), np.abs(draw(batch)) + np.dtype(dtype).type(0.1)
+        given = z, targets(batch, outputs, dtype, kind), weights
+        gradient, wanted = unwritten(batch, outputs, dtype=dtype), np.empty((batch, outputs))
+        made = getattr(backend, op)(*given, float(batch + 1), gradient)
+        exact = getattr(reference, op)(*(a.astype(float) for a in given), float(batch + 1), wanted)
+        if kind == p.BINARY:
+            assert type(made[1]) is int and made[1] == exact[1], (batch, outputs)
+            made, exact = made[0], exact[0]
+        assert type(made) is float
+        losses, bound = getattr(bounds, op)(*(Rounded(a, dtype) for a in given), Rounded(batch + 1, dtype))
+        losses.sum().check(made, exact, f"{batch, outputs} loss")
+        bound.check(gradient, wanted, f"{batch, outputs} gradient")
+
+
+def test_the_logistic_function_of_every_small_shape(backend, draw, dtype):
+    for shape in (*ROWS, (3,), (2, 3, 4, 5)):
+        z = 9 * draw(*shape)
+        out, wanted = unwritten(*shape, dtype=dtype), np.empty(shape)
+        backend.logistic(z, out)
+        reference.logistic(z.astype(float), wanted)
+        Rounded(z, dtype).logistic().check(out, wanted, f"{shape}")
+
+
+@pytest.mark.parametrize("activation", [TANH, LOGISTIC])
+def test_a_nan_goes_through_curves_and_infinities_end_at_their_limits(backend, dtype, activation):
+    """Into exactly those elements whose sum has it, in full tiles and at their edges."""
+    low, high = (-1, 1) if activation == TANH else (0, 1)
+    for batch, inputs, outputs in ((1, 1, 1), (7, 5, 3), (6, 40, 64), (9, 3, 130)):
+        x, w, b = np.ones((batch, inputs), dtype), np.ones((inputs, outputs), dtype), np.zeros(outputs, dtype)
+        x[batch // 2, inputs // 2], out = np.nan, np.zeros((batch, outputs), dtype)
+        backend.dense_forward(x, w, b, activation, out)
+        assert (np.isnan(out) == np.isnan(x).any(axis=1, keepdims=True)).all()
+        for value, limit in ((-np.inf, low), (np.inf, high)):
+            b[outputs // 2] = value
+            backend.dense_forward(np.ones_like(x), w, b, activation, out)
+            assert (out[:, outputs // 2] == limit).all()
+        dx, delta = np.zeros_like(x), np.ones_like(out)
+        delta[0, 0] = np.nan
+        backend.dense_backward_input(delta, w, np.full_like(x, 0.5), activation, dx)
+        assert np.isnan(dx[0]).all() and not np.isnan(dx[1:]).any()
 
 
 @pytest.mark.parametrize("op", ["softmax", "log_softmax"])

@@ -15,6 +15,7 @@ def test_lists_kept_here_for_a_quick_help_are_the_library_s():
     assert settings.BUNDLED == datasets.NAMES
     assert settings.BACKENDS == kernels.BACKENDS
     assert settings.INITS == layers.INITS
+    assert tuple(filter(None, layers.ACTIVATIONS)) == settings.ACTIVATIONS
     assert settings.SCALES == scaling.KINDS
     for name in optimizers.OPTIMIZERS:
         assert settings.parse("optimizer", name) == name

@@ -62,6 +62,9 @@ def test_layers_stand_where_people_expect_them():
     assert stack((64,), hidden="8,4", dropout=0.5) == [
         Dense(8, relu), Dropout(0.5), Dense(4, relu), Dropout(0.5), Dense(10),
     ]  # fmt: skip
+    assert stack((3, 9, 9), conv="4x3", pool=0, hidden="8", activation="tanh") == [
+        Conv2d(4, 3, activation=relu), Dense(8, "tanh"), Dense(10),
+    ]  # fmt: skip
     assert stack((3, 9, 9), conv="4x3", pool=3, hidden="8", batch_norm=True, dropout=0.1) == [
         Conv2d(4, 3), BatchNorm(relu), MaxPool2d(3), Dense(8), BatchNorm(relu), Dropout(0.1), Dense(10),
     ]  # fmt: skip
@@ -75,6 +78,8 @@ def test_layers_stand_where_people_expect_them():
          "1x28x28 → conv 10@5x5 → pool 2 → conv 20@5x5 → pool 2 → 320 → 50 → 10"),
         ((3, 9, 9), {"conv": "4x3", "pool": 0, "hidden": "none"}, "3x9x9 → conv 4@3x3 → 196 → 10"),
         ((5,), {"hidden": "8", "batch_norm": True, "dropout": 0.25}, "5 → 8 → batch norm → dropout 0.25 → 10"),
+        ((5,), {"hidden": "8", "activation": "tanh"}, "5 → 8 tanh → 10"),
+        ((5,), {"hidden": "8", "activation": "logistic", "batch_norm": True}, "5 → 8 → batch norm logistic → 10"),
     ],
 )  # fmt: skip
 def test_a_network_is_told_in_a_line(shape, values, text):
@@ -113,8 +118,10 @@ def test_the_options_are_in_the_settings_file_as_they_are_typed():
 def test_a_run_of_a_version_without_them_is_read(tmp_path):
     run = train(tmp_path / "run")
     lines = (run / "config.toml").read_text().splitlines()
-    older = [line for line in lines if line.split(" = ")[0] not in ("conv", "pool", "batch-norm", "dropout")]
-    assert len(older) == len(lines) - 4
+    older = [
+        line for line in lines if line.split(" = ")[0] not in ("conv", "pool", "activation", "batch-norm", "dropout")
+    ]
+    assert len(older) == len(lines) - 5
     (run / "config.toml").write_text("\n".join(older))
     good("train", "--resume", run, "--epochs", 3)
     good("eval", run)
@@ -167,6 +174,8 @@ def test_convolutions_written_wrong(words):
         ("--dropout -0.1", "--dropout -0.1: a number from 0 and below 1 was wanted"),
         ("--dropout nan", "--dropout nan: a number from 0 and below 1 was wanted"),
         ("--dropout 0.5 --hidden none", "--dropout 0.5: it needs a hidden layer, and --hidden is none"),
+        ("--activation tanh --hidden none", "--activation tanh: it needs a hidden layer, and --hidden is none"),
+        ("--activation sigmoid", "--activation sigmoid: one of relu, tanh, logistic was wanted"),
         ("--batch-norm --hidden none", "--batch-norm: it needs a hidden layer or a convolution, and both are none"),
         ("--batch-norm --batch-size 1", "--batch-size 1: a mini-batch is one row, of which --batch-norm can take no "
          "variance; 2, for instance, was wanted"),
@@ -262,6 +271,7 @@ def test_contradictions_are_refused_by_name(tmp_path):
         ((), set()),
         (("--conv", "4x3"), {"image_layers"}),
         (("--batch-norm",), {"flat_layers"}),
+        (("--activation", "tanh"), {"curved_layer"}),
         (("--conv", "4x3", "--dropout", 0.1), {"image_layers", "flat_layers"}),
         (("--threads", 1), set()),
         (("--scale", "standard"), set()),
@@ -283,6 +293,6 @@ def test_exactly_the_kernels_that_the_run_needs_are_compiled_before_it(tmp_path,
     command = [sys.executable, "-c", code, *map(str, words)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     names = set(done.stdout.splitlines()[-1].split())
-    assert names & {"image_layers", "flat_layers"} == wanted
+    assert names & {"image_layers", "flat_layers", "curved_layer", "target_losses"} == wanted
     if "--threads" in words:
         assert not {"train_parallel", "run_parallel"} & names

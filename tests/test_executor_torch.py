@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from bounds import Rounded
-from problems import BoundedStep, Run, bounded_gradient, unpadded
+from problems import ACTIVATIONS, LOSSES, BoundedStep, Run, bounded_gradient, unpadded
 
 from mlpkernels.kernels import cpu, plan, reference
 from mlpkernels.kernels.plan import bias_view, weight_view
@@ -16,6 +16,14 @@ TORCH_RULES = {
     "adam": ("Adam", {}),
     "adam-decay": ("Adam", {"weight_decay": 0.01}),
     "adamw-all": ("AdamW", {"weight_decay": 0.01}),
+}
+
+
+MODULES = {
+    plan.IDENTITY: lambda torch: torch.nn.Identity(),
+    plan.RELU: lambda torch: torch.nn.ReLU(),
+    plan.TANH: lambda torch: torch.nn.Tanh(),
+    plan.LOGISTIC: lambda torch: torch.nn.Sigmoid(),
 }
 
 
@@ -33,9 +41,9 @@ class Torch:
             with torch.no_grad():
                 linear.weight.copy_(torch.tensor(weight_view(network.plan, layer, network.params).T.copy()))
                 linear.bias.copy_(torch.tensor(bias_view(network.plan, layer, network.params).copy()))
-            layers += [linear, torch.nn.ReLU()]
+            layers += [linear, MODULES[int(row[plan.ACTIVATION])](torch)]
             self.tensors += [linear.weight, linear.bias]
-        self.network = torch.nn.Sequential(*layers[:-1])
+        self.network = torch.nn.Sequential(*layers)
         name, options = TORCH_RULES[rule]
         self.optimizer = getattr(torch.optim, name)(self.network.parameters(), lr=1.0, **options)
 
@@ -59,14 +67,27 @@ class Torch:
         """As unpadded() gives them: weights (in, out), then biases, layer by layer."""
         return np.concatenate([tensor.detach().numpy().T.ravel() for tensor in tensors])
 
+    def losses(self, z, rows):
+        """Each row's loss."""
+        torch, source, loss = self.torch, self.run.source, self.run.model.plan[-1, plan.LOSS]
+        if loss == plan.SOFTMAX:
+            return torch.nn.functional.cross_entropy(z, torch.tensor(source.labels[rows]).long(), reduction="none")
+        y = torch.tensor(source.targets[rows])
+        if loss == plan.BINARY:
+            return torch.nn.BCEWithLogitsLoss(reduction="none")(z, y).sum(dim=1)
+        if loss == plan.SQUARED:
+            return torch.nn.MSELoss(reduction="none")(z, y).sum(dim=1) / 2
+        poisson = torch.nn.PoissonNLLLoss(log_input=True, full=False, reduction="none")(z, y)
+        return (poisson + torch.xlogy(y, y) - y).sum(dim=1)  # what a perfect prediction would cost
+
     def step(self, s):
         """One training step; returns the weighted sum of losses."""
         run, torch = self.run, self.torch
         rows = run.order[s * run.batch : (s + 1) * run.batch]
-        x, y, w = (torch.tensor(array[rows]) for array in (run.source.rows, run.source.labels, run.source.weights))
+        x, w = (torch.tensor(array[rows]) for array in (run.source.rows, run.source.weights))
         self.optimizer.param_groups[0]["lr"] = float(run.rates[s])
         self.optimizer.zero_grad()
-        losses = w * torch.nn.functional.cross_entropy(self.network(x), y.long(), reduction="none")
+        losses = w * self.losses(self.network(x), rows)
         (losses.sum() / len(rows)).backward()
         self.gradient = self.flat([tensor.grad for tensor in self.tensors])
         if run.optimizer.settings[plan.CLIP_NORM]:
@@ -94,6 +115,29 @@ def test_five_steps_in_float64_are_torchs(rule, clip, sizes):
         np.testing.assert_allclose(
             unpadded(run.model, run.model.params), other.flat(other.tensors), rtol=1e-10, atol=1e-11
         )
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("rule", ["nesterov", "adam-decay"])
+def test_five_steps_of_every_activation_and_loss_are_torchs(activation, loss, rule):
+    torch = pytest.importorskip("torch")
+    run = Run(
+        (8, 12, 9, 4), "float64", rule, rows=77, batch=16, activation=ACTIVATIONS[activation], loss=LOSSES[loss],
+        clip=10.0,
+    )  # fmt: skip
+    run.optimizer.settings[plan.DECAY_BIAS] = 1
+    other = Torch(torch, run, rule)
+    for s in range(5):
+        rows = run.order[s * 16 : (s + 1) * 16]
+        grad = np.empty_like(run.model.params)
+        cpu.loss_and_gradient(run.model, run.source, rows, float(len(rows)), run.work, grad)
+        value = other.step(s)
+        assert run.train(cpu, s, s + 1) == s + 1
+        assert run.losses[s] == pytest.approx(value, rel=1e-10)
+        np.testing.assert_allclose(unpadded(run.model, grad), other.gradient, rtol=1e-9, atol=1e-11)
+        after = other.flat(other.tensors)
+        np.testing.assert_allclose(unpadded(run.model, run.model.params), after, rtol=1e-9, atol=1e-11)
 
 
 @pytest.mark.parametrize("rule", TORCH_RULES)

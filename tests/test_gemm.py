@@ -173,5 +173,5 @@ def test_it_takes_what_the_epilogue_reads_from_where_it_writes(dtype, random):
 def test_nothing_is_read_or_written_beside_its_arrays():
     """Every array ends, then starts, at a page that may not be touched; in a process of its own: it would crash."""
     script = Path(__file__).parent / "guarded_memory.py"
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300)
     assert done.stdout == "inside\n", (done.returncode, done.stderr)

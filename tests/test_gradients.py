@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import stacks
+from problems import LOSSES, targets
 from stacks import NORMLESS, STACKS
 
 from mlpkernels import BatchNorm, Conv2d, Dense, Dropout, MaxPool2d, Network, kernels
@@ -14,6 +15,12 @@ def backend(request):
     return kernels.load(request.param)
 
 
+def targeted(net, x, weights):
+    """A source of a loss of targets, which may be broken numbers in a binary one, too."""
+    source = net.source(x)
+    return source._replace(weights=weights, targets=targets(len(x), net.outputs, "float64", LOSSES[net.loss]))
+
+
 class Loss:
     """The training-mode loss of a network on some rows, and its gradient."""
 
@@ -21,7 +28,7 @@ class Loss:
         self.backend, self.net, self.count = backend, net, count
         x, y = stacks.rows(net, count + 2)
         weights = np.random.default_rng(1).uniform(0.25, 2, count + 2)
-        self.source = net.source(x, y, weights)
+        self.source = net.source(x, y, weights) if net.loss == "cross-entropy" else targeted(net, x, weights)
         self.order = np.random.default_rng(2).permutation(count + 2)[:count]
         self.work = backend.make_workspace(net.plan, count, net.dtype)
 
@@ -68,6 +75,12 @@ def test_gradients_are_central_differences(backend, name):
 @pytest.mark.parametrize("name", NORMLESS)
 def test_gradients_of_one_row(backend, name):
     check(backend, stacks.network(name), 1)
+
+
+@pytest.mark.parametrize("name", stacks.CURVED)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_gradients_of_curved_layers_are_central_differences_for_every_loss(backend, name, loss):
+    check(backend, stacks.network(name, loss=loss), 5)
 
 
 def test_one_image_has_a_variance(backend):

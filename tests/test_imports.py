@@ -28,7 +28,8 @@ ROOMS = {
         "sweep_heat",
         "sweep_scale",
     ],
-    "training": ["training", "run", "sweep", "sweep_results"],
+    "training": ["training", "run", "sweep", "sweep_results", "sklearn"],
+    "exchange": ["export", "foreign"],
     "network": ["network", "checkpoint", "datasets", "state"],
     "layers": [
         "layers",
@@ -42,6 +43,9 @@ ROOMS = {
         "arrays",
         "seeds",
         "pace",
+        "compiled",
+        "capi",
+        "losses",
     ],
     "kernels": ["kernels"],
     "ground": ["errors", "files"],
@@ -202,7 +206,13 @@ except SystemExit as leaving:
 
 
 def test_importing_the_library_is_light():
-    assert not loaded("import mlpkernels") & {"numba", "llvmlite", "matplotlib", "PIL", "scipy", *OUTSIDE}
+    assert not loaded("import mlpkernels") & {"numba", "llvmlite", "matplotlib", "PIL", "scipy", "sklearn", *OUTSIDE}
+
+
+def test_scikit_learn_is_imported_by_its_room_alone():
+    for name, path in LIBRARY.items():
+        outside = {other.split(".")[0] for other in imported(name, path, LIBRARY, inside=False)}
+        assert "sklearn" not in outside or name.startswith("mlpkernels.sklearn"), name
 
 
 def test_defining_a_network_needs_no_compiler():

@@ -30,7 +30,7 @@ def test_dense_is_a_value():
         ((True,), ValueError, "outputs=True"),
         ((1.5,), TypeError, "outputs=1.5"),
         (("10",), TypeError, "outputs='10'"),
-        ((1, "tanh"), ValueError, "activation='tanh': 'relu' or None"),
+        ((1, "sigmoid"), ValueError, "activation='sigmoid': 'relu', 'tanh', 'logistic' or None"),
         ((1, None, "zeros"), ValueError, "init='zeros': one of he-normal"),
     ],
 )
@@ -88,7 +88,7 @@ def test_words():
         (lambda: Dropout(-0.1), ValueError, r"p=-0\.1"),
         (lambda: Dropout(math.nan), ValueError, "p=nan"),
         (lambda: Dropout("0.5"), TypeError, r"p='0\.5'"),
-        (lambda: BatchNorm("tanh"), ValueError, "BatchNorm: activation='tanh'"),
+        (lambda: BatchNorm("sigmoid"), ValueError, "BatchNorm: activation='sigmoid'"),
         (lambda: BatchNorm(momentum=1.1), ValueError, r"BatchNorm: momentum=1\.1: a number from 0 to 1"),
         (lambda: BatchNorm(momentum=None), TypeError, "momentum=None"),
         (lambda: BatchNorm(epsilon=0), ValueError, "BatchNorm: epsilon=0"),

@@ -1,68 +1,23 @@
-"""Softmax cross-entropy and its exp: accuracy, huge and undefined logits, weights, ties."""
+"""Softmax cross-entropy: accuracy, huge and undefined logits, weights, ties."""
 
-import decimal
 import itertools
 import math
 
 import numpy as np
 import pytest
-from bounds import EXP_ERROR, EXP_LOWEST, Rounded, cross_entropy
+from bounds import Rounded, cross_entropy
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from problems import DTYPES
 
 from mlpkernels.kernels import reference
-from mlpkernels.kernels.cpu import log_softmax, loss, softmax, softmax_cross_entropy
+from mlpkernels.kernels.cpu import log_softmax, softmax, softmax_cross_entropy
 
 
 @pytest.fixture(params=DTYPES)
 def dtype(request):
     return request.param
-
-
-# ---- exp
-
-
-def arguments(dtype):
-    """Numbers from 0 down to where exp may be 0: all over, close to 0 and close to where the reduction turns."""
-    random, lowest = np.random.default_rng(0), EXP_LOWEST[dtype]
-    turns = (np.arange(0, int(-lowest / math.log(2))) + 0.5) * -math.log(2)
-    near = turns[:, None] * (1 + np.finfo(dtype).eps * np.arange(-3, 4))
-    small = -np.exp(random.uniform(math.log(np.finfo(dtype).tiny), 0, 3000))
-    exact = np.array([0.0, -0.0, -1.0, -2.0, -np.finfo(dtype).smallest_subnormal])
-    x = np.concatenate([random.uniform(lowest, 0, 10_000), near.ravel(), small, exact]).astype(dtype)
-    return x[(x > lowest) & (x <= 0)]
-
-
-def test_exp_is_accurate(dtype):
-    x = arguments(dtype)
-    z = x.copy()
-    loss.exp(z)
-    with decimal.localcontext() as context:
-        context.prec, context.Emin = 30, -9999
-        worst = max(
-            abs((decimal.Decimal(float(got)) - exact) / exact)
-            for got, exact in ((got, decimal.Decimal(float(at)).exp()) for at, got in zip(x, z, strict=True))
-        )
-    assert worst <= EXP_ERROR[dtype], float(worst)
-
-
-def test_exp_of_what_has_no_ordinary_exp(dtype):
-    z = np.array([0, -0.0, -np.inf, np.nan, EXP_LOWEST[dtype] - 1, -1e30, -np.finfo(dtype).max], dtype)
-    loss.exp(z)
-    assert np.array_equal(z, [1, 1, 0, np.nan, 0, 0, 0], equal_nan=True)
-
-
-def test_exp_has_the_same_bits_in_a_vector_and_in_what_is_left_of_a_loop(dtype):
-    x = arguments(dtype)[:41]
-    alone = np.concatenate([one.copy() for one in x[:, None]])
-    for i in range(len(x)):
-        loss.exp(alone[i : i + 1])
-    for start, stop in itertools.combinations(range(0, 42, 3), 2):
-        z = x[start:stop].copy()
-        loss.exp(z)
-        assert z.tobytes() == alone[start:stop].tobytes()
 
 
 # ---- cross-entropy

@@ -2,24 +2,35 @@
 
 import numpy as np
 import pytest
+from bounds import Rounded
 from op_cases import FORMS, INPUTS, OPS, OUTPUTS, B, I, O, arguments, outcome, read, read_only, strided, written
 from problems import DTYPES
 
 from mlpkernels.kernels import reference
 from mlpkernels.kernels.cpu import (
+    IDENTITY,
+    LOGISTIC,
+    RELU,
+    TANH,
     adam_step,
     batchnorm_backward,
     batchnorm_forward,
     batchnorm_inference,
+    binary_cross_entropy,
     conv2d_backward_params,
+    dense_backward_input,
     dense_backward_params,
     dense_forward,
     dropout,
     dropout_backward,
     log_softmax,
+    logistic,
+    poisson_loss,
     sgd_step,
     softmax,
     softmax_cross_entropy,
+    sparse_dense_forward,
+    squared_error,
 )
 
 # Ops that may write where they read, element by element: op, what is written, what is read.
@@ -27,6 +38,10 @@ IN_PLACE = [
     (softmax, "out", "logits"),
     (log_softmax, "out", "logits"),
     (softmax_cross_entropy, "dlogits", "logits"),
+    (binary_cross_entropy, "dlogits", "logits"),
+    (squared_error, "doutputs", "outputs"),
+    (poisson_loss, "doutputs", "outputs"),
+    (logistic, "out", "z"),
     (batchnorm_forward, "out", "x"),
     (batchnorm_inference, "out", "x"),
     (batchnorm_backward, "dx", "delta"),
@@ -109,7 +124,7 @@ def test_an_output_that_cannot_be_written_is_refused_by_name(op, name, dtype):
         "strided": (ValueError, strided(right)),
         "one dimension more": (ValueError, right[None].copy()),
     }
-    if op in (dropout, dropout_backward):
+    if op in (dropout, dropout_backward, logistic):
         del wrong["one dimension more"]  # any number will do
         wrong["no dimension"] = (ValueError, np.zeros((), dtype))
     if right.ndim > 1:
@@ -198,17 +213,68 @@ def test_labels_are_class_indices(dtype):
             softmax_cross_entropy(**{**given, "labels": wrong})
 
 
+DENSE = [dense_forward, dense_backward_input, sparse_dense_forward]
+CURVED = r"IDENTITY \(0\), RELU \(1\), TANH \(2\) or LOGISTIC \(3\)"
+
+
+@every([op for op in OPS if "activation" in OPS[op]])
+def test_an_activation_that_an_op_does_not_have_is_refused_by_name(op, dtype):
+    allowed = CURVED if op in DENSE else r"IDENTITY \(0\) or RELU \(1\)"
+    for wrong in (*(() if op in DENSE else (TANH, LOGISTIC)), 4, -1, 0.5, 2.5, "tanh", None):
+        given = arguments(op, dtype)
+        before = {name: given[name].copy() for name in written(op)}
+        with pytest.raises(ValueError, match=f"^activation must be {allowed}, got {wrong!r}"):
+            op(**{**given, "activation": wrong})
+        assert all(np.array_equal(given[name], before[name]) for name in before)
+
+
+@every(DENSE)
+def test_dense_ops_take_every_activation_of_any_integer_type(op, dtype):
+    made = set()
+    for code in (IDENTITY, RELU, TANH, LOGISTIC):
+        codes = [code, np.int8(code), np.uint64(code)]
+        results = [outcome(op, {**arguments(op, dtype), "activation": given}) for given in codes]
+        assert results[0] == results[1] == results[2]
+        made.add(results[0][1][written(op)[0]])
+    assert len(made) == 4
+
+
 def test_settings_out_of_range_are_refused_by_name(dtype):
-    for op in (op for op in OPS if "activation" in OPS[op]):
-        for wrong in (2, -1, 0.5, "relu", None):
-            with pytest.raises(ValueError, match=r"activation must be IDENTITY \(0\) or RELU \(1\), got"):
-                op(**{**arguments(op, dtype), "activation": wrong})
-    for wrong in (0.0, -1.0, np.nan):
-        with pytest.raises(ValueError, match="divisor must be positive"):
-            softmax_cross_entropy(**{**arguments(softmax_cross_entropy, dtype), "divisor": wrong})
+    for op in (op for op in OPS if "divisor" in OPS[op]):
+        for wrong in (0.0, -1.0, np.nan):
+            with pytest.raises(ValueError, match=r"^divisor must be positive"):
+                op(**{**arguments(op, dtype), "divisor": wrong})
     for wrong in (0, -1):
         with pytest.raises(ValueError, match="step counts from 1"):
             adam_step(**{**arguments(adam_step, dtype), "step": wrong})
+
+
+@every([binary_cross_entropy, poisson_loss])
+def test_targets_out_of_range_are_refused_with_what_came(op, dtype):
+    wanted = {binary_cross_entropy: "0 … 1", poisson_loss: "at least 0"}[op]
+    wrong = [(-0.5, "-0.5"), (-np.inf, "-inf"), (np.nan, "nan")]
+    for value, got in [*wrong, *([(1.5, "0 … 1.5"), (255, "0 … 255")] if op is binary_cross_entropy else [])]:
+        given = arguments(op, dtype)
+        given["targets"][2, 1] = value
+        with pytest.raises(ValueError, match=f"^targets must be {wanted}, got {got}"):
+            op(**given)
+
+
+def test_targets_of_a_squared_error_are_any_numbers(dtype):
+    given = arguments(squared_error, dtype)
+    given["targets"][3:5, 0] = -1e3, 1e3
+    assert squared_error(**given) > 1e4
+
+
+@pytest.mark.parametrize("shape", [(0,), (1,), (1000,), (3, 5), (7, 0), (2, 3, 4, 5), (1, 1, 1, 1, 1)], ids=str)
+def test_the_logistic_function_of_any_number_of_dimensions(shape, dtype):
+    z = np.random.default_rng(0).normal(0, 5, shape).astype(dtype)
+    out, alone, wanted = np.full_like(z, 77), np.full(z.size, 77, dtype), np.empty(shape)
+    logistic(z, out)
+    logistic(z.ravel(), alone)
+    assert out.tobytes() == alone.tobytes()
+    reference.logistic(z.astype(float), wanted)
+    Rounded(z, dtype).logistic().check(out, wanted)
 
 
 def test_plain_sgd_needs_no_velocity(dtype):

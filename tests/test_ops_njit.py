@@ -8,15 +8,21 @@ from op_cases import OPS, B, I, O, arguments, read_only, written
 
 from mlpkernels.kernels.cpu import (
     IDENTITY,
+    LOGISTIC,
     RELU,
+    TANH,
     adam_step,
+    binary_cross_entropy,
     dense_backward_input,
     dense_backward_params,
     dense_forward,
     log_softmax,
+    logistic,
+    poisson_loss,
     sgd_step,
     softmax,
     softmax_cross_entropy,
+    squared_error,
 )
 from mlpkernels.kernels.cpu.gemm import gemm
 
@@ -55,9 +61,44 @@ def test_the_ops_give_the_same_bits_inside_njit():
     assert len(made) == 1, "a constant argument made a specialisation of its own: seconds of compiling each"
 
 
+def a_step_towards_targets(x, w, b, targets, weights, hidden, w2, b2, outputs, dw, db, dw2, db2, dh):
+    dense_forward(x, w, b, TANH, hidden)
+    dense_forward(hidden, w2, b2, LOGISTIC, outputs)
+    squared = squared_error(outputs, targets, weights, 7.0, dw2)
+    poisson = poisson_loss(outputs, targets, weights, 7.0, outputs)
+    loss, correct = binary_cross_entropy(outputs, targets, weights, 7.0, outputs)
+    dense_backward_input(outputs, w2, hidden, TANH, dh)
+    dense_backward_params(x, dh, dw, db)
+    dense_backward_input(outputs, w2, hidden, LOGISTIC, dh)
+    logistic(hidden, hidden)
+    return loss, correct, squared, poisson
+
+
+def target_arguments(dtype):
+    random = np.random.default_rng(0)
+    shapes = dict(x=(B, I), w=(I, 40), b=(40,), targets=(B, O), weights=(B,), hidden=(B, 40), w2=(40, O), b2=(O,),
+                  outputs=(B, O), dw=(I, 40), db=(40,), dw2=(B, O), db2=(O,), dh=(B, 40))  # fmt: skip
+    made = {name: random.normal(size=shape).astype(dtype) for name, shape in shapes.items()}
+    made["targets"] = random.random((B, O)).astype(dtype)
+    return made
+
+
+def test_losses_of_targets_and_curved_activations_give_the_same_bits_inside_njit():
+    plain, inside = target_arguments("float64"), target_arguments("float64")
+    assert njit(a_step_towards_targets)(**inside) == a_step_towards_targets(**plain)
+    for name in plain:
+        assert inside[name].tobytes() == plain[name].tobytes(), name
+        assert np.isfinite(plain[name]).all(), name
+
+
 @njit
 def forward(x, w, b, activation, out):
     dense_forward(x, w, b, activation, out)
+
+
+@njit
+def backward(delta, w, x, activation, dx):
+    dense_backward_input(delta, w, x, activation, dx)
 
 
 @njit
@@ -68,6 +109,26 @@ def probabilities(logits, out):
 @njit
 def cross_entropy(logits, labels, weights, divisor, dlogits):
     return softmax_cross_entropy(logits, labels, weights, divisor, dlogits)
+
+
+@njit
+def binary(logits, targets, weights, divisor, dlogits):
+    return binary_cross_entropy(logits, targets, weights, divisor, dlogits)
+
+
+@njit
+def squared(outputs, targets, weights, divisor, doutputs):
+    return squared_error(outputs, targets, weights, divisor, doutputs)
+
+
+@njit
+def poisson(outputs, targets, weights, divisor, doutputs):
+    return poisson_loss(outputs, targets, weights, divisor, doutputs)
+
+
+@njit
+def sigmoid(z, out):
+    logistic(z, out)
 
 
 @njit
@@ -83,10 +144,14 @@ def test_shapes_are_checked_inside_njit():
         ((x[:, :4].copy(), w, b, RELU, out), "disagree on I"),
         ((x, w, b[:2].copy(), RELU, out), "disagree on O"),
         ((x[:3], w, b, RELU, out), "disagree on B"),
-        ((x, w, b, 5, out), "activation"),
+        ((x, w, b, 4, out), "activation"),
+        ((x, w, b, -1, out), "activation"),
     ):
         with pytest.raises(ValueError, match=f"dense_forward: .*{message}"):
             forward(*wrong)
+    for wrong in (4, -1):
+        with pytest.raises(ValueError, match="dense_backward_input: activation must be"):
+            backward(out, w, x, wrong, x.copy())
     with pytest.raises(ValueError, match="softmax: logits"):
         probabilities(out, out[:2].copy())
     labels = np.zeros(B, np.int32)
@@ -98,6 +163,64 @@ def test_shapes_are_checked_inside_njit():
         cross_entropy(out, labels, np.ones(B, np.float32), 0.0, out)
     with pytest.raises(ValueError, match="disagree on P"):
         descend(b, b.copy(), np.zeros(2, np.float32))
+
+
+LOSSES = pytest.mark.parametrize(
+    ("call", "op"), [(binary, binary_cross_entropy), (squared, squared_error), (poisson, poisson_loss)],
+    ids=["binary", "squared", "poisson"],
+)  # fmt: skip
+
+
+@LOSSES
+def test_shapes_of_targets_are_checked_inside_njit(call, op):
+    z, weights = np.ones((B, O), np.float32), np.ones(B, np.float32)
+    for wrong, message in (
+        ((z, z[:, :2].copy(), weights, 1.0, z), "targets and .* disagree"),
+        ((z[:3], z, weights, 1.0, z), "targets and .* disagree"),
+        ((z, z, weights, 1.0, z[:3].copy()), "targets and .* disagree"),
+        ((z, z, weights[:3], 1.0, z), "disagree on B"),
+        ((z, z, weights, 0.0, z), "divisor must be positive"),
+        ((z, z, weights, np.nan, z), "divisor must be positive"),
+    ):
+        with pytest.raises(ValueError, match=f"^{op.__name__}: .*{message}"):
+            call(*wrong)
+    with pytest.raises(numba.TypingError, match="targets must be float32 or float64 like the other arrays"):
+        call(z, z.astype(float), weights, 1.0, z)
+    with pytest.raises(numba.TypingError, match="targets must be a C-contiguous array of 2 dimensions"):
+        call(z, weights, weights, 1.0, z)
+    with pytest.raises(numba.TypingError, match="weights must be a C-contiguous array of 1 dimensions"):
+        call(z, z, 1.0, 1.0, z)
+    assert (z == 1).all()
+
+
+def test_an_activation_is_an_integer_inside_njit():
+    """1.5 would pass as one between RELU and TANH."""
+    x, w, b, out = (np.ones(shape, np.float32) for shape in ((B, I), (I, O), (O,), (B, O)))
+    for wrong in (1.5, "tanh", None):
+        with pytest.raises(numba.TypingError, match="activation must be an integer"):
+            forward(x, w, b, wrong, out)
+        with pytest.raises(numba.TypingError, match="activation must be an integer"):
+            backward(out, w, x, wrong, x.copy())
+
+
+def test_the_logistic_function_inside_njit_is_of_one_shape_and_type():
+    z = np.linspace(-9, 9, 24).reshape(2, 3, 4)
+    for shape in ((24,), (4, 6), (2, 3, 4)):
+        out, wanted = np.empty(shape), np.empty(shape)
+        sigmoid(z.reshape(shape), out)
+        logistic(z.reshape(shape), wanted)
+        assert out.tobytes() == wanted.tobytes()
+    with pytest.raises(ValueError, match=r"^logistic: z and out disagree"):
+        sigmoid(z, np.empty((2, 3, 5)))
+    for wrong, message in (
+        (np.empty((2, 3)), "out must be a C-contiguous array of 3 dimensions"),
+        (np.empty((2, 3, 4), np.float32), "out must be float32 or float64 like the other arrays"),
+        (read_only(z), "out must be writeable"),
+    ):
+        with pytest.raises(numba.TypingError, match=message):
+            sigmoid(z, wrong)
+    with pytest.raises(numba.TypingError, match="z must be a C-contiguous array"):
+        sigmoid(1.0, np.empty(3))
 
 
 @pytest.mark.parametrize(

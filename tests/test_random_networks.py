@@ -2,13 +2,19 @@
 
 import numpy as np
 import pytest
-from problems import as_double, copied, optimizer, rate, unpadded
+from problems import LOSSES, as_double, copied, optimizer, rate, targets, unpadded
 
 from mlpkernels import BatchNorm, Conv2d, Dense, Dropout, MaxPool2d, Network
 from mlpkernels.kernels import cpu, reference
 from mlpkernels.kernels import plan as p
 from mlpkernels.kernels.cpu import verbs
 from mlpkernels.kernels.plan import Source
+
+KINDS = Conv2d, MaxPool2d, BatchNorm, Dropout, Dense
+ACTIVATIONS = None, "relu", "tanh", "logistic"
+OUTPUTS, SEEDS = 3, 100
+# Those that do not divide by what may be close to 0: rounding would grow.
+RULES = "momentum-decay", "sgd", "nesterov", "sgd-decay", "sgd-weights", "momentum-penalty", "adam-sklearn"
 
 
 @pytest.fixture
@@ -39,29 +45,33 @@ def draw(seed, dtype):
     random = np.random.default_rng(seed)
     size = shape = tuple(int(n) for n in random.integers((1, 1, 1), (4, 14, 14)))
     stack = []
+    if random.random() < 0.4:
+        size = None
+        stack.append(Dense(int(random.choice([3, 16, 20])), random.choice(ACTIVATIONS)))
     for _ in range(int(random.integers(1, 6))):
-        kind = random.choice([Conv2d, MaxPool2d, BatchNorm, Dropout, Dense], p=[0.35, 0.25, 0.2, 0.12, 0.08])
+        kind = random.choice(KINDS, p=[0.35, 0.25, 0.2, 0.12, 0.08] if size else [0, 0, 0.4, 0.25, 0.35])
         if kind is BatchNorm:
-            stack.append(BatchNorm(random.choice([None, "relu"]), epsilon=0.01))
+            stack.append(BatchNorm(random.choice(ACTIVATIONS if size is None else ACTIVATIONS[:2]), epsilon=0.01))
         elif kind is Dropout:
             stack.append(Dropout(float(random.choice([0.0, 0.1, 0.5]))))
         elif kind is Dense:
-            stack.append(Dense(int(random.choice([1, 5, 17, 33])), "relu"))
+            stack.append(Dense(int(random.choice([1, 5, 17, 33])), random.choice(ACTIVATIONS)))
             size = None
         elif size is not None and (made := window(random, kind, size)):
             stack.append(made[0])
             size = made[1]
-    net = Network([*stack, Dense(3)], shape, dtype=dtype, seed=seed, init="pytorch")
+    loss = str(random.choice(list(LOSSES)))
+    net = Network([*stack, Dense(OUTPUTS)], shape, loss=loss, dtype=dtype, seed=seed, init="pytorch")
     batch, width, T = int(random.choice([2, 7, 16, 17, 33, 70, 260])), int(np.prod(shape)), np.dtype(dtype).type
     rows = batch + int(random.integers(0, batch))
     pixels = (random.integers(0, 256, (rows, width)) * (random.random((rows, width)) < 0.4)).astype(np.uint8)
-    labels, weights = random.integers(0, 3, rows).astype(np.int32), random.uniform(0.25, 2, rows).astype(dtype)
-    none = np.zeros((0, width), dtype)
-    return net, Source(pixels, none, T(2 / 255), T(-1), labels, weights, bool(seed % 2)), batch
+    labels, weights = random.integers(0, OUTPUTS, rows).astype(np.int32), random.uniform(0.25, 2, rows).astype(dtype)
+    none, wanted = np.zeros((0, width), dtype), targets(rows, OUTPUTS, dtype, LOSSES[loss], seed)
+    return net, Source(pixels, none, T(2 / 255), T(-1), labels, weights, bool(random.random() < 0.75), wanted), batch
 
 
 def calls(backend, net, source, batch, rule, double=False):
-    """Two gradients, steps and predictions in one workspace, smaller batches behind larger ones."""
+    """Two gradients, evaluations, steps and predictions in one workspace, smaller batches behind larger ones."""
     model, state = copied(net.model), optimizer(rule, net.params, 0.5)
     if double:
         model, state, source = as_double(model), as_double(state), as_double(source)
@@ -71,21 +81,22 @@ def calls(backend, net, source, batch, rule, double=False):
     for rows in (batch, max(2, batch // 3)):
         grad = np.empty_like(model.params)
         results += [backend.loss_and_gradient(model, source, order[:rows], float(rows), work, grad), grad]
+        results += backend.evaluate(model, source, 0, count, work)
         steps = count // batch
         losses, corrects = np.zeros(steps), np.zeros(steps, np.int64)
         rates = np.full(steps, 0.3 * rate(rule))
         backend.train_steps(model, state, source, order, batch, 0, steps, rates, work, losses, corrects)
-        out = np.empty((count, 3), model.params.dtype)
+        out = np.empty((count, OUTPUTS), model.params.dtype)
         backend.predict(model, source, 0, count, work, out)
-        results += [losses, model.params.copy(), model.buffers.copy(), out]
+        results += [losses, corrects, model.params.copy(), model.buffers.copy(), out]
     return results
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_networks_drawn_at_random(dtype, slots):
-    for seed in range(40):
+    for seed in range(SEEDS):
         net, source, batch = draw(seed, dtype)
-        rule = ["momentum-decay", "sgd", "nesterov", "sgd-decay"][seed % 4]
+        rule = RULES[seed % len(RULES)]
         found = []
         for n in (1, 2, 5):
             slots(n)
@@ -95,6 +106,25 @@ def test_networks_drawn_at_random(dtype, slots):
             for got, wanted in zip(found[0], calls(reference, net, source, batch, rule, True), strict=True):
                 far, size = np.abs(got - wanted).max(initial=0), np.abs(wanted).max(initial=1e-3)
                 assert far <= 1e-8 * size, f"seed {seed}: {net}"
+
+
+def test_what_is_drawn_has_every_kind_of_neighbours():
+    """Each curved activation of dense layers and batch norms, before each flat kind, and in a layer that skips."""
+    seen = set()
+    for seed in range(SEEDS):
+        net, source, _ = draw(seed, "float32")
+        seen.add(net.loss)
+        if source.skip_zeros and isinstance(net.layers[0], Dense):
+            seen.add(("first", net.layers[0].activation))
+        for below, layer, above in zip([None, *net.layers], net.layers, net.layers[1:], strict=False):
+            if isinstance(layer, Dense | BatchNorm) and layer.activation in ACTIVATIONS[2:]:
+                seen |= {(type(below), type(layer)), (type(layer), layer.activation), (layer.activation, type(above))}
+    assert set(LOSSES) <= seen
+    for curved in ACTIVATIONS[2:]:
+        assert ("first", curved) in seen
+        assert {(Dense, curved), (BatchNorm, curved)} <= seen
+        assert {(curved, above) for above in (Dense, BatchNorm, Dropout)} <= seen
+    assert {(below, Dense) for below in (Conv2d, MaxPool2d, BatchNorm, Dropout)} <= seen
 
 
 def test_lanes_without_a_row_reach_no_gradient():

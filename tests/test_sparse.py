@@ -1,14 +1,16 @@
 """Leaving zeros out of the first layer: the dense path's bits, or with an offset its numbers, for any data and cut."""
 
+import numba
 import numpy as np
 import pytest
+from numba import njit
 from problems import DTYPES, RULES, Run, model, source
 
 from mlpkernels import SGD, Dense, Network, Scaling, fit
 from mlpkernels.arrays import mostly_zero
 from mlpkernels.datasets import Part
 from mlpkernels.kernels import cpu, reference
-from mlpkernels.kernels.cpu import verbs
+from mlpkernels.kernels.cpu import IDENTITY, LOGISTIC, RELU, TANH, dense_forward, sparse_dense_forward, verbs
 
 WIDTHS = [(1, 1), (3, 7), (63, 16), (64, 17), (65, 33), (130, 64, 10), (200, 130, 5), (784, 100, 10)]
 
@@ -153,3 +155,68 @@ def test_fit_takes_the_option(offset, same):
     assert chosen[1] == skipped[1]
     assert np.array_equal(dense[0], skipped[0]) == same
     assert np.allclose(dense[0], skipped[0], atol=1e-4)
+
+
+# ---- the op
+
+
+@njit
+def inside(pixels, factor, offset, w, b, activation, out):
+    sparse_dense_forward(pixels, factor, offset, w, b, activation, out)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(1, 784, 128), (7, 100, 10), (33, 64, 17), (5, 70, 1), (0, 5, 3), (5, 0, 4)])
+def test_the_op_has_the_bits_of_the_dense_one(shape, dtype):
+    rows, inputs, outputs = shape
+    random, T = np.random.default_rng(0), np.dtype(dtype).type
+    pixels = (random.integers(0, 256, (rows, inputs)) * (random.random((rows, inputs)) < 0.3)).astype(np.uint8)
+    w, b = random.normal(size=(inputs, outputs)).astype(dtype), random.normal(size=outputs).astype(dtype)
+    for activation in (IDENTITY, RELU, TANH, LOGISTIC):
+        found = [np.full((rows, outputs), np.nan, dtype) for _ in range(3)]
+        sparse_dense_forward(pixels, 1 / 255, 0.0, w, b, activation, found[0])
+        inside(pixels, 1 / 255, 0.0, w, b, activation, found[1])
+        dense_forward(pixels.astype(dtype) * T(1 / 255), w, b, activation, found[2])
+        assert len({out.tobytes() for out in found}) == 1
+        sparse_dense_forward(pixels, 1 / 255, -0.5, w, b, activation, found[0])
+        inside(pixels, 1 / 255, -0.5, w, b, activation, found[1])
+        reference.sparse_dense_forward(pixels, 1 / 255, -0.5, *(a.astype(float) for a in (w, b)), activation,
+                                       wanted := np.empty((rows, outputs)))  # fmt: skip
+        bound = (inputs + 4) * 4 * np.finfo(dtype).eps * (np.abs(w).astype(float).sum(axis=0) + np.abs(b))
+        assert found[0].tobytes() == found[1].tobytes() and (np.abs(found[0] - wanted) <= bound).all()
+
+
+def test_a_zero_skips_its_row_of_weights():
+    pixels, w = np.array([[0, 3]], np.uint8), np.array([[np.inf] * 2, [2.0] * 2])
+    out = np.empty((1, 2))
+    sparse_dense_forward(pixels, 1.0, 0.0, w, np.ones(2), IDENTITY, out)
+    assert out.tolist() == [[7, 7]]
+
+
+def test_the_op_refuses_by_name():
+    pixels, w, b, out = np.zeros((2, 3), np.uint8), np.ones((3, 4)), np.ones(4), np.empty((2, 4))
+    for error, text, given in (
+        (TypeError, "^pixels must be uint8, got float64: dense_forward", (pixels.astype(float), 1, 0, w, b, RELU)),
+        (ValueError, r"^pixels must have shape \(2, 3\)|^pixels must have", (pixels[:1], 1, 0, w, b, RELU)),
+        (ValueError, "^factor must be finite, got nan", (pixels, np.nan, 0, w, b, RELU)),
+        (TypeError, "^offset must be a number, got 'a'", (pixels, 1, "a", w, b, RELU)),
+        (ValueError, r"^w must have shape \(3, 4\)", (pixels, 1, 0, w[:2], b, RELU)),
+        (ValueError, "^activation must be IDENTITY", (pixels, 1, 0, w, b, 4)),
+    ):
+        with pytest.raises(error, match=text):
+            sparse_dense_forward(*given, out)
+    wide = np.zeros((2, 65537), np.uint8)
+    with pytest.raises(ValueError, match=r"^pixels must have at most 65536 columns, got 65537: dense_forward"):
+        sparse_dense_forward(wide, 1, 0, np.ones((65537, 4)), b, RELU, out)
+    for text, given in (
+        ("disagree on I", (pixels, 1.0, 0.0, w[:2].copy(), b, RELU)),
+        ("disagree on O", (pixels, 1.0, 0.0, w, b[:3], RELU)),
+        ("disagree on B", (pixels[:1], 1.0, 0.0, w, b, RELU)),
+        ("must be finite", (pixels, np.inf, 0.0, w, b, RELU)),
+        ("activation must be", (pixels, 1.0, 0.0, w, b, 7)),
+        ("65,536", (wide, 1.0, 0.0, np.ones((65537, 4)), b, RELU)),
+    ):
+        with pytest.raises(ValueError, match=text):
+            inside(*given, out)
+    with pytest.raises(numba.TypingError, match="pixels must be uint8"):
+        inside(pixels.astype(np.int8), 1.0, 0.0, w, b, RELU, out)

@@ -45,7 +45,7 @@ cpu, reference = kernels.load("cpu"), kernels.load("reference")
 images = rng.integers(1, 256, (21, 2 * 9 * 8)) * (rng.random((21, 144)) < 0.3)
 labels = rng.integers(0, 3, 21)
 convolutions = [Conv2d(5, 3, padding=1, activation="relu"), MaxPool2d(2), Conv2d(7, 2), BatchNorm("relu"), Dense(3)]
-for layers in (convolutions, [Dense(20, "relu"), Dense(3)]):
+for layers in (convolutions, [Dense(20, "relu"), Dense(3)], [Dense(20, "tanh"), Dense(9, "logistic"), Dense(3)]):
     network = Network(layers, (2, 9, 8), seed=1)
     found = {}
     for name, backend, skips in (("wanted", reference, False), ("dense", cpu, False), ("skipping", cpu, True)):
@@ -57,6 +57,10 @@ for layers in (convolutions, [Dense(20, "relu"), Dense(3)]):
     np.testing.assert_allclose(found["dense"][0], found["wanted"][0], rtol=1e-5)
     np.testing.assert_allclose(found["dense"][1], found["wanted"][1], atol=2e-5)
     assert found["skipping"][0] == found["dense"][0] and np.array_equal(found["skipping"][1], found["dense"][1])
+    source, wanted = network.source(images), np.zeros((21, 3), np.float32)
+    cpu.predict(network.model, source, 0, 21, cpu.make_workspace(network.plan, 21, "float32"), wanted)
+    for i in range(21):  # one sample at a time, the way of a few rows
+        assert np.array_equal(network.predict_logits(images[i : i + 1]), wanted[i : i + 1])
 """
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from .. import kernels
 from ..errors import MlpkError
 from ..layers import Conv2d, Dense, Layer, MaxPool2d
+from ..losses import Answers
 from ..network import Network
 from ..optimizers import SGD, Adam, Optimizer
 from ..scaling import Scaling
@@ -98,7 +99,7 @@ class Ours:
         self.case, self.threads, self.backend = case, threads, kernels.load(backend)
         self.network = case.network()
         self.start = self.network.params.copy()
-        self.source = self.network.rows_source(images.x, images.y, None)
+        self.source = self.network.rows_source(images.x, Answers(images.y), None)
         self.work = self.backend.make_workspace(self.network.plan, case.batch, np.float32)
         self.reset()
 

@@ -16,6 +16,7 @@ from ..kernels import plan
 from ..kernels.cpu import simd, steps, threads
 from ..kernels.plan import Source
 from ..layers import Conv2d, Dense, Layer, MaxPool2d
+from ..losses import Answers
 from ..network import Network
 from ..scaling import Scaling
 from .images import CLASSES, Images
@@ -262,7 +263,7 @@ def _networks(images: Images) -> Iterator[tuple[str, Network, Images, bool]]:
 
 def _passes(what: str, network: Network, images: Images, skips: bool, counts: list[int]) -> Iterator[Timed]:
     """Forward, or forward and backward, through one network on one call's images."""
-    source = network.rows_source(images.x, images.y, None)._replace(skip_zeros=skips)
+    source = network.rows_source(images.x, Answers(images.y), None)._replace(skip_zeros=skips)
     forward, training = _flops(network, len(images.y), images.lit if skips else 1.0)
     values = len(images.y) * float(network.plan[:, plan.GIVES].sum()) + network.params.size
     moved = 4.0 * values + images.x.size
@@ -285,7 +286,7 @@ def _forward(backend: ModuleType, network: Network, source: Source, threads: int
     """A call that leaves the logits of all rows in what it returns."""
     rows = len(source.labels)
     work = backend.make_workspace(network.plan, rows, network.dtype)
-    out = np.empty((rows, len(network.classes)), network.dtype)
+    out = np.empty((rows, network.outputs), network.dtype)
 
     def call() -> np.ndarray:
         backend.predict(network.model, source, 0, rows, work, out, threads)

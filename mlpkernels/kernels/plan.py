@@ -20,15 +20,18 @@ KIND, INPUTS, OUTPUTS, ACTIVATION, WEIGHT, WEIGHT_STRIDE, BIAS, OUT, OUT_STRIDE,
 # IMAGE: what the layer gives is (OUT_CHANNELS, OUT_HEIGHT, OUT_WIDTH), from (CHANNELS, HEIGHT, WIDTH); a flat one's
 # height and width are 1. BUFFER: where a batch norm's running statistics begin.
 IMAGE, CHANNELS, HEIGHT, WIDTH, OUT_CHANNELS, OUT_HEIGHT, OUT_WIDTH, BUFFER = range(11, 19)
-KERNEL_H, KERNEL_W, STRIDE_H, STRIDE_W, PADDING_H, PADDING_W, COLUMNS = range(19, 26)
+# LOSS: what the network is trained to; the last row's counts.
+KERNEL_H, KERNEL_W, STRIDE_H, STRIDE_W, PADDING_H, PADDING_W, LOSS, COLUMNS = range(19, 27)
 
 DENSE, CONV, POOL, DROPOUT, BATCH_NORM = range(5)  # KIND
-IDENTITY, RELU = 0, 1  # ACTIVATION
+IDENTITY, RELU, TANH, LOGISTIC = range(4)  # ACTIVATION; of images IDENTITY and RELU alone
+SOFTMAX, BINARY, SQUARED, POISSON = range(4)  # LOSS
 
 DROP, BN_MOMENTUM, BN_EPSILON, RATES = range(4)  # entries of a row of Model.rates
 
 # Entries of OptimizerState.settings.
-RULE, MOMENTUM, NESTEROV, WEIGHT_DECAY, BETA1, BETA2, EPSILON, CLIP_NORM, DECAY_BIAS, SEED, SETTINGS = range(11)
+RULE, MOMENTUM, NESTEROV, WEIGHT_DECAY, BETA1, BETA2, EPSILON, CLIP_NORM, DECAY_BIAS, SEED = range(10)
+EPSILON_HAT, WEIGHT_SUM, PENALTY, SETTINGS = range(10, 14)
 SGD, ADAM, ADAMW = 0, 1, 2  # settings[RULE]
 
 PAD = 16
@@ -71,7 +74,10 @@ class OptimizerState(NamedTuple):
     """An optimiser's settings (SETTINGS,) float64, its count of updates step (1,) int64, and its memory.
 
     first (P,): SGD's velocity or Adam's mean; second (P,): Adam's mean of squares. (0,) where unused.
-    settings[SEED], with the step, is what dropout's masks come from.
+    settings[SEED], with the step, is what dropout's masks come from. Flags, 0 or 1: EPSILON_HAT: Adam's epsilon is
+    added before the bias corrections, the efficient order of the paper's section 2. WEIGHT_SUM: a mini-batch's
+    gradient is divided by the sum of its weights, unless that is 0, in place of its rows. PENALTY: weight decay is that
+    of a penalty decay · Σ w² / 2 on the sum of the mini-batch's losses, and counts in what is reported of them.
     """
 
     settings: np.ndarray
@@ -85,7 +91,8 @@ class Source(NamedTuple):
 
     The unused one is (0, D). labels (N,) int32 class indices, weights (N,) of the model's dtype. skip_zeros: whether
     the compiled backend leaves bytes that are zero out of a dense first layer, for at most 65,536 columns; the result
-    is the same, with an offset but for rounding.
+    is the same, with an offset but for rounding. targets (N, K) of the model's dtype, (0, 0) unless the loss is of
+    targets, not classes.
     """
 
     bytes: np.ndarray
@@ -95,6 +102,7 @@ class Source(NamedTuple):
     labels: np.ndarray
     weights: np.ndarray
     skip_zeros: bool = False
+    targets: np.ndarray = np.zeros((0, 0))
 
 
 class Workspace(NamedTuple):
@@ -130,7 +138,7 @@ def odd_stride(n: int) -> int:
     return (pad(n) // PAD | 1) * PAD
 
 
-def build(layers: Sequence[Row | tuple[int, int, int]]) -> tuple[np.ndarray, int]:
+def build(layers: Sequence[Row | tuple[int, int, int]], loss: int = SOFTMAX) -> tuple[np.ndarray, int]:
     """The plan of rows, or of dense layers (inputs, outputs, activation), and the length of its flat parameters."""
     plan = np.zeros((len(layers), COLUMNS), np.int64)
     rows = [layer if isinstance(layer, Row) else dense(*layer) for layer in layers]
@@ -146,10 +154,11 @@ def build(layers: Sequence[Row | tuple[int, int, int]]) -> tuple[np.ndarray, int
             row[OUT_STRIDE] = 0  # it never lies flat
         row[CHANNELS:BUFFER] = *made.shape, *made.out_shape
         row[BUFFER] = buffer
-        row[KERNEL_H:COLUMNS] = *made.kernel, *made.stride, *made.padding
+        row[KERNEL_H:LOSS] = *made.kernel, *made.stride, *made.padding
         parameters += (inputs + (outputs > 0)) * stride
         out += row[OUT_STRIDE]
         buffer += 2 * stride + PAD if made.kind == BATCH_NORM else 0
+    plan[-1:, LOSS] = loss
     return plan, parameters
 
 

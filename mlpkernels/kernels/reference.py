@@ -4,19 +4,23 @@ The compiled backends are tested against it.
 """
 
 import time
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from . import plan as p
-from .plan import IDENTITY, RELU, Model, OptimizerState, Source, Workspace, make_workspace
+from .plan import IDENTITY, LOGISTIC, RELU, TANH, Model, OptimizerState, Source, Workspace, make_workspace
 from .reference_ops import (
     Array,
     Pair,
+    Rows,
     adam_step,
     batchnorm_backward,
     batchnorm_forward,
     batchnorm_inference,
+    binary_cross_entropy,
+    binary_row_losses,
     conv2d_backward_input,
     conv2d_backward_params,
     conv2d_forward,
@@ -26,20 +30,27 @@ from .reference_ops import (
     dropout,
     dropout_backward,
     log_softmax,
+    logistic,
     maxpool2d_backward,
     maxpool2d_forward,
+    poisson_loss,
+    poisson_row_losses,
     row_losses,
     sgd_step,
     softmax,
     softmax_cross_entropy,
+    sparse_dense_forward,
+    squared_error,
+    squared_row_losses,
 )
 
 __all__ = [
-    "IDENTITY", "RELU", "adam_step", "batchnorm_backward", "batchnorm_forward", "batchnorm_inference",
-    "conv2d_backward_input", "conv2d_backward_params", "conv2d_forward", "dense_backward_input",
-    "dense_backward_params", "dense_forward", "dropout", "dropout_backward", "evaluate", "log_softmax",
-    "loss_and_gradient", "make_workspace", "maxpool2d_backward", "maxpool2d_forward", "predict", "sgd_step", "softmax",
-    "softmax_cross_entropy", "train_steps",
+    "IDENTITY", "LOGISTIC", "RELU", "TANH", "adam_step", "batchnorm_backward", "batchnorm_forward",
+    "batchnorm_inference", "binary_cross_entropy", "conv2d_backward_input", "conv2d_backward_params",
+    "conv2d_forward", "dense_backward_input", "dense_backward_params", "dense_forward", "dropout",
+    "dropout_backward", "evaluate", "log_softmax", "logistic", "loss_and_gradient", "make_workspace",
+    "maxpool2d_backward", "maxpool2d_forward", "poisson_loss", "predict", "sgd_step", "softmax",
+    "softmax_cross_entropy", "sparse_dense_forward", "squared_error", "train_steps",
 ]  # fmt: skip
 
 
@@ -138,22 +149,31 @@ def _logits(model: Model, x: Array) -> Array:
     return x
 
 
+def _losses(model: Model, source: Source, rows: Any, divisor: float, logits: Array, delta: Array) -> Rows:
+    """The network's loss and whether it is right, of each of some rows, and its gradient into delta (B, K)."""
+    loss, weights = model.plan[-1, p.LOSS], source.weights[rows]
+    if loss == p.SOFTMAX:
+        return row_losses(logits, source.labels[rows], weights, divisor, delta)
+    of_targets = {p.BINARY: binary_row_losses, p.SQUARED: squared_row_losses, p.POISSON: poisson_row_losses}
+    return of_targets[loss](logits, source.targets[rows], weights, divisor, delta)
+
+
 def _gradient(
     model: Model, source: Source, rows: Any, divisor: float, masks: Masks, grad: Array
-) -> tuple[float, int, list[Any]]:  # fmt: skip
-    """The loss's gradient by the flat parameters; (Σ weight · loss, correct count, what each layer kept)."""
+) -> tuple[Array, Array, list[Any]]:  # fmt: skip
+    """The loss's gradient by the flat parameters; each row's weight · loss and if it is right, what layers kept."""
     values, kept = [_gather(source, rows, model.params.dtype)], []
     for layer in range(len(model.plan)):
         value, more = _layer_forward(model, layer, values[-1], masks)
         values.append(value)
         kept.append(more)
     delta = np.empty_like(values[-1])
-    loss, correct = softmax_cross_entropy(values[-1], source.labels[rows], source.weights[rows], divisor, delta)
+    losses, corrects = _losses(model, source, rows, divisor, values[-1], delta)
     for layer in range(len(model.plan) - 1, -1, -1):
         dx = np.empty_like(values[layer])
         _layer_backward(model, layer, delta, values[layer], kept[layer], masks, grad, dx)
         delta = dx
-    return loss, correct, kept
+    return losses, corrects, kept
 
 
 def _track(model: Model, rows: int, kept: list[Any]) -> None:
@@ -173,31 +193,45 @@ def _track(model: Model, rows: int, kept: list[Any]) -> None:
             batches += 1
 
 
-def _update(model: Model, optimizer: OptimizerState, grad: Array, learning_rate: float) -> None:
+def _blocks(model: Model, settings: Array) -> Iterator[tuple[slice, float]]:
+    """Where each layer's weights and biases lie, with the weight decay that they have."""
+    for row in model.plan:
+        yield slice(row[p.WEIGHT], row[p.BIAS]), settings[p.WEIGHT_DECAY]
+        bias = slice(row[p.BIAS], row[p.BIAS] + row[p.WEIGHT_STRIDE])
+        yield bias, settings[p.WEIGHT_DECAY] if settings[p.DECAY_BIAS] else 0.0
+
+
+def _penalty(model: Model, settings: Array) -> float:
+    """decay · Σ w² / 2, where weight decay is a penalty on the sum of a mini-batch's losses."""
+    if not settings[p.PENALTY]:
+        return 0.0
+    squares = (decay * (model.params[block].astype(np.float64) ** 2).sum() for block, decay in _blocks(model, settings))
+    return float(sum(squares)) / 2
+
+
+def _update(model: Model, optimizer: OptimizerState, grad: Array, learning_rate: float, divisor: float) -> None:
     """One optimiser step over every weight and bias block, after clipping by the global norm."""
     settings = optimizer.settings
     step = int(optimizer.step[0]) + 1
+    epsilon = settings[p.EPSILON]
+    if settings[p.EPSILON_HAT]:
+        epsilon = epsilon / np.sqrt(1 - settings[p.BETA2] ** step)
     if settings[p.CLIP_NORM] > 0:
         norm = np.sqrt(np.sum(grad.astype(np.float64) ** 2))
         grad *= grad.dtype.type(min(1.0, settings[p.CLIP_NORM] / (norm + 1e-6)))
-    for row in model.plan:
-        end = row[p.BIAS] + row[p.WEIGHT_STRIDE]
-        for block, decays in (
-            (slice(row[p.WEIGHT], row[p.BIAS]), True),
-            (slice(row[p.BIAS], end), bool(settings[p.DECAY_BIAS])),
-        ):
-            decay = settings[p.WEIGHT_DECAY] if decays else 0.0
-            if settings[p.RULE] == p.SGD:
-                sgd_step(
-                    model.params[block], grad[block], optimizer.first[block], learning_rate,
-                    settings[p.MOMENTUM], bool(settings[p.NESTEROV]), decay,
-                )  # fmt: skip
-            else:
-                adam_step(
-                    model.params[block], grad[block], optimizer.first[block], optimizer.second[block],
-                    learning_rate, settings[p.BETA1], settings[p.BETA2], settings[p.EPSILON], decay,
-                    settings[p.RULE] == p.ADAMW, step,
-                )  # fmt: skip
+    for block, decay in _blocks(model, settings):
+        if settings[p.PENALTY]:
+            decay = decay / divisor
+        if settings[p.RULE] == p.SGD:
+            sgd_step(
+                model.params[block], grad[block], optimizer.first[block], learning_rate, settings[p.MOMENTUM],
+                bool(settings[p.NESTEROV]), decay,
+            )  # fmt: skip
+        else:
+            adam_step(
+                model.params[block], grad[block], optimizer.first[block], optimizer.second[block], learning_rate,
+                settings[p.BETA1], settings[p.BETA2], epsilon, decay, settings[p.RULE] == p.ADAMW, step,
+            )  # fmt: skip
     optimizer.step[0] = step
 
 
@@ -211,10 +245,11 @@ def train_steps(
     Training mode: batch norms take the batch's statistics and their running ones move; dropout's masks come from
     settings[SEED], optimizer.step[0] before the update, and the layer's index in the plan.
     Step s takes the rows order[s · batch_size : (s + 1) · batch_size], the last one fewer; its gradient is
-    divided by their number. learning_rates[s] is its rate; losses[s] (float64) = Σ weight · loss and corrects[s]
-    are written. optimizer.step[0] grows by one with each update. Returns the step reached: last; or, after
-    `seconds` and at least one step, an earlier one; or the one whose loss is not finite, which was not applied and
-    whose losses[s] says so. threads and seconds never change a bit of the result.
+    divided by their number, or as settings[WEIGHT_SUM] says. learning_rates[s] is its rate; losses[s] (float64) =
+    Σ weight · loss, with the penalty of settings[PENALTY], and corrects[s] are written. optimizer.step[0] grows by one
+    with each update. Returns the step reached: last; or, after `seconds` and at least one step, an earlier one; or the
+    one whose loss is not finite, which was not applied and whose losses[s] says so. threads and seconds never change a
+    bit of the result.
     """
     began = time.perf_counter()
     for s in range(first, last):
@@ -222,23 +257,29 @@ def train_steps(
             return s
         rows = order[s * batch_size : (s + 1) * batch_size]
         masks = Masks(int(optimizer.settings[p.SEED]), int(optimizer.step[0]))
-        losses[s], corrects[s], kept = _gradient(model, source, rows, len(rows), masks, work.grad)
+        divisor = float(source.weights[rows].sum() if optimizer.settings[p.WEIGHT_SUM] else 0) or len(rows)
+        each, right, kept = _gradient(model, source, rows, divisor, masks, work.grad)
+        losses[s], corrects[s] = each.sum() + _penalty(model, optimizer.settings), right.sum()
         if not np.isfinite(losses[s]):
             return s
         _track(model, len(rows), kept)
-        _update(model, optimizer, work.grad, learning_rates[s])
+        _update(model, optimizer, work.grad, learning_rates[s], divisor)
     return last
 
 
 def loss_and_gradient(
-    model: Model, source: Source, order: Array, divisor: float, work: Workspace, grad: Array, threads: int = 1
+    model: Model, source: Source, order: Array, divisor: float, work: Workspace | None, grad: Array, threads: int = 1
 ) -> float:
     """Σ weight · loss / divisor over the rows of `order` (at most the workspace's), its gradient in grad (P,).
 
-    Training mode with the masks of seed 0, step 0; running statistics stay.
+    Training mode with the masks of seed 0, step 0; running statistics stay. work.losses keeps each row's weight · loss;
+    nothing else needs the work here, so that it may be None.
     """
     grad[...] = 0
-    return _gradient(model, source, order, divisor, Masks(0, 0), grad)[0] / divisor
+    losses = _gradient(model, source, order, divisor, Masks(0, 0), grad)[0]
+    if work is not None:
+        work.losses[: len(order)] = losses
+    return float(losses.sum()) / divisor
 
 
 def evaluate(
@@ -250,8 +291,7 @@ def evaluate(
     for first in range(start, stop, batch):
         rows = slice(first, min(first + batch, stop))
         logits = _logits(model, _gather(source, rows, model.params.dtype))
-        labels, weights = source.labels[rows], source.weights[rows]
-        losses, corrects = row_losses(logits, labels, weights, 1.0, np.empty_like(logits))
+        losses, corrects = _losses(model, source, rows, 1.0, logits, np.empty_like(logits))
         loss += float(losses.sum())
         correct += int(corrects.sum())
     return loss, correct

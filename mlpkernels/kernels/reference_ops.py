@@ -1,8 +1,9 @@
 """Every op in plain NumPy, for any floating dtype: the definition of correct.
 
 B batch, I inputs, O outputs or output channels, K classes; C channels, H height, W width, H' and W' behind the op.
-`activation` is IDENTITY or RELU. Pairs are (height, width). Every backward op by an input multiplies by the slope of
-the activation that made that input, read off the input itself: ReLU's is input > 0.
+`activation` is IDENTITY or RELU, of flat layers TANH or LOGISTIC too; the compiled ops take these in the dense ones.
+Pairs are (height, width). Every backward op by an input multiplies by the slope of the activation that made that
+input, read off the input itself: ReLU's is x > 0, tanh's 1 - x², the logistic function's x · (1 - x).
 """
 
 import math
@@ -11,20 +12,35 @@ from typing import Any
 
 import numpy as np
 
-from .plan import RELU
+from .plan import LOGISTIC, RELU, TANH
 
 Array = np.ndarray
 Pair = tuple[int, int]
+Rows = tuple[Array, Array]  # weight · loss of each row float64, whether it is right int64
 
 
 def _activate(out: Array, activation: int) -> None:
     if activation == RELU:
         np.maximum(out, 0, out=out)
+    elif activation == TANH:
+        np.tanh(out, out=out)
+    elif activation == LOGISTIC:
+        logistic(out, out)
 
 
 def _slope(dx: Array, x: Array, activation: int) -> None:
     if activation == RELU:
         dx[...] = np.where(x > 0, dx, 0)
+    elif activation == TANH:
+        dx *= 1 - x * x
+    elif activation == LOGISTIC:
+        dx *= x * (1 - x)
+
+
+def logistic(z: Array, out: Array) -> None:
+    """out = 1 / (1 + exp(-z)) of each element. z of any shape -> out, overwritten; may be the same array."""
+    small = np.exp(-np.abs(z))
+    out[...] = np.where(z >= 0, 1, small) / (1 + small)
 
 
 # ---- dense
@@ -55,6 +71,22 @@ def dense_backward_input(delta: Array, w: Array, x: Array, activation: int, dx: 
     """
     dx[...] = delta @ w.T
     _slope(dx, x, activation)
+
+
+def sparse_dense_forward(
+    pixels: Array, factor: float, offset: float, w: Array, b: Array, activation: int, out: Array
+) -> None:  # fmt: skip
+    """out = activation((factor · pixels + offset) @ w + b) for bytes of which most are zero.
+
+    pixels (B, I) uint8, w (I, O), b (O,) -> out (B, O), overwritten. A pixel that is zero in every row skips its row of
+    w; what the offset adds to all is added apart.
+    """
+    T = out.dtype.type
+    lit = (pixels != 0).any(axis=0)
+    out[...] = pixels[:, lit].astype(out.dtype) * T(factor) @ w[lit] + b
+    if offset:
+        out += T(offset) * w.sum(axis=0)
+    _activate(out, activation)
 
 
 # ---- convolution
@@ -275,11 +307,10 @@ def softmax_cross_entropy(
     logits (B, K), labels (B,) int32, weights (B,) -> dlogits (B, K) = weight · (softmax - onehot) / divisor,
     overwritten; returns (Σ weight · loss as float64, rows whose first largest logit is the label's).
     """
-    losses, corrects = row_losses(logits, labels, weights, divisor, dlogits)
-    return float(losses.sum()), int(corrects.sum())
+    return _sums(row_losses(logits, labels, weights, divisor, dlogits))
 
 
-def row_losses(logits: Array, labels: Array, weights: Array, divisor: float, dlogits: Array) -> tuple[Array, Array]:
+def row_losses(logits: Array, labels: Array, weights: Array, divisor: float, dlogits: Array) -> Rows:
     """softmax_cross_entropy with (weight · loss of each row float64, whether it is right int64) for its sums."""
     rows = np.arange(len(logits))
     if len(logits) == 0:
@@ -294,6 +325,74 @@ def row_losses(logits: Array, labels: Array, weights: Array, divisor: float, dlo
         dlogits[...] = probability * (weights / logits.dtype.type(divisor))[:, None]
     correct = (logits.argmax(axis=1) == labels) & ~np.isnan(logits).any(axis=1)
     return losses.astype(np.float64), correct.astype(np.int64)
+
+
+def binary_cross_entropy(
+    logits: Array, targets: Array, weights: Array, divisor: float, dlogits: Array
+) -> tuple[float, int]:
+    """Loss, gradient and correct count of K outputs that each say yes or no: the logistic function's cross-entropy.
+
+    logits (B, K), targets (B, K) from 0 to 1, weights (B,) -> dlogits (B, K) = weight · (logistic(z) - target) /
+    divisor, overwritten; returns (Σ weight · loss, the loss summed over a row's outputs, float64; rows whose outputs
+    are all on their target's side: z > 0 where the target is above 1/2).
+    """
+    return _sums(binary_row_losses(logits, targets, weights, divisor, dlogits))
+
+
+def binary_row_losses(logits: Array, targets: Array, weights: Array, divisor: float, dlogits: Array) -> Rows:
+    """binary_cross_entropy with (weight · loss of each row float64, whether it is right int64) for its sums."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        losses = np.maximum(logits, 0) - logits * targets + np.log1p(np.exp(-np.abs(logits)))
+        right = ((logits > 0) == (targets > 0.5)).all(axis=1) & ~np.isnan(logits).any(axis=1)
+        probability = np.empty_like(logits)
+        logistic(logits, probability)
+        return _weighted(losses, probability - targets, weights, divisor, dlogits), right.astype(np.int64)
+
+
+def squared_error(outputs: Array, targets: Array, weights: Array, divisor: float, doutputs: Array) -> float:
+    """Half the squared error, summed over a row's outputs, and its gradient.
+
+    outputs, targets (B, K), weights (B,) -> doutputs (B, K) = weight · (output - target) / divisor, overwritten;
+    returns Σ weight · loss as float64.
+    """
+    return _sums(squared_row_losses(outputs, targets, weights, divisor, doutputs))[0]
+
+
+def squared_row_losses(outputs: Array, targets: Array, weights: Array, divisor: float, doutputs: Array) -> Rows:
+    """squared_error with (weight · loss of each row float64, zeros int64) for its sum."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        error = outputs - targets
+        losses = error * error / 2
+        return _weighted(losses, error, weights, divisor, doutputs), np.zeros(len(outputs), np.int64)
+
+
+def poisson_loss(outputs: Array, targets: Array, weights: Array, divisor: float, doutputs: Array) -> float:
+    """Half the Poisson deviance of exp(output), summed over a row's outputs, and its gradient.
+
+    outputs (B, K), the logarithms of what is predicted, targets (B, K) from 0, weights (B,) -> doutputs (B, K) =
+    weight · (exp(output) - target) / divisor, overwritten; returns Σ weight · loss, the loss being exp(z) - y · z +
+    y · log(y) - y, as float64.
+    """
+    return _sums(poisson_row_losses(outputs, targets, weights, divisor, doutputs))[0]
+
+
+def poisson_row_losses(outputs: Array, targets: Array, weights: Array, divisor: float, doutputs: Array) -> Rows:
+    """poisson_loss with (weight · loss of each row float64, zeros int64) for its sum."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        rates = np.exp(outputs)
+        least = targets * np.log(np.where(targets > 0, targets, 1)) - targets  # what a perfect prediction would cost
+        losses = rates - targets * outputs + least
+        return _weighted(losses, rates - targets, weights, divisor, doutputs), np.zeros(len(outputs), np.int64)
+
+
+def _weighted(losses: Array, gradient: Array, weights: Array, divisor: float, out: Array) -> Array:
+    """Each row's weight · Σ losses, and out = weight · gradient / divisor."""
+    out[...] = gradient * (weights / out.dtype.type(divisor))[:, None]
+    return (weights * losses.sum(axis=1)).astype(np.float64)
+
+
+def _sums(rows: Rows) -> tuple[float, int]:
+    return float(rows[0].sum()), int(rows[1].sum())
 
 
 def softmax(logits: Array, out: Array) -> None:

@@ -1,18 +1,19 @@
 """The compiled backend: the reference's ops and verbs on kernels compiled by Numba, parallel on the CPU."""
 
-from ..plan import IDENTITY, RELU
+from ..plan import IDENTITY, LOGISTIC, RELU, TANH
 from .layout import make_workspace
-from .norm_ops import batchnorm_backward, batchnorm_forward, batchnorm_inference, dropout, dropout_backward
-from .ops import (
-    adam_step,
-    dense_backward_input,
-    dense_backward_params,
-    dense_forward,
+from .loss_ops import (
+    binary_cross_entropy,
     log_softmax,
-    sgd_step,
+    logistic,
+    poisson_loss,
     softmax,
     softmax_cross_entropy,
+    squared_error,
 )
+from .norm_ops import batchnorm_backward, batchnorm_forward, batchnorm_inference, dropout, dropout_backward
+from .ops import adam_step, dense_backward_input, dense_backward_params, dense_forward, sgd_step
+from .sparse_ops import sparse_dense_forward
 from .verbs import evaluate, loss_and_gradient, predict, train_steps
 from .window_ops import (
     conv2d_backward_input,
@@ -23,9 +24,10 @@ from .window_ops import (
 )
 
 __all__ = [
-    "IDENTITY", "RELU", "adam_step", "batchnorm_backward", "batchnorm_forward", "batchnorm_inference",
-    "conv2d_backward_input", "conv2d_backward_params", "conv2d_forward", "dense_backward_input",
-    "dense_backward_params", "dense_forward", "dropout", "dropout_backward", "evaluate", "log_softmax",
-    "loss_and_gradient", "make_workspace", "maxpool2d_backward", "maxpool2d_forward", "predict", "sgd_step", "softmax",
-    "softmax_cross_entropy", "train_steps",
+    "IDENTITY", "LOGISTIC", "RELU", "TANH", "adam_step", "batchnorm_backward", "batchnorm_forward",
+    "batchnorm_inference", "binary_cross_entropy", "conv2d_backward_input", "conv2d_backward_params",
+    "conv2d_forward", "dense_backward_input", "dense_backward_params", "dense_forward", "dropout",
+    "dropout_backward", "evaluate", "log_softmax", "logistic", "loss_and_gradient", "make_workspace",
+    "maxpool2d_backward", "maxpool2d_forward", "poisson_loss", "predict", "sgd_step", "softmax",
+    "softmax_cross_entropy", "sparse_dense_forward", "squared_error", "train_steps",
 ]  # fmt: skip

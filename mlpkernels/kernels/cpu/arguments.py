@@ -11,10 +11,11 @@ import numba
 import numpy as np
 from numba import types
 
-from ..plan import IDENTITY, RELU
+from ..plan import IDENTITY, LOGISTIC, RELU, TANH
 
 Array = np.ndarray
 FLOATS = (np.float32, np.float64)
+ACTIVATIONS = (IDENTITY, RELU, TANH, LOGISTIC)  # of the dense ops
 LARGEST = {"seed": 2**53 - 1, "step": 2**63 - 1, "layer": 2**63 - 1}  # of dropout's integers
 
 
@@ -85,9 +86,11 @@ def same_or_apart(name: str, out: Array, **inputs: Array) -> None:
             apart(name, out, **{other: array})
 
 
-def activation_code(code: Any) -> int:
-    if code not in (IDENTITY, RELU):
-        raise ValueError(f"activation must be IDENTITY ({IDENTITY}) or RELU ({RELU}), got {code!r}")
+def activation_code(code: Any, allowed: tuple[int, ...] = (IDENTITY, RELU)) -> int:
+    if code not in allowed:
+        names = ("IDENTITY", "RELU", "TANH", "LOGISTIC")
+        wanted = [f"{names[one]} ({one})" for one in allowed]
+        raise ValueError(f"activation must be {', '.join(wanted[:-1])} or {wanted[-1]}, got {code!r}")
     return int(code)
 
 

@@ -21,6 +21,7 @@ from ..plan import (
     IMAGE,
     INPUTS,
     KIND,
+    LOSS,
     MOMENTUM,
     OUT,
     OUT_STRIDE,
@@ -28,10 +29,11 @@ from ..plan import (
     RELU,
     RULE,
     SGD,
+    SOFTMAX,
     WEIGHT,
-    WEIGHT_DECAY,
     WEIGHT_STRIDE,
 )  # fmt: skip
+from .curves import CURVE, SLOPE
 from .gemm import DEPTH
 from .jit import inlined, jit
 from .layout import BY_CHUNK, FIELDS, GROUP_SIZE, GROUPS, SUMS, UNIT
@@ -166,6 +168,8 @@ def _up(kinds, what, first, end, start, stop, slot, slots, rows, model, key, x_s
             _dense_forward(kinds, layer, model.plan, model.params, work, x_stride, start, stop)
         else:
             kinds.flat(what, layer, layer, start, stop, slot, slots, rows, model, key, x_stride, work)
+        if model.plan[layer, ACTIVATION] > RELU:
+            kinds.curve(CURVE, layer, model.plan, start, stop, work)
 
 
 @inlined
@@ -177,6 +181,8 @@ def _down(kinds, first, last, start, stop, slot, slots, rows, model, key, x_stri
             _dense_backward(kinds, layer, model.plan, model.params, work, start, stop)
         else:
             kinds.flat(BACKWARD, layer, layer, start, stop, slot, slots, rows, model, key, x_stride, work)
+        if model.plan[layer - 1, ACTIVATION] > RELU:  # the kernels above took it for none
+            kinds.curve(SLOPE, layer - 1, model.plan, start, stop, work)
     if images > 0:
         if first <= images <= last and work.layout[model.plan.shape[0] * FIELDS + BY_CHUNK]:
             kinds.image(ENTER, images - 1, images - 1, start, stop, slot, slots, rows, model, key, x_stride, work)
@@ -210,17 +216,25 @@ def rows_phase(kinds, goal, stage, norms, slot, slots, model, source, order, at,
         if sparse_first and stage == 0:
             kinds.sparse(FORWARD, source, order, at, rows, start, stop, model, work, 0)
             first = 1
+            if plan[0, ACTIVATION] > RELU:
+                kinds.curve(CURVE, 0, plan, start, stop, work)
         _up(kinds, what, first, end, start, stop, slot, slots, rows, model, key, x_stride, work)
     if goal == LOGITS:
         return
     if stage == norms:
         last = plan.shape[0] - 1
         stride = plan[last, OUT_STRIDE]
-        row_losses(
-            work.outputs, work.deltas, plan[last, OUT] * work.losses.shape[0] + start * stride, stride, stop - start,
-            plan[last, OUTPUTS], source.labels, source.weights, order[at : at + rows], start, divisor, work.losses,
-            work.corrects,
-        )  # fmt: skip
+        logits = plan[last, OUT] * work.losses.shape[0] + start * stride
+        if plan[last, LOSS] == SOFTMAX:
+            row_losses(
+                work.outputs, work.deltas, logits, stride, stop - start, plan[last, OUTPUTS], source.labels,
+                source.weights, order[at : at + rows], start, divisor, work.losses, work.corrects,
+            )  # fmt: skip
+        else:
+            kinds.loss(
+                plan[last, LOSS], work.outputs, work.deltas, logits, stride, stop - start, plan[last, OUTPUTS],
+                source.targets, source.weights, order[at : at + rows], start, divisor, work.losses, work.corrects,
+            )  # fmt: skip
     if goal == DELTAS and stage >= norms:
         number = 2 * norms - stage  # of the segment, as on the way up; its batch norm waits for the stage behind
         first = norm_at(plan, number - 1) + 1 if number > 0 else 0
@@ -240,6 +254,18 @@ def moments_phase(kinds, stage, norms, slot, slots, model, rows, x_stride, work)
 
 
 @jit
+def penalty(model, settings):
+    """Σ w² / 2 over the parameters that decay: what settings[PENALTY] adds to a batch's losses, by the decay."""
+    total = 0.0
+    for layer in range(model.plan.shape[0]):
+        weight, bias, width = model.plan[layer, WEIGHT], model.plan[layer, BIAS], model.plan[layer, WEIGHT_STRIDE]
+        total += sum_of_squares(model.params[weight:bias])
+        if settings[DECAY_BIAS] != 0:
+            total += sum_of_squares(model.params[bias : bias + width])
+    return total / 2
+
+
+@jit
 def column_sums(deltas, at, stride, rows, out):
     _clear(out)
     for i in range(rows):
@@ -247,7 +273,7 @@ def column_sums(deltas, at, stride, rows, out):
 
 
 @jit
-def _finish(what, model, optimizer, work, start, size, grad_at, norm_at, rows, learning_rate, factor, decays):
+def _finish(what, model, optimizer, work, start, size, grad_at, norm_at, rows, learning_rate, decay, factor):
     """What follows the gradient, at grad_at, of the parameters start … start + size - 1: `rows` rows of weights or
     one of biases.
     """
@@ -259,7 +285,7 @@ def _finish(what, model, optimizer, work, start, size, grad_at, norm_at, rows, l
     elif what == UPDATE:
         scale(grad, factor)
     if what in (UPDATE, FUSED_UPDATE):
-        update(optimizer, model.params, grad, start, learning_rate, decays)
+        update(optimizer, model.params, grad, start, learning_rate, decay)
 
 
 @jit
@@ -282,19 +308,19 @@ def _collect(plan, layer, work, rows, first, count, target, is_bias):
 
 @jit
 def params_phase(
-    kinds, what, slot, slots, model, optimizer, source, order, at, rows, x_stride, work, learning_rate, factor
+    kinds, what, slot, slots, model, optimizer, source, order, at, rows, x_stride, work, learning_rate, decay, factor
 ):  # fmt: skip
     """A slot's share of every layer's weights: their gradient over the batch's rows, then what `what` says.
 
     GRADIENT stops there, NORM adds the gradient's squares to work.norms, FUSED_UPDATE updates at once.
-    UPDATE takes the gradient that NORM left, scales it by factor and updates.
+    UPDATE takes the gradient that NORM left, scales it by factor and updates. decay is the step's weight decay.
     """
     plan, settings = model.plan, optimizer.settings
     batch = work.losses.shape[0]
     # The simplest rule fits into the product's store, and no gradient is written: 16.5 µs to 13.6 a step of 8 images.
     # A long sum is better cut.
     in_store = what == FUSED_UPDATE and settings[RULE] == SGD and settings[MOMENTUM] == 0 and rows <= DEPTH
-    in_store = in_store and settings[WEIGHT_DECAY] == 0
+    in_store = in_store and decay == 0
     sparse_first = skips(source, plan)
     norm_at = 0
     for layer in range(plan.shape[0]):
@@ -343,7 +369,7 @@ def params_phase(
                 _collect(plan, layer, work, rows, start * width, count * width, grad_at, False)
             _finish(
                 what, model, optimizer, work, weight + start * width, count * width, grad_at, norm_at + start, count,
-                learning_rate, factor, True,
+                learning_rate, decay, factor,
             )  # fmt: skip
             start += count
         if layer % slots == slots - 1 - slot:  # one slot has the layer's biases
@@ -355,7 +381,7 @@ def params_phase(
             if plan[layer, KIND] == BATCH_NORM and what in (UPDATE, FUSED_UPDATE):
                 update_statistics(plan, layer, model.buffers, model.params, model.rates, work.moments, rows)
             _finish(
-                what, model, optimizer, work, bias, width, bias, norm_at + inputs, 1, learning_rate, factor,
-                optimizer.settings[DECAY_BIAS] != 0,
+                what, model, optimizer, work, bias, width, bias, norm_at + inputs, 1, learning_rate,
+                decay if settings[DECAY_BIAS] != 0 else 0.0, factor,
             )  # fmt: skip
         norm_at += inputs + 1

@@ -4,7 +4,7 @@ from typing import Any
 
 from numba import types
 
-from . import conv_arrays, layer_arrays
+from . import conv_arrays, layer_arrays, sparse
 from .conv_arrays import FORWARD, PARAMS, Window
 
 
@@ -48,7 +48,11 @@ def entry_points(sources: str) -> dict[str, Any]:
         sources  # noqa: B018
         layer_arrays.drop_back(delta, p, seed, step, layer, x, slope, dx)
 
-    functions = (convolve, pool_forward, pool_backward, norm_forward, norm_backward, drop, drop_back)
+    def sparse_product(pixels, factor, offset, w, b, activation, out):
+        sources  # noqa: B018
+        sparse.product(pixels, factor, offset, w, b, activation, out)
+
+    functions = (convolve, pool_forward, pool_backward, norm_forward, norm_backward, drop, drop_back, sparse_product)
     return {function.__name__: function for function in functions}
 
 
@@ -56,6 +60,7 @@ def signatures(T: Any) -> dict[str, Any]:
     """The one signature of each, given a floating type."""
     i, d, flag = types.int64, types.float64, types.boolean
     flat, double, places = (types.Array(dtype, 1, "C") for dtype in (T, d, types.int32))
+    matrix = types.Array(T, 2, "C")
     window = types.NamedUniTuple(i, len(Window._fields), Window)
     return {
         "convolve": types.void(i, window, i, *[flat] * 5),
@@ -65,4 +70,5 @@ def signatures(T: Any) -> dict[str, Any]:
         "norm_backward": types.void(i, i, i, flat, flat, flat, double, double, d, flag, flat, flat, flat),
         "drop": types.void(flat, d, i, i, i, flat),
         "drop_back": types.void(flat, d, i, i, i, flat, flag, flat),
+        "sparse_product": types.void(types.Array(types.uint8, 2, "C"), T, T, matrix, flat, i, matrix),
     }

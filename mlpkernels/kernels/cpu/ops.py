@@ -2,7 +2,7 @@
 
 From Python an input of another dtype, order or a read-only one is copied, an output must be as wanted, and errors
 name what came. Inside @njit the same names compile to the serial kernels after a check of the shapes; types have to
-agree there: C-contiguous arrays of one floating dtype. Nothing is allocated but 1 KB by softmax_cross_entropy.
+agree there: C-contiguous arrays of one floating dtype. Nothing is allocated.
 """
 
 from typing import Any
@@ -10,22 +10,24 @@ from typing import Any
 import numpy as np
 from numba.extending import overload
 
-from ..plan import IDENTITY, RELU
-from . import loss as _loss
+from ..plan import IDENTITY, LOGISTIC, RELU
 from . import optim as _optim
 from . import steps, threads
 from .arguments import (
+    ACTIVATIONS,
     Array,
     activation_code,
     apart,
     input_,
     output,
     output_like,
+    require_integers,
     require_matrices,
     require_vectors,
-    same_or_apart,
     shape_of,
 )
+from .curves import activate as _activate
+from .curves import slope as _slope
 from .gemm import multiply as _multiply
 from .network import column_sums as _column_sums
 from .simd import ADD_BIAS, ADD_BIAS_RELU, RELU_SLOPE, STORE
@@ -54,8 +56,9 @@ def _product(
 def dense_forward(x: Any, w: Any, b: Any, activation: int, out: Array) -> None:
     """out = activation(x @ w + b).
 
-    x (B, I), w (I, O), b (O,) -> out (B, O), float32 or float64, overwritten. activation is IDENTITY or RELU.
-    Raises TypeError or ValueError naming the argument. Runs on numba.get_num_threads() threads where that pays.
+    x (B, I), w (I, O), b (O,) -> out (B, O), float32 or float64, overwritten. activation is IDENTITY, RELU, TANH or
+    LOGISTIC. Raises TypeError or ValueError naming the argument. Runs on numba.get_num_threads() threads where that
+    pays.
     """
     batch, outputs = output("out", out, 2).shape
     inputs = shape_of("x", x, 2)[1]
@@ -63,14 +66,17 @@ def dense_forward(x: Any, w: Any, b: Any, activation: int, out: Array) -> None:
     w = input_("w", w, out.dtype, (inputs, outputs))
     b = input_("b", b, out.dtype, (outputs,))
     apart("out", out, x=x, w=w, b=b)
-    epilogue = ADD_BIAS_RELU if activation_code(activation) == RELU else ADD_BIAS
+    epilogue = ADD_BIAS_RELU if activation_code(activation, ACTIVATIONS) == RELU else ADD_BIAS
     _product(x, inputs, 1, w, outputs, 1, out, inputs, epilogue, b, 0)
+    if activation > RELU:
+        steps.get("activate", out.dtype)(out.reshape(-1), int(activation))
 
 
 @overload(dense_forward)
 def _compile_dense_forward(x, w, b, activation, out):
     require_matrices("out", x=x, w=w, out=out)
     require_vectors("", b=b)
+    require_integers(activation=activation)
 
     def dense_forward(x, w, b, activation, out):
         if x.shape[1] != w.shape[0]:
@@ -79,11 +85,13 @@ def _compile_dense_forward(x, w, b, activation, out):
             raise ValueError("dense_forward: w (I, O), b (O,) and out (B, O) disagree on O")
         if x.shape[0] != out.shape[0]:
             raise ValueError("dense_forward: x (B, I) and out (B, O) disagree on B")
-        if activation != IDENTITY and activation != RELU:
-            raise ValueError("dense_forward: activation must be IDENTITY or RELU")
+        if activation < IDENTITY or activation > LOGISTIC:
+            raise ValueError("dense_forward: activation must be IDENTITY, RELU, TANH or LOGISTIC")
         inputs, outputs = w.shape
         epilogue = ADD_BIAS_RELU if activation == RELU else ADD_BIAS
         _multiply(x, inputs, 1, w, outputs, 1, out, inputs, epilogue, b, 0)
+        if activation > RELU:
+            _activate(out.reshape(out.size), activation)
 
     return dense_forward
 
@@ -136,13 +144,16 @@ def dense_backward_input(delta: Any, w: Any, x: Any, activation: int, dx: Array)
     w = input_("w", w, dx.dtype, (inputs, outputs))
     x = input_("x", x, dx.dtype, (batch, inputs))
     apart("dx", dx, delta=delta, w=w, x=x)
-    epilogue = RELU_SLOPE if activation_code(activation) == RELU else STORE
+    epilogue = RELU_SLOPE if activation_code(activation, ACTIVATIONS) == RELU else STORE
     _product(delta, outputs, 1, w, 1, outputs, dx, outputs, epilogue, x, inputs)
+    if activation > RELU:
+        steps.get("slope", dx.dtype)(dx.reshape(-1), x.reshape(-1), int(activation))
 
 
 @overload(dense_backward_input)
 def _compile_dense_backward_input(delta, w, x, activation, dx):
     require_matrices("dx", delta=delta, w=w, x=x, dx=dx)
+    require_integers(activation=activation)
 
     def dense_backward_input(delta, w, x, activation, dx):
         if delta.shape[0] != dx.shape[0] or x.shape[0] != dx.shape[0]:
@@ -151,111 +162,15 @@ def _compile_dense_backward_input(delta, w, x, activation, dx):
             raise ValueError("dense_backward_input: delta (B, O) and w (I, O) disagree on O")
         if w.shape[0] != dx.shape[1] or x.shape[1] != dx.shape[1]:
             raise ValueError("dense_backward_input: w (I, O), x (B, I) and dx (B, I) disagree on I")
-        if activation != IDENTITY and activation != RELU:
-            raise ValueError("dense_backward_input: activation must be IDENTITY or RELU")
+        if activation < IDENTITY or activation > LOGISTIC:
+            raise ValueError("dense_backward_input: activation must be IDENTITY, RELU, TANH or LOGISTIC")
         inputs, outputs = w.shape
         epilogue = RELU_SLOPE if activation == RELU else STORE
         _multiply(delta, outputs, 1, w, 1, outputs, dx, outputs, epilogue, x, inputs)
+        if activation > RELU:
+            _slope(dx.reshape(dx.size), x.reshape(x.size), activation)
 
     return dense_backward_input
-
-
-# ---- loss
-
-
-def softmax_cross_entropy(logits: Any, labels: Any, weights: Any, divisor: float, dlogits: Array) -> tuple[float, int]:
-    """Loss, gradient and correct count of softmax cross-entropy in one pass.
-
-    logits (B, K), labels (B,) int32 class indices, weights (B,) -> dlogits (B, K), overwritten, = weight ·
-    (softmax - onehot) / divisor, float32 or float64; may be logits itself. Returns (Σ weight · loss as float64,
-    rows whose first largest logit is the label's). Raises TypeError or ValueError naming the argument.
-    """
-    batch, classes = output("dlogits", dlogits, 2).shape
-    logits = input_("logits", logits, dlogits.dtype, (batch, classes))
-    labels = _labels(labels, batch, classes)
-    weights = input_("weights", weights, dlogits.dtype, (batch,))
-    apart("dlogits", dlogits, weights=weights, labels=labels)
-    same_or_apart("dlogits", dlogits, logits=logits)
-    if not divisor > 0:
-        raise ValueError(f"divisor must be positive, got {divisor}")
-    entry = steps.get("cross_entropy", dlogits.dtype)
-    loss, correct = entry(logits, labels, weights, dlogits.dtype.type(divisor), dlogits)
-    return float(loss), int(correct)
-
-
-def _labels(labels: Any, batch: int, classes: int) -> Array:
-    labels = np.asarray(labels)
-    if labels.dtype.kind not in "iu":
-        raise TypeError(f"labels must be integers, got {labels.dtype}")
-    if labels.shape != (batch,):
-        raise ValueError(f"labels must have shape {(batch,)}, got {labels.shape}")
-    if labels.size and (labels.min() < 0 or labels.max() >= classes):
-        raise ValueError(f"labels must be 0 … {classes - 1}, got {labels.min()} … {labels.max()}")
-    return np.require(labels, np.int32, ("C", "A", "W"))
-
-
-@overload(softmax_cross_entropy)
-def _compile_softmax_cross_entropy(logits, labels, weights, divisor, dlogits):
-    require_matrices("dlogits", logits=logits, dlogits=dlogits)
-    require_vectors("", weights=weights)
-    cross_entropy = _loss.cross_entropy
-
-    def softmax_cross_entropy(logits, labels, weights, divisor, dlogits):
-        if logits.shape != dlogits.shape:
-            raise ValueError("softmax_cross_entropy: logits (B, K) and dlogits (B, K) disagree")
-        if labels.shape[0] != logits.shape[0] or weights.shape[0] != logits.shape[0]:
-            raise ValueError("softmax_cross_entropy: logits (B, K), labels (B,) and weights (B,) disagree on B")
-        for i in range(labels.shape[0]):
-            if labels[i] < 0 or labels[i] >= logits.shape[1]:
-                raise ValueError("softmax_cross_entropy: a label is outside 0 … K - 1")
-        if not divisor > 0:
-            raise ValueError("softmax_cross_entropy: divisor must be positive")
-        return cross_entropy(logits, labels, weights, logits.dtype.type(divisor), dlogits)
-
-    return softmax_cross_entropy
-
-
-def _softmax(logits: Any, out: Array, logarithm: bool) -> None:
-    output("out", out, 2)
-    logits = input_("logits", logits, out.dtype, out.shape)
-    same_or_apart("out", out, logits=logits)
-    steps.get("softmax_rows", out.dtype)(logits, out, logarithm)
-
-
-def softmax(logits: Any, out: Array) -> None:
-    """out = softmax of each row. logits (B, K) -> out (B, K), float32 or float64; may be the same array."""
-    _softmax(logits, out, False)
-
-
-def log_softmax(logits: Any, out: Array) -> None:
-    """out = logarithm of the softmax of each row. logits (B, K) -> out (B, K), overwritten; may be the same array."""
-    _softmax(logits, out, True)
-
-
-@overload(softmax)
-def _compile_softmax(logits, out):
-    require_matrices("out", logits=logits, out=out)
-    rows = _loss.softmax_rows
-
-    def softmax(logits, out):
-        if logits.shape != out.shape:
-            raise ValueError("softmax: logits (B, K) and out (B, K) disagree")
-        rows(logits, out, False)
-
-    return softmax
-
-
-@overload(log_softmax)
-def _compile_log_softmax(logits, out):
-    require_matrices("out", logits=logits, out=out)
-    rows = _loss.softmax_rows
-
-    def log_softmax(logits, out):
-        if logits.shape != out.shape:
-            raise ValueError("log_softmax: logits (B, K) and out (B, K) disagree")
-        rows(logits, out, True)
-
-    return log_softmax
 
 
 # ---- optimisers

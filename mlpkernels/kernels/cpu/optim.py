@@ -13,11 +13,11 @@ from ..plan import (
     BETA1,
     BETA2,
     EPSILON,
+    EPSILON_HAT,
     MOMENTUM,
     NESTEROV,
     RULE,
     SGD,
-    WEIGHT_DECAY,
 )  # fmt: skip
 from .jit import jit
 
@@ -107,10 +107,9 @@ def adam_update(params, grad, m, v, learning_rate, beta1, beta2, epsilon, weight
 
 
 @jit
-def update(optimizer, params, grad, start, learning_rate, decays):
+def update(optimizer, params, grad, start, learning_rate, decay):
     """One optimiser step over the parameters from start on, as many as grad has; optimizer.step counts those before."""
     settings = optimizer.settings
-    decay = settings[WEIGHT_DECAY] if decays else 0.0
     stop = start + grad.shape[0]
     if settings[RULE] == SGD:
         velocity = optimizer.first
@@ -120,10 +119,12 @@ def update(optimizer, params, grad, start, learning_rate, decays):
             params[start:stop], grad, velocity, learning_rate, settings[MOMENTUM], settings[NESTEROV] != 0, decay
         )
     else:
+        step, epsilon = optimizer.step[0] + 1, settings[EPSILON]
+        if settings[EPSILON_HAT] != 0:
+            epsilon /= sqrt(1 - settings[BETA2] ** step)
         adam_update(
             params[start:stop], grad, optimizer.first[start:stop], optimizer.second[start:stop], learning_rate,
-            settings[BETA1], settings[BETA2], settings[EPSILON], decay, settings[RULE] == ADAMW,
-            optimizer.step[0] + 1,
+            settings[BETA1], settings[BETA2], epsilon, decay, settings[RULE] == ADAMW, step,
         )  # fmt: skip
 
 

@@ -8,12 +8,15 @@ once for them; a tile of the gradient takes the samples that are lit in any of 4
 import numpy as np
 
 from ..plan import ACTIVATION, BIAS, OUT, OUT_STRIDE, RELU, WEIGHT, WEIGHT_STRIDE
+from .curves import activate
 from .jit import jit
 from .simd import ADD_BIAS, ADD_BIAS_RELU, DESCEND, STORE, VECTOR_BYTES, flat, lanes, load, pointer_to, stack, store
 from .sparse_tiles import (
     GROUP,
-    ROWS,
-    WIDTHS,
+    TALL,
+    THIN,
+    WIDEST_COLUMN,
+    WIDEST_ROW,
     clear_mask,
     lit_bits,
     lit_columns,
@@ -28,8 +31,7 @@ _lit_room = stack(WIDEST // 8)
 _words_room = stack(64 * 8)
 _groups_room = stack(16 * 8)
 _masks_room = stack(64 * 2)
-_begins_room = stack(WIDTHS[0] * VECTOR_BYTES)
-_MOST, _TALLEST = WIDTHS[0], ROWS[0]
+_begins_room = stack(WIDEST_ROW * VECTOR_BYTES)
 
 
 @jit
@@ -41,8 +43,10 @@ def scaled_bytes(factor, scaled):
 
 
 @jit
-def _vectors(left):
-    return _MOST if left >= _MOST else 2 if left >= 2 else 1
+def _vectors(left, most):
+    """The next tile's vectors, of those left: as even a cut as tiles of at most so many give."""
+    tiles = (left + most - 1) // most
+    return (left + tiles - 1) // tiles
 
 
 @jit
@@ -57,27 +61,28 @@ def _tail_bits(bytes_, place, count):
 
 @jit
 def forward(
-    source, offset, order, at, start, stop, scaled, w, w_at, w_row, width, c, c_at, c_row, epilogue, bias_at
+    source, offset, order, at, start, stop, scaled, w, w_at, w_row, width, c, c_at, c_row, epilogue, bias, bias_at
 ):  # fmt: skip
     """c[start:stop, width] = epilogue(x @ w) for rows start … stop - 1 of the batch order[at:], x the scaled bytes.
 
-    Flat arrays, offsets and strides in elements; the bias is in w's array.
+    Flat arrays, offsets and strides in elements; width is a multiple of a vector's.
     """
     inputs, vector = source.shape[1], lanes(w)
     bytes_, lit, places, begins = flat(source), _lit_room(order), _words_room(order), _begins_room(w)
     words = (inputs + 63) // 64
     left, j = width // vector, 0
     while left > 0:
-        vectors = _vectors(left)
+        vectors = _vectors(left, WIDEST_ROW)
+        tallest, less = (TALL, 2) if vectors <= WIDEST_COLUMN else (THIN, 1)
         row_totals(vectors, pointer_to(w, w_at + j), w_row, inputs, offset, begins)  # what a shift of all inputs adds
         row = start
         while row < stop:
-            rows = _TALLEST if stop - row >= _TALLEST else 2 if stop - row >= 2 else 1
+            rows = tallest if stop - row >= tallest else less if stop - row >= less else 1
             _any_lit(bytes_, order, at + row, rows, inputs, places, lit, words)
             lit_rows(
                 rows, vectors, lit, words, pointer_to(bytes_, 0), places, pointer_to(scaled, 0),
                 pointer_to(w, w_at + j), w_row, pointer_to(c, c_at + row * c_row + j), c_row, begins, epilogue,
-                pointer_to(w, bias_at + j),
+                pointer_to(bias, bias_at + j),
             )  # fmt: skip
             row += rows
         left -= vectors
@@ -137,7 +142,7 @@ def gradient(
     begins = _begins_room(delta)
     left, j = width // vector, 0
     while left > 0:
-        vectors = _vectors(left)
+        vectors = _vectors(left, WIDEST_COLUMN)
         row_totals(vectors, pointer_to(delta, delta_at + j), delta_row, rows, offset, begins)  # a shift of all inputs
         for block in range(first // 64 * 64, last, 64):
             for start in range(0, max(rows, 1), 64):
@@ -179,7 +184,7 @@ def first_layer(what, source, order, at, rows, start, stop, model, work, grad_at
         epilogue = ADD_BIAS_RELU if plan[0, ACTIVATION] == RELU else ADD_BIAS
         forward(
             source.bytes, source.offset, order, at, start, stop, work.scaled, params, plan[0, WEIGHT], width, width,
-            work.outputs, out, stride, epilogue, plan[0, BIAS],
+            work.outputs, out, stride, epilogue, params, plan[0, BIAS],
         )  # fmt: skip
     else:
         epilogue, target = (STORE, work.grad) if what == GRADIENT else (DESCEND, params)
@@ -187,3 +192,37 @@ def first_layer(what, source, order, at, rows, start, stop, model, work, grad_at
             source.bytes, source.offset, order, at, rows, work.scaled, work.deltas, out, stride, start, stop, target,
             grad_at, width, width, epilogue, grad_at, work.grad,
         )  # fmt: skip
+
+
+@jit
+def product(pixels, factor, offset, w, b, activation, out):
+    """The op sparse_dense_forward of arrays that agree.
+
+    Takes room for 256 numbers and the rows' places, and where O is no multiple of a vector's elements for copies of w
+    and out that are.
+    """
+    (inputs, outputs), rows, vector = w.shape, pixels.shape[0], lanes(out)
+    width = (outputs + vector - 1) // vector * vector
+    epilogue = np.int64(ADD_BIAS_RELU if activation == RELU else ADD_BIAS)
+    order, scaled, zero = np.arange(rows), np.empty(256, out.dtype), np.int64(0)
+    scaled_bytes(factor, scaled)
+    weights, bias, given = flat(w), flat(b), flat(out)
+    if width != outputs:
+        padded = np.zeros((inputs + 1, width), out.dtype)
+        for i in range(inputs):
+            for j in range(outputs):
+                padded[i, j] = w[i, j]
+        for j in range(outputs):
+            padded[inputs, j] = b[j]
+        weights, bias = flat(padded[:inputs]), flat(padded[inputs])
+        given = flat(np.empty((rows, width), out.dtype))
+    forward(
+        pixels, offset, order, zero, zero, rows, scaled, weights, zero, width, width, given, zero, width, epilogue,
+        bias, zero,
+    )  # fmt: skip
+    if width != outputs:
+        for i in range(rows):
+            for j in range(outputs):
+                out[i, j] = given[i * width + j]
+    if activation > RELU:
+        activate(flat(out), activation)

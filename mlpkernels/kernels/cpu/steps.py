@@ -15,8 +15,8 @@ from numba import prange, types
 from numba.core.typing.typeof import typeof_impl
 from numba.experimental.function_type import _get_wrapper_address
 
-from ..plan import CLIP_NORM, SEED, Model, OptimizerState, Source, Workspace
-from . import images, network, norm, op_entries, sparse
+from ..plan import CLIP_NORM, PENALTY, SEED, WEIGHT_DECAY, WEIGHT_SUM
+from . import c_entries, curves, images, network, norm, op_entries, single_entries, sparse
 from .borrow import borrow
 from .cache import compiled, digest
 from .clock import clock
@@ -24,9 +24,12 @@ from .gemm import gemm as _gemm
 from .jit import jit
 from .loss import cross_entropy as _cross_entropy
 from .loss import softmax_rows as _softmax_rows
-from .network import DELTAS, FUSED_UPDATE, GRADIENT, NORM, UPDATE, column_sums, moments_phase, share
+from .loss import target_loss as _target_loss
+from .loss import target_losses as _target_losses
+from .network import DELTAS, FUSED_UPDATE, GRADIENT, NORM, UPDATE, column_sums, moments_phase, penalty, share
 from .norm import step_key
 from .optim import adam_update, sgd_update
+from .signatures import Kinds, signatures
 from .simd import TILE_ROWS, VECTORS, lanes, pointer_to, tile
 from .sparse import scaled_bytes
 
@@ -50,6 +53,26 @@ def _clip_factor(work, limit):
     return min(1.0, limit / (sqrt(total) + 1e-6))
 
 
+@jit
+def _divisor(settings, source, order, at, rows):
+    """What a mini-batch's gradient is divided by: its rows or the sum of their weights, unless that is 0."""
+    if settings[WEIGHT_SUM] == 0:
+        return float(rows)
+    total = 0.0
+    for i in range(rows):
+        total += source.weights[order[at + i]]
+    return total if total > 0 else float(rows)
+
+
+@jit
+def _decay(model, settings, divisor):
+    """A step's weight decay, and what the penalty that it stems from adds to the loss."""
+    decay = settings[WEIGHT_DECAY]
+    if settings[PENALTY] == 0 or decay == 0:
+        return decay, 0.0
+    return decay / divisor, decay * penalty(model, settings)
+
+
 def entry_points(sources: str) -> dict[str, Any]:
     """The functions to compile. `sources`, the kernel files' digest, is in each one's closure: the cache's key."""
 
@@ -68,6 +91,28 @@ def entry_points(sources: str) -> dict[str, Any]:
     def no_sparse_layer(what, source, order, at, rows, start, stop, model, work, grad_at):
         """What stands for a first layer that leaves out nothing."""
         sources  # noqa: B018
+
+    def no_curves(what, layer, plan, start, stop, work):
+        """What stands for activations that a network does not have."""
+        sources  # noqa: B018
+
+    def curved_layer(what, layer, plan, start, stop, work):
+        sources  # noqa: B018
+        curves.curved_layer(what, layer, plan, start, stop, work)
+
+    def no_targets(
+        kind, outputs, deltas, at, stride, rows, width, targets, weights, order, first, divisor, losses, corrects
+    ):
+        """What stands for losses of targets in a network that has classes."""
+        sources  # noqa: B018
+
+    def target_losses(
+        kind, outputs, deltas, at, stride, rows, width, targets, weights, order, first, divisor, losses, corrects
+    ):
+        sources  # noqa: B018
+        _target_losses(
+            kind, outputs, deltas, at, stride, rows, width, targets, weights, order, first, divisor, losses, corrects
+        )
 
     def sparse_layer(what, source, order, at, rows, start, stop, model, work, grad_at):
         sources  # noqa: B018
@@ -91,11 +136,39 @@ def entry_points(sources: str) -> dict[str, Any]:
         )  # fmt: skip
 
     def params_phase(
-        kinds, what, slot, slots, model, optimizer, source, order, at, rows, x_stride, work, learning_rate, factor
+        kinds,
+        what,
+        slot,
+        slots,
+        model,
+        optimizer,
+        source,
+        order,
+        at,
+        rows,
+        x_stride,
+        work,
+        learning_rate,
+        decay,
+        factor,
     ):
         sources  # noqa: B018
         network.params_phase(
-            kinds, what, slot, slots, model, optimizer, source, order, at, rows, x_stride, work, learning_rate, factor
+            kinds,
+            what,
+            slot,
+            slots,
+            model,
+            optimizer,
+            source,
+            order,
+            at,
+            rows,
+            x_stride,
+            work,
+            learning_rate,
+            decay,
+            factor,
         )
 
     def train(
@@ -114,28 +187,46 @@ def entry_points(sources: str) -> dict[str, Any]:
                 return s
             at = s * batch_size
             rows = min(batch_size, order.shape[0] - at)
-            rate = learning_rates[s]
+            rate, divisor = learning_rates[s], _divisor(optimizer.settings, source, order, at, rows)
+            decay, charge = _decay(model, optimizer.settings, divisor)
             key = step_key(np.int64(optimizer.settings[SEED]), optimizer.step[0])
             for stage in range(2 * norms + 1):
                 rows_phase(
-                    kinds, DELTAS, stage, norms, 0, 1, model, source, order, at, rows, T(rows), x_stride,
+                    kinds, DELTAS, stage, norms, 0, 1, model, source, order, at, rows, T(divisor), x_stride,
                     key, work,
                 )  # fmt: skip
                 if stage < 2 * norms:
                     moments_phase(kinds, stage, norms, 0, 1, model, rows, x_stride, work)
                 if stage == norms:
                     losses[s], corrects[s] = _totals(work, rows)
+                    losses[s] += charge
                     if not isfinite(losses[s]):
                         return s
             if limit > 0:
-                params_phase(kinds, NORM, 0, 1, model, optimizer, source, order, at, rows, x_stride, work, rate, T(1))
+                params_phase(
+                    kinds, NORM, 0, 1, model, optimizer, source, order, at, rows, x_stride, work, rate, decay, T(1)
+                )
                 factor = T(_clip_factor(work, limit))
                 params_phase(
-                    kinds, UPDATE, 0, 1, model, optimizer, source, order, at, rows, x_stride, work, rate, factor
+                    kinds, UPDATE, 0, 1, model, optimizer, source, order, at, rows, x_stride, work, rate, decay, factor
                 )
             else:
                 params_phase(
-                    kinds, FUSED_UPDATE, 0, 1, model, optimizer, source, order, at, rows, x_stride, work, rate, T(1)
+                    kinds,
+                    FUSED_UPDATE,
+                    0,
+                    1,
+                    model,
+                    optimizer,
+                    source,
+                    order,
+                    at,
+                    rows,
+                    x_stride,
+                    work,
+                    rate,
+                    decay,
+                    T(1),
                 )
             optimizer.step[0] += 1
         return last
@@ -154,19 +245,21 @@ def entry_points(sources: str) -> dict[str, Any]:
                 return s
             at = s * batch_size
             rows = min(batch_size, order.shape[0] - at)
-            rate = learning_rates[s]
+            rate, divisor = learning_rates[s], _divisor(optimizer.settings, source, order, at, rows)
+            decay, charge = _decay(model, optimizer.settings, divisor)
             key = step_key(np.int64(optimizer.settings[SEED]), optimizer.step[0])
             for stage in range(2 * norms + 1):
                 for slot in prange(slots):
                     rows_phase(
                         kinds, DELTAS, stage, norms, np.int64(slot), slots, model, source, order, at, rows,
-                        T(rows), x_stride, key, work,
+                        T(divisor), x_stride, key, work,
                     )  # fmt: skip
                 if stage < 2 * norms:
                     for slot in prange(slots):
                         moments_phase(kinds, stage, norms, np.int64(slot), slots, model, rows, x_stride, work)
                 if stage == norms:
                     losses[s], corrects[s] = _totals(work, rows)
+                    losses[s] += charge
                     if not isfinite(losses[s]):
                         return s
             factor = T(1)
@@ -174,14 +267,14 @@ def entry_points(sources: str) -> dict[str, Any]:
             for slot in prange(slots):
                 params_phase(
                     kinds, what, np.int64(slot), slots, model, optimizer, source, order, at, rows, x_stride, work, rate,
-                    factor,
+                    decay, factor,
                 )  # fmt: skip
             if limit > 0:
                 factor = T(_clip_factor(work, limit))
                 for slot in prange(slots):
                     params_phase(
                         kinds, UPDATE, np.int64(slot), slots, model, optimizer, source, order, at, rows, x_stride, work,
-                        rate, factor,
+                        rate, decay, factor,
                     )  # fmt: skip
             optimizer.step[0] += 1
         return last
@@ -200,7 +293,9 @@ def entry_points(sources: str) -> dict[str, Any]:
             if stage < 2 * norms:
                 moments_phase(kinds, stage, norms, 0, 1, model, rows, x_stride, work)
         if goal == DELTAS:
-            params_phase(kinds, GRADIENT, 0, 1, model, optimizer, source, order, 0, rows, x_stride, work, 0.0, divisor)
+            params_phase(
+                kinds, GRADIENT, 0, 1, model, optimizer, source, order, 0, rows, x_stride, work, 0.0, 0.0, divisor
+            )
 
     def run_parallel(
         rows_phase, params_phase, kinds, slots, norms, goal, model, optimizer, source, order, divisor,
@@ -222,7 +317,7 @@ def entry_points(sources: str) -> dict[str, Any]:
             for slot in prange(slots):
                 params_phase(
                     kinds, GRADIENT, np.int64(slot), slots, model, optimizer, source, order, 0, rows, x_stride, work,
-                    0.0, divisor,
+                    0.0, 0.0, divisor,
                 )  # fmt: skip
 
     def product_parallel(gemm, slots, a, a_row, a_k, b, b_k, b_j, c, m, n, k, epilogue, aux, aux_row):
@@ -242,6 +337,18 @@ def entry_points(sources: str) -> dict[str, Any]:
     def cross_entropy(logits, labels, weights, divisor, dlogits):
         sources  # noqa: B018
         return _cross_entropy(logits, labels, weights, divisor, dlogits)
+
+    def target_loss(kind, outputs, targets, weights, divisor, doutputs):
+        sources  # noqa: B018
+        return _target_loss(kind, outputs, targets, weights, divisor, doutputs)
+
+    def activate(z, activation):
+        sources  # noqa: B018
+        curves.activate(z, activation)
+
+    def slope(delta, x, activation):
+        sources  # noqa: B018
+        curves.slope(delta, x, activation)
 
     def softmax_rows(logits, out, logarithm):
         sources  # noqa: B018
@@ -269,6 +376,10 @@ def entry_points(sources: str) -> dict[str, Any]:
         image_layers,
         no_sparse_layer,
         sparse_layer,
+        no_curves,
+        curved_layer,
+        no_targets,
+        target_losses,
         rows_phase,
         params_phase,
         train,
@@ -276,79 +387,14 @@ def entry_points(sources: str) -> dict[str, Any]:
         run,
         run_parallel,
     )
-    ops = (product_parallel, column_sum, cross_entropy, softmax_rows, sgd_step, adam_step, fma_peak)
+    ops = (
+        product_parallel, column_sum, cross_entropy, target_loss, activate, slope, softmax_rows, sgd_step, adam_step,
+        fma_peak,
+    )  # fmt: skip
     made = {function.__name__: function for function in (*executor, *ops)}
-    return made | op_entries.entry_points(sources)
-
-
-def _named_tuples(T: Any) -> dict[str, Any]:
-    """Numba's types of the executor's tuples for a floating type."""
-
-    def array(dtype: Any, dimensions: int = 1) -> Any:
-        return types.Array(dtype, dimensions, "C")
-
-    members = {
-        Model: [array(types.int64, 2), array(T), array(types.float64), array(types.float64, 2)],
-        OptimizerState: [array(types.float64), array(types.int64), array(T), array(T)],
-        Source: [array(types.uint8, 2), array(T, 2), T, T, array(types.int32), array(T), types.boolean],
-        Workspace: [
-            *[array(T)] * 4,
-            array(types.float64),
-            array(types.int64),
-            array(types.float64),
-            *[array(T)] * 2,
-            array(types.int64),
-            array(types.float64),
-        ],
-    }
-    return {made.__name__: types.NamedTuple(kinds, made) for made, kinds in members.items()}
-
-
-def signatures(T: Any) -> dict[str, Any]:
-    """The one signature each entry point is compiled for, given a floating type."""
-    i, flat, order = types.int64, types.Array(T, 1, "C"), types.Array(types.int64, 1, "C")
-    matrix, labels, d, flag = (
-        types.Array(T, 2, "C"),
-        types.Array(types.int32, 1, "C"),
-        types.float64,
-        types.boolean,
-    )
-    double, count = types.Array(types.float64, 1, "C"), types.Array(types.int64, 1, "C")
-    made = _named_tuples(T)
-    model, optimizer, source, work = (made[name] for name in ("Model", "OptimizerState", "Source", "Workspace"))
-    gemm = types.void(flat, i, i, i, flat, i, i, i, flat, i, i, i, i, i, types.boolean, i, flat, i, i)
-    gemm_pointer = types.FunctionType(gemm)
-    layers = types.void(i, i, i, i, i, i, i, i, model, i, i, work)
-    sparse_layer = types.void(i, source, order, i, i, i, i, model, work, i)
-    kinds = types.NamedTuple([types.FunctionType(kind) for kind in (gemm, layers, layers, sparse_layer)], Kinds)
-    rows = types.void(kinds, *[i] * 5, model, source, order, i, i, T, i, i, work)
-    params = types.void(kinds, i, i, i, model, optimizer, source, order, i, i, i, work, types.float64, T)
-    pointers = (types.FunctionType(rows), types.FunctionType(params), kinds)
-    train = i(*pointers, i, i, model, optimizer, source, order, i, i, i, double, i, work, double, count, d)
-    run = types.void(*pointers, i, i, i, model, optimizer, source, order, T, i, work)
-    product = types.void(gemm_pointer, i, flat, i, i, flat, i, i, flat, i, i, i, i, flat, i)
-    return {
-        "gemm": gemm,
-        "no_layers": layers,
-        "flat_layers": layers,
-        "image_layers": layers,
-        "no_sparse_layer": sparse_layer,
-        "sparse_layer": sparse_layer,
-        "rows_phase": rows,
-        "params_phase": params,
-        "train": train,
-        "train_parallel": train,
-        "run": run,
-        "run_parallel": run,
-        "product_parallel": product,
-        "column_sum": types.void(flat, flat),
-        "cross_entropy": types.Tuple((d, i))(matrix, labels, flat, T, matrix),
-        "softmax_rows": types.void(matrix, matrix, flag),
-        "sgd_step": types.void(flat, flat, flat, d, d, flag, d),
-        "adam_step": types.void(flat, flat, flat, flat, d, d, d, d, d, flag, i),
-        "fma_peak": types.void(flat, flat, flat, i),
-        **op_entries.signatures(T),
-    }
+    for more in (op_entries, single_entries, c_entries):
+        made |= more.entry_points(sources)
+    return made
 
 
 _entries = once(lambda: entry_points(digest()))
@@ -412,24 +458,27 @@ def pointer(name: str, dtype: str) -> Pointer:
     return Pointer(get(name, dtype), signatures(getattr(types, dtype))[name])
 
 
-class Kinds(NamedTuple):
-    """The kernels of each kind of layer, function pointers: a network compiles those that it has, else stand-ins."""
+class Uses(NamedTuple):
+    """What a network has beside dense layers: flat others, image layers, a first one that leaves out zeros,
+    activations other than ReLU, a loss of targets.
+    """
 
-    gemm: Any
-    flat: Any
-    image: Any
-    sparse: Any
+    flat: bool = False
+    image: bool = False
+    sparse: bool = False
+    curve: bool = False
+    loss: bool = False
 
 
-def phases(dtype: Any, flat: bool = False, image: bool = False, sparse: bool = False) -> tuple[Pointer, Pointer, Kinds]:
-    """(rows_phase, params_phase, kinds), the pointers that the loops take first.
-
-    flat, image and sparse say whether there are such layers; the stand-ins compile in no time.
+def phases(dtype: Any, uses: Uses) -> tuple[Pointer, Pointer, Kinds]:
+    """(rows_phase, params_phase, kinds), the pointers that the loops take first; of kinds that a network does not use
+    the stand-ins, which compile in no time.
     """
     kind = np.dtype(dtype).name
     names = (
-        "gemm", "flat_layers" if flat else "no_layers", "image_layers" if image else "no_layers",
-        "sparse_layer" if sparse else "no_sparse_layer",
+        "gemm", "flat_layers" if uses.flat else "no_layers", "image_layers" if uses.image else "no_layers",
+        "sparse_layer" if uses.sparse else "no_sparse_layer", "curved_layer" if uses.curve else "no_curves",
+        "target_losses" if uses.loss else "no_targets",
     )  # fmt: skip
     kinds = Kinds(*(pointer(name, kind) for name in names))
     return pointer("rows_phase", kind), pointer("params_phase", kind), kinds

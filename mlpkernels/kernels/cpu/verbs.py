@@ -27,12 +27,15 @@ def _work(model: Model, rows: int, passes: int) -> float:
     return 2.0 * rows * passes * float((plan[:, p.INPUTS] * plan[:, p.OUTPUTS]) @ pixels)
 
 
-def _kinds(model: Model, source: Source) -> tuple[bool, bool, bool]:
-    """Whether the network has flat layers other than dense ones, image layers, a first one that leaves out zeros."""
+def uses(model: Model, source: Source) -> steps.Uses:
+    """Which kernels the network needs."""
     image = model.plan[:, p.IMAGE] == 1
     flat = (model.plan[:, p.KIND] != p.DENSE) & ~image
     skips = source.skip_zeros and len(source.bytes) > 0 and model.plan[0, p.KIND] == p.DENSE
-    return bool(flat.any()), bool(image.any()), bool(skips)
+    curve = model.plan[:, p.ACTIVATION] > p.RELU
+    return steps.Uses(
+        bool(flat.any()), bool(image.any()), bool(skips), bool(curve.any()), bool(model.plan[-1, p.LOSS] != p.SOFTMAX)
+    )
 
 
 def _norms(model: Model) -> int:
@@ -48,7 +51,19 @@ def _no_optimizer(dtype: Any) -> OptimizerState:
 
 def _source(source: Source, dtype: np.dtype) -> Source:
     skips = bool(source.skip_zeros) and source.bytes.shape[1] <= WIDEST
-    return source._replace(factor=dtype.type(source.factor), offset=dtype.type(source.offset), skip_zeros=skips)
+    targets = source.targets if source.targets.size else np.zeros((0, 0), dtype)
+    return source._replace(
+        factor=dtype.type(source.factor), offset=dtype.type(source.offset), skip_zeros=skips, targets=targets
+    )
+
+
+def _check_targets(model: Model, source: Source) -> None:
+    """Raise ValueError where a loss of targets would be read past them."""
+    rows = max(len(source.bytes), len(source.rows))
+    wanted = (rows, int(model.plan[-1, p.OUTPUTS]))
+    if model.plan[-1, p.LOSS] != p.SOFTMAX and source.targets.shape != wanted:
+        raise ValueError(f"source.targets must have shape {wanted}, as the network's loss is of targets, "
+                         f"got {source.targets.shape}: see Network.source")  # fmt: skip
 
 
 def _check_room(model: Model, work: Workspace, rows: int, reached: int, there: int) -> None:
@@ -74,10 +89,11 @@ def train_steps(
         model, optimizer, source, order, batch_size, first, last, learning_rates, _x_stride(model),
         work, losses, corrects, float(seconds),
     )  # fmt: skip
+    _check_targets(model, source)
     steps_there = min(-(-len(order) // batch_size), *map(len, (learning_rates, losses, corrects)))
     _check_room(model, work, min(batch_size, len(order)), last, steps_there)
     slots = _slots(threads, _work(model, min(batch_size, len(order)), 3) / 2)
-    phases, norms = steps.phases(dtype, *_kinds(model, source)), _norms(model)
+    phases, norms = steps.phases(dtype, uses(model, source)), _norms(model)
     if slots == 1:
         return int(steps.get("train", dtype)(*phases, 1, norms, *arguments))
     with _launch(slots):
@@ -90,12 +106,14 @@ def _run(
     """One batch as far as `goal` says; what it leaves is in the workspace."""
     dtype = model.params.dtype
     source = _source(source, dtype)
+    if goal != LOGITS:
+        _check_targets(model, source)
     _check_room(model, work, len(order), 0, 0)
     arguments = (
         goal, model, _no_optimizer(dtype), source, order, dtype.type(divisor), _x_stride(model), work,
     )  # fmt: skip
     slots = _slots(threads, _work(model, len(order), 1))
-    phases = steps.phases(dtype, *_kinds(model, source))
+    phases = steps.phases(dtype, uses(model, source))
     norms = _norms(model) if goal == DELTAS else 0
     if slots == 1:
         steps.get("run", dtype)(*phases, 1, norms, *arguments)

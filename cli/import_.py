@@ -1,0 +1,173 @@
+"""`mlpk import`: a network made elsewhere becomes a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from . import parsing
+from .command import Checked, Command, SectionOption, setting_option
+from .errors import OptionError
+from .parsing import choice, number, text, whole
+
+if TYPE_CHECKING:
+    from mlpkernels import Network, Scaling
+
+ACTIVATIONS = ("relu", "tanh", "logistic", "none")
+LOSSES = ("cross-entropy", "binary", "squared-error", "poisson")
+
+
+def _listed(parser: parsing.Parser, separator: str = ",") -> parsing.Parser:
+    """Values that `parser` takes, separated by commas."""
+
+    def parse(value: Any) -> tuple[Any, ...]:
+        return tuple(parser(part.strip()) for part in value.split(separator))
+
+    return parse
+
+
+def _shape(value: str) -> tuple[int, ...]:
+    try:
+        return tuple(_listed(whole(1, 2**31 - 1), "x")(value))
+    except ValueError:
+        raise ValueError("sizes were wanted, as 784 or, of images, channels x height x width: 1x28x28") from None
+
+
+def _classes(value: str) -> tuple[int | str, ...]:
+    """Labels; whole numbers where all of them are."""
+    labels = _listed(text)(value)
+    try:
+        return tuple(int(label) for label in labels)
+    except ValueError:
+        return labels
+
+
+def _data(value: str) -> str:
+    """A data set's name or a path that exists."""
+    from .settings import BUNDLED, parse
+
+    data = str(parse("data", value))
+    if data not in BUNDLED and not Path(data).exists():
+        raise ValueError(f"{', '.join(BUNDLED)} or the path of data was wanted")
+    return data
+
+
+def _option(section: str, name: str, parser: parsing.Parser, metavar: str, help: str) -> Any:
+    return click.option(
+        f"--{name}", cls=SectionOption, section=section, type=Checked(parser), metavar=metavar, help=help
+    )  # fmt: skip
+
+
+_number = number(float("-inf"))
+_FILE, _STATE, _RUN = "What the file does not tell", "What a state dict does not tell", "The run"
+
+
+@click.command(
+    "import",
+    cls=Command,
+    short_help="A network made elsewhere as a run.",
+    examples=[
+        ("mlpk import model.onnx --data mnist", "from PyTorch, Keras or scikit-learn; then mlpk eval"),
+        ("mlpk import model.safetensors --activation tanh", "a PyTorch state dict of Linear layers"),
+        ("mlpk import cnn.safetensors --input-shape 1x28x28 --pool 2 --scale unit", "with convolutions, of pictures"),
+    ],
+)
+@click.argument("file", metavar="FILE", type=Checked(text, "FILE"))
+@_option(_FILE, "input-shape", _shape, "SHAPE", "Of a sample: 784, or 1x28x28 of images.")
+@_option(
+    _FILE, "classes", _classes, "LABELS", "In the order of the outputs, as cat,dog. [default: the file's, or 0,1,…]"
+)
+@_option(_FILE, "loss", choice(*LOSSES), "NAME", f"What the outputs mean: {', '.join(LOSSES)}. [default: as it ends]")
+@_option(_FILE, "scale", choice("unit", "symmetric", "none"), "NAME",
+         "Raw inputs, 0 to --full-scale, to [0, 1]: unit, to [-1, 1]: symmetric, or none. [default: none]")  # fmt: skip
+@_option(_FILE, "full-scale", number(0, above=True), "VALUE", "The greatest raw value. [default: 255]")
+@_option(_FILE, "mean", _listed(_number), "VALUES", "Then subtract this; one value, one a channel or one a column.")
+@_option(_FILE, "std", _listed(number(0, above=True)), "VALUES", "And divide by this.")
+@_option(_STATE, "activation", choice(*ACTIVATIONS), "NAME", "Between layers: relu, tanh, logistic or none. "
+         "[default: relu]")  # fmt: skip
+@_option(_STATE, "modules", _listed(text), "NAMES", "The modules in order, as in,hidden,out. [default: by name]")
+@_option(_STATE, "stride", _listed(whole(1)), "N", "Of convolutions, one for all or one each. [default: 1]")
+@_option(_STATE, "padding", _listed(whole(0)), "N", "Of convolutions, one for all or one each. [default: 0]")
+@_option(_STATE, "pool", _listed(whole(0)), "N", "Max-pooling behind convolutions, N x N; 0: none. [default: 0]")
+@_option(_RUN, "data", _data, "DATA", "What mlpk eval is to take, as for mlpk train.")
+@setting_option("label-column", _RUN)
+@setting_option("out", _RUN)
+def command(file: str, out: str | None, data: str | None, label_column: str | None, **options: Any) -> None:
+    """Make a run of FILE: an ONNX file, or a .safetensors file of a PyTorch state dict.
+
+    Layers are dense, convolutions, maximum pools and batch norms, one behind the other. Scalers and class names in an
+    ONNX file are kept; of a state dict, which holds weights alone, options tell the rest. mlpk eval, predict, info and
+    export take the run as any other.
+    """
+    from . import imported, runs
+
+    given = {name: value for name, value in options.items() if value is not None}
+    network = _read(Path(file).expanduser(), given)
+    folder = runs.RunFolder.create(out or "", Path(file).stem)
+    try:
+        imported.write(folder, Path(file), network, data, label_column)
+    except BaseException:
+        folder.close(keep=False)
+        raise
+    folder.close()
+    click.echo(network.summary())
+    click.echo(f"\nrun folder     {folder.path}")
+
+
+def _read(path: Path, given: dict[str, Any]) -> Network:
+    """The network of a file, by what its first bytes are."""
+    from mlpkernels import foreign
+
+    scaling = _scaling(given)
+    reading = foreign.Reading(scaling, given.get("classes"), given.get("loss"))
+    shape = given.get("input_shape")
+    if not _is_safetensors(path):
+        wrong = [name for name in ("activation", "modules", "stride", "padding", "pool") if name in given]
+        if wrong:
+            raise OptionError(f"--{wrong[0]}", None, f"it goes with a .safetensors file, and {path} is none")
+        return foreign.from_onnx(path, shape=shape, reading=reading)
+    windows = foreign.Windows(**{name: given[name] for name in ("stride", "padding", "pool") if name in given})
+    activation = given.get("activation", "relu")
+    return foreign.from_state_dict(
+        path, activation=None if activation == "none" else activation, shape=shape, windows=windows,
+        modules=given.get("modules"), reading=reading,
+    )  # fmt: skip
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Whether the file begins as one, or, where it is of neither kind, is called so."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(9)[8:] == b"{" or path.suffix == ".safetensors"
+    except OSError:
+        return path.suffix == ".safetensors"
+
+
+def _scaling(given: dict[str, Any]) -> Scaling | None:
+    """(x · factor + offset - mean) / std of the options; None without any of them."""
+    import math
+
+    import numpy as np
+
+    from mlpkernels import Scaling
+
+    if "full_scale" in given and given.get("scale", "none") == "none":
+        raise OptionError("--full-scale", f"{given['full_scale']:g}", "it goes with --scale unit or symmetric")
+    scale, mean, std = given.get("scale", "none"), given.get("mean", (0.0,)), given.get("std", (1.0,))
+    if scale == "none" and not {"mean", "std"} & set(given):
+        return None
+    full_scale = given.get("full_scale", 255.0)
+    factor, offset = {"none": (1.0, 0.0), "unit": (1 / full_scale, 0.0), "symmetric": (2 / full_scale, -1.0)}[scale]
+    shape = given.get("input_shape", ())
+    columns = []
+    for name, values in (("mean", mean), ("std", std)):
+        pixels = math.prod(shape[1:]) if len(shape) == 3 and len(values) == shape[0] else 1
+        columns.append(np.repeat(values, pixels) if len(values) > 1 else np.float64(values[0]))
+        if len(values) > 1 and shape and np.size(columns[-1]) != math.prod(shape):
+            raise OptionError(f"--{name}", None, f"{len(values)} values; one, or one a channel or column of "
+                              f"{'x'.join(map(str, shape))} was wanted")  # fmt: skip
+    factors, offsets = np.broadcast_arrays(factor / columns[1], (offset - columns[0]) / columns[1])
+    kind = "standard" if {"mean", "std"} & set(given) else scale
+    return Scaling(kind, factors, offsets)

@@ -1,0 +1,7 @@
+"""Networks made elsewhere: PyTorch state dicts and ONNX files become networks of this library."""
+
+from .assemble import Reading
+from .onnx import from_onnx
+from .state_dict import Windows, from_state_dict
+
+__all__ = ["Reading", "Windows", "from_onnx", "from_state_dict"]

@@ -1,0 +1,262 @@
+"""ONNX operators on the way from the input to the logits, each as operations of ours or as another order of values."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .flow import Flow
+from .operations import Activation, Convolution, Normalisation, Pair, Pool, Product
+
+NAMES = {"Relu": "relu", "Tanh": "tanh", "Sigmoid": "logistic", "Exp": "exp"}
+
+
+class Node(NamedTuple):
+    """A node: operator, what names it in errors, attributes, and its inputs: None where left out."""
+
+    operator: str
+    where: str
+    attributes: dict[str, Any]
+    inputs: Sequence[Any]
+
+    def constant(self, number: int, name: str) -> np.ndarray:
+        """Input `number`, float64. ValueError where it is computed from the sample."""
+        value = self.inputs[number]
+        if not isinstance(value, np.ndarray):
+            raise ValueError(f"its {name} is no constant, which was wanted")
+        return value.astype(np.float64)
+
+    def optional(self, number: int, name: str) -> np.ndarray | None:
+        """The same of an input that may be left out."""
+        return self.constant(number, name) if len(self.inputs) > number and self.inputs[number] is not None else None
+
+
+def apply(node: Node, flow: Flow) -> Flow:
+    """The flow behind a node. ValueError says what of it this library has not; KeyError: the operator itself."""
+    return OPERATORS[node.operator](node, flow)
+
+
+# ---- layers
+
+
+def _gemm(node: Node, flow: Flow) -> Flow:
+    wanted = {"alpha": 1.0, "beta": 1.0, "transA": 0}
+    for name, usual in wanted.items():
+        if node.attributes.get(name, usual) != usual:
+            raise ValueError(f"{name}={node.attributes[name]:g}; {usual:g} was wanted")
+    _data_first(node)
+    weights = node.constant(1, "weight")
+    weights = weights.T if node.attributes.get("transB") else weights
+    return _product(node, flow, weights, node.optional(2, "bias"))
+
+
+def _matmul(node: Node, flow: Flow) -> Flow:
+    _data_first(node)
+    return _product(node, flow, node.constant(1, "weight"), None)
+
+
+def _data_first(node: Node) -> None:
+    if not isinstance(node.inputs[0], Flow):
+        raise ValueError("weights times samples; samples times weights was wanted")
+
+
+def _product(node: Node, flow: Flow, weights: np.ndarray, bias: np.ndarray | None) -> Flow:
+    if weights.ndim != 2 or flow.places.ndim != 1 or len(weights) != flow.places.size:
+        raise ValueError(f"a sample of shape {flow.places.shape} reaches its weight {weights.shape}; (I,) and (I, O) "
+                         "were wanted")  # fmt: skip
+    ordered = np.empty_like(weights)
+    ordered[flow.places] = weights
+    outputs = weights.shape[1]
+    bias = np.zeros(outputs) if bias is None else np.broadcast_to(bias.reshape(-1), outputs)
+    return flow.then(Product(node.where, ordered, bias), (outputs,))
+
+
+def _conv(node: Node, flow: Flow) -> Flow:
+    if node.attributes.get("group", 1) != 1:
+        raise ValueError(f"group={node.attributes['group']}; 1 was wanted")
+    weights, image = node.constant(1, "weight"), flow.as_image()
+    if image is None or weights.ndim != 4 or weights.shape[1] != image.shape[0]:
+        raise ValueError(f"a sample of shape {flow.places.shape} reaches its weight {weights.shape}; (C, H, W) and "
+                         "(O, C, kh, kw) were wanted")  # fmt: skip
+    kernel = (weights.shape[2], weights.shape[3])
+    stride, padding, size = _window(node, image, kernel)
+    bias = node.optional(2, "bias")
+    bias = np.zeros(len(weights)) if bias is None else bias
+    return image.then(Convolution(node.where, weights, bias, stride, padding), (len(weights), *size))
+
+
+def _max_pool(node: Node, flow: Flow) -> Flow:
+    image = flow.as_image()
+    kernel = tuple(node.attributes["kernel_shape"])
+    if image is None or len(kernel) != 2:
+        raise ValueError(f"a sample of shape {flow.places.shape} reaches it; an image (C, H, W) was wanted")
+    stride, padding, size = _window(node, image, (kernel[0], kernel[1]))
+    return image.then(Pool(node.where, (kernel[0], kernel[1]), stride, padding), (image.shape[0], *size))
+
+
+def _window(node: Node, image: Flow, kernel: Pair) -> tuple[Pair, Pair, Pair]:
+    """(stride, padding, (H', W')) of a window; ValueError where it is none of ours."""
+    given = node.attributes
+    if any(step != 1 for step in given.get("dilations", ())):
+        raise ValueError(f"dilations={list(given['dilations'])}; 1 was wanted")
+    stride = tuple(given.get("strides", (1, 1)))
+    before, behind = _pads(given, image.shape[1:], kernel, stride)
+    if before != behind:
+        raise ValueError(f"{list(before)} rows and columns of padding before and {list(behind)} behind; the same on "
+                         "both sides was wanted")  # fmt: skip
+    spare = [n + 2 * pad - k for n, pad, k in zip(image.shape[1:], before, kernel, strict=True)]
+    if min(spare) < 0:
+        raise ValueError(
+            f"an image of {image.shape[1]} x {image.shape[2]} reaches its window {kernel[0]} x {kernel[1]}"
+        )
+    if given.get("ceil_mode") and any(rest % step for rest, step in zip(spare, stride, strict=True)):
+        raise ValueError("ceil_mode=1 with an incomplete last window; 0 was wanted")
+    size = [rest // step + 1 for rest, step in zip(spare, stride, strict=True)]
+    return (stride[0], stride[1]), before, (size[0], size[1])
+
+
+def _pads(given: dict[str, Any], image: Sequence[int], kernel: Pair, stride: Sequence[int]) -> tuple[Pair, Pair]:
+    """Rows and columns of padding (before, behind)."""
+    way = given.get("auto_pad", b"NOTSET").decode()
+    if way in ("NOTSET", "VALID"):
+        pads = tuple(given.get("pads", (0, 0, 0, 0))) if way == "NOTSET" else (0, 0, 0, 0)
+        return (pads[0], pads[1]), (pads[2], pads[3])
+    whole = [max(0, (-(-n // s) - 1) * s + k - n) for n, k, s in zip(image, kernel, stride, strict=True)]
+    less, more = (whole[0] // 2, whole[1] // 2), (whole[0] - whole[0] // 2, whole[1] - whole[1] // 2)
+    return (less, more) if way == "SAME_UPPER" else (more, less)
+
+
+def _batch_norm(node: Node, flow: Flow) -> Flow:
+    if node.attributes.get("training_mode"):
+        raise ValueError("training_mode=1: it was exported while training; model.eval() first was wanted")
+    gamma, beta, mean, variance = (
+        node.constant(k, name) for k, name in enumerate(("scale", "bias", "mean", "variance"), 1)
+    )
+    epsilon = float(str(np.float32(node.attributes.get("epsilon", 1e-5))))  # the number that was meant
+    image = flow if flow.ordered else flow.as_image()
+    if image is not None and image.places.ndim in (1, 3) and len(gamma) == image.shape[0]:
+        return image.then(Normalisation(node.where, gamma, beta, mean, variance, epsilon))
+    if flow.places.ndim != 1 or len(gamma) != flow.places.size:
+        raise ValueError(f"a sample of shape {flow.places.shape} reaches its {len(gamma)} channels")
+    factor = gamma / np.sqrt(variance + epsilon)
+    return flow.affine(node.where, factor, beta - mean * factor)
+
+
+def _activation(node: Node, flow: Flow) -> Flow:
+    return flow.then(Activation(node.where, NAMES[node.operator]))
+
+
+# ---- arithmetic with constants
+
+
+def _arithmetic(node: Node, flow: Flow) -> Flow:
+    first = isinstance(node.inputs[0], Flow)
+    constant = _without_batch(node.constant(1 if first else 0, "other operand"), flow)
+    if node.operator == "Add":
+        return flow.affine(node.where, np.ones(()), constant)
+    if node.operator == "Sub":
+        return flow.affine(node.where, np.ones(()) if first else -np.ones(()), -constant if first else constant)
+    if node.operator == "Mul":
+        return flow.affine(node.where, constant, np.zeros(()))
+    if not first or not constant.all():
+        raise ValueError("a division by samples or by 0; samples divided by constants was wanted")
+    return flow.affine(node.where, 1 / constant, np.zeros(()))
+
+
+def _without_batch(constant: np.ndarray, flow: Flow) -> np.ndarray:
+    """A constant without the axis of rows; ValueError where it does not broadcast to the sample."""
+    if constant.ndim == flow.places.ndim + 1 and len(constant) == 1:
+        constant = constant[0]
+    try:
+        np.broadcast_to(constant, flow.places.shape)
+    except ValueError:
+        raise ValueError(f"a constant {constant.shape} meets a sample of shape {flow.places.shape}") from None
+    return constant
+
+
+def _negative(node: Node, flow: Flow) -> Flow:
+    return flow.affine(node.where, -np.ones(()), np.zeros(()))
+
+
+def _scaler(node: Node, flow: Flow) -> Flow:
+    """ai.onnx.ml's Scaler: (x - offset) · scale."""
+    offset, scale = (np.asarray(node.attributes[name], np.float64) for name in ("offset", "scale"))
+    for values in (offset, scale):
+        if values.size not in (1, flow.places.size):
+            raise ValueError(f"{values.size} columns; a sample of shape {flow.places.shape} reaches it")
+    return flow.affine(node.where, scale, -offset * scale)
+
+
+# ---- shape and order
+
+
+def _same(node: Node, flow: Flow) -> Flow:
+    return flow
+
+
+def _cast(node: Node, flow: Flow) -> Flow:
+    kinds = {1: "float32", 11: "float64", 10: "float16"}
+    if node.attributes["to"] not in kinds:
+        raise ValueError("samples become whole numbers or text; floats were wanted")
+    return flow
+
+
+def _flatten(node: Node, flow: Flow) -> Flow:
+    axis = node.attributes.get("axis", 1)
+    if axis not in (1, -flow.places.ndim):
+        raise ValueError(f"axis={axis}; 1 was wanted, so that the batch stays")
+    return flow.moved(flow.places.reshape(-1))
+
+
+def _reshape(node: Node, flow: Flow) -> Flow:
+    target = [int(size) for size in node.constant(1, "shape")]
+    rest = [flow.places.shape[k - 1] if size == 0 and k and not node.attributes.get("allowzero") else size
+            for k, size in enumerate(target)][1:]  # fmt: skip
+    if -1 in rest and target[0] == -1:
+        raise ValueError(f"shape {target}; the batch and then a sample's shape was wanted")
+    try:
+        return flow.moved(flow.places.reshape(rest))
+    except ValueError:
+        raise ValueError(f"a sample of shape {flow.places.shape} does not fill shape {target}") from None
+
+
+def _transpose(node: Node, flow: Flow) -> Flow:
+    order = node.attributes.get("perm", tuple(range(flow.places.ndim, -1, -1)))
+    if order[0] != 0:
+        raise ValueError(f"perm={list(order)} moves the batch; 0 first was wanted")
+    return flow.moved(flow.places.transpose([axis - 1 for axis in order[1:]]))
+
+
+def _axes(node: Node) -> list[int]:
+    if "axes" in node.attributes:
+        return list(node.attributes["axes"])
+    axes = node.optional(1, "axes")
+    if axes is None:
+        raise ValueError("without axes it may remove the batch; axes were wanted")
+    return [int(axis) for axis in axes]
+
+
+def _squeeze(node: Node, flow: Flow) -> Flow:
+    rank = flow.places.ndim + 1
+    axes = {axis % rank for axis in _axes(node)}
+    if 0 in axes:
+        raise ValueError("it removes the batch")
+    return flow.moved(flow.places.squeeze(tuple(axis - 1 for axis in axes)))
+
+
+def _unsqueeze(node: Node, flow: Flow) -> Flow:
+    axes = _axes(node)
+    rank = flow.places.ndim + 1 + len(axes)
+    places = sorted(axis % rank for axis in axes)
+    if 0 in places:
+        raise ValueError("it puts an axis before the batch")
+    return flow.moved(np.expand_dims(flow.places, [place - 1 for place in places]))
+
+
+OPERATORS: dict[str, Callable[[Node, Flow], Flow]] = {
+    "Gemm": _gemm, "MatMul": _matmul, "Conv": _conv, "MaxPool": _max_pool, "BatchNormalization": _batch_norm,
+    **dict.fromkeys(NAMES, _activation),
+    **dict.fromkeys(("Add", "Sub", "Mul", "Div"), _arithmetic), "Neg": _negative, "Scaler": _scaler,
+    **dict.fromkeys(("Identity", "Dropout"), _same), "Cast": _cast, "Flatten": _flatten, "Reshape": _reshape,
+    "Transpose": _transpose, "Squeeze": _squeeze, "Unsqueeze": _unsqueeze,
+}  # fmt: skip
