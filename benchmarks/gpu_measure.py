@@ -253,7 +253,7 @@ def epochs(gpu: Gpu, images: Images) -> list[dict[str, Any]]:
         losses = ours.run(ours.place(trial(case, len(images.y))))
         row: dict[str, Any] = {
             "case": case.name, "told": str(case), "rows": len(images.y), "steps": -(-len(images.y) // case.batch),
-            "phases of a step": ours.work.program("training", False, True).count,
+            "phases of a step": ours.work.program("training", False, True, False).count,
             "answer": (losses.tolist(), [a.tolist() for a in ours.parameters()]),
         }  # fmt: skip
         placed = ours.place(order(len(images.y), 1))

@@ -53,6 +53,9 @@ def layers(dtype):
 def rows(dtype):
     z, out, params = np.ones((4, 3), dtype), np.ones((4, 3), dtype), [np.ones(5, dtype) for _ in range(4)]
     cuda.softmax_cross_entropy(z, np.zeros(4, int), np.ones(4), 4.0, out)
+    cuda.binary_cross_entropy(z, np.zeros((4, 3)), np.ones(4), 4.0, out)
+    cuda.logistic(z, out)
+    cuda.sparse_dense_forward(np.ones((4, 2), np.uint8), 0.5, 1.0, np.ones((2, 3)), np.ones(3), RELU, out)
     for op in (cuda.softmax, cuda.log_softmax):
         op(z, out)
     for momentum, nesterov in itertools.product((0.0, 0.9), (False, True)):

@@ -27,7 +27,7 @@ def python(*arguments, timeout=1200, **environment):
     return done.returncode, done.stdout, done.stderr
 
 
-@pytest.mark.parametrize("file", ["test_cuda_ops.py", "test_cuda_verbs.py"])
+@pytest.mark.parametrize("file", ["test_cuda_ops.py", "test_cuda_verbs.py", "test_cuda_device.py"])
 def test_the_suite_under_the_simulator(file):
     status, told, _ = python(
         "-m",
@@ -172,3 +172,33 @@ def test_nothing_of_it_is_imported_unless_asked_for():
     )
     status, told, error = python("-c", code)
     assert status == 0 and told.strip() == "[]", error
+
+
+# ---- the report of a machine with a GPU
+
+
+def report(*arguments):
+    return python(str(HERE.parent / "benchmarks" / "gpu_report.py"), *arguments)
+
+
+def test_the_report_of_a_gpu_runs_dry(tmp_path):
+    if not (HERE.parent / "benchmarks").is_dir():
+        pytest.skip("this test needs the tree: an installed package has no benchmarks")
+    status, told, error = report("--out", str(tmp_path), "--simulate", "--no-suite")
+    assert status == 0, error[-2000:]
+    found = json.loads((tmp_path / "report.json").read_text())
+    text = (tmp_path / "report.md").read_text()
+    assert told.split() == [str(tmp_path / "report.json"), str(tmp_path / "report.md")]
+    measured = found["packages"]["simulator"]
+    assert "failed" not in measured, measured
+    assert measured["same bits twice"] and max(measured["parity"].values()) < 1e-5
+    assert "nothing is timed" in text and "farthest from the reference" in text
+    assert not {path.name for path in tmp_path.iterdir()} - {"report.json", "report.md"}
+
+
+def test_the_report_says_why_it_cannot_run(tmp_path):
+    status, told, error = report("--out", str(tmp_path / "none"))
+    if status == 0:
+        pytest.skip("there is a GPU here")
+    assert status == 1 and error.startswith("error: ") and error.count("\n") == 1 and "--simulate" in error
+    assert told == "" and not (tmp_path / "none").exists()

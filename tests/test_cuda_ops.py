@@ -10,14 +10,16 @@ import test_dropout
 from problems import DTYPES
 from test_backends import (
     test_a_nan_goes_through_products_and_relu,
+    test_adam_step_of_every_small_size,
     test_dense_ops_of_every_small_shape,
     test_infinities_go_through_products_and_relu_as_numpy_sends_them,
+    test_losses_of_targets_of_every_small_shape,
     test_relu_gives_no_negative_zero,
     test_sgd_step_of_every_small_size,
     test_softmax_and_its_logarithm_of_every_small_shape,
     test_softmax_cross_entropy_of_every_small_shape,
+    test_the_logistic_function_of_every_small_shape,
 )
-from test_backends import test_adam_step_of_every_small_size as test_adam_step_of_every_small_size
 from test_backends_layers import (
     test_a_closed_slope_stops_what_is_not_finite,
     test_a_nan_is_every_maximum_that_it_takes_part_in,
@@ -37,7 +39,7 @@ from test_dropout import (
 )
 
 from mlpkernels.kernels import cuda, reference
-from mlpkernels.kernels.cuda import driver, product
+from mlpkernels.kernels.cuda import arrays, driver, product
 from mlpkernels.kernels.plan import IDENTITY, RELU
 
 pytestmark = cuda_here.quiet
@@ -46,14 +48,14 @@ __all__ = [
     "test_a_closed_slope_stops_what_is_not_finite", "test_a_nan_goes_through_products_and_relu",
     "test_a_nan_is_every_maximum_that_it_takes_part_in", "test_adam_step_of_every_small_size",
     "test_batch_norms_give_their_gradient_back", "test_batch_norms_of_many_shapes",
-    "test_batch_norms_of_running_statistics", "test_convolutions_of_many_shapes",
-    "test_dense_ops_of_every_small_shape", "test_every_backend_draws_the_same_masks",
-    "test_infinities_go_through_products_and_relu_as_numpy_sends_them", "test_pools_choose_what_the_reference_chooses",
+    "test_batch_norms_of_running_statistics", "test_convolutions_of_many_shapes", "test_dense_ops_of_every_small_shape",
+    "test_every_backend_draws_the_same_masks", "test_infinities_go_through_products_and_relu_as_numpy_sends_them",
+    "test_losses_of_targets_of_every_small_shape", "test_pools_choose_what_the_reference_chooses",
     "test_pools_give_their_gradient_back", "test_relu_gives_no_negative_zero",
     "test_relu_of_a_convolution_gives_no_negative_zero", "test_sgd_step_of_every_small_size",
     "test_softmax_and_its_logarithm_of_every_small_shape", "test_softmax_cross_entropy_of_every_small_shape",
     "test_statistics_far_from_zero", "test_the_gradient_has_the_mask_and_the_slope",
-    "test_what_is_dropped_is_zero_whatever_it_was",
+    "test_the_logistic_function_of_every_small_shape", "test_what_is_dropped_is_zero_whatever_it_was",
 ]  # fmt: skip
 
 OPS = [pytest.param(op, id=op.__name__) for op in op_cases.OPS]
@@ -151,7 +153,7 @@ def test_arrays_on_the_gpu_are_used_where_they_lie(op, dtype, monkeypatch):
 def test_inputs_of_any_form_are_converted_and_left_alone(op, dtype):
     wanted = call(op, arguments(op, dtype))
     forms = ("read-only", "Fortran-ordered", "a list", "strided", "big-endian", "int64", "float64")
-    for name, form in zip(op_cases.read(op) * len(forms), forms, strict=False):
+    for name, form in zip(op_cases.read(op) * len(forms), forms, strict=False):  # of integers none
         given = arguments(op, dtype)
         given[name] = op_cases.FORMS[form](given[name])
         before = np.array(given[name])
@@ -238,6 +240,34 @@ def test_activations_and_their_slopes(dtype):
         wanted = (function(wide + h) - function(wide - h)) / (2 * h)
         beside = np.abs(x) > h
         np.testing.assert_allclose(slopes[beside], wanted[beside], rtol=1e-5, atol=1e-6)
+
+
+def test_targets_and_pixels_out_of_range_are_refused_by_name(dtype):
+    for op, wrong, error in (
+        (op_cases.binary_cross_entropy, 1.5, "^targets must be 0 … 1, got 1.5 … 1.5"),
+        (op_cases.binary_cross_entropy, np.nan, "^targets must be 0 … 1, got nan"),
+        (op_cases.poisson_loss, -0.5, "^targets must be at least 0, got -0.5"),
+    ):
+        for place in (np.array, driver.cuda.to_device):
+            with pytest.raises(ValueError, match=error):
+                getattr(cuda, op.__name__)(**{**arguments(op, dtype), "targets": place(np.full((7, 3), wrong, dtype))})
+    with pytest.raises(TypeError, match=r"^pixels must be uint8, got int64"):
+        given = arguments(op_cases.sparse_dense_forward, dtype)
+        cuda.sparse_dense_forward(**{**given, "pixels": given["pixels"].astype(np.int64)})
+    for name in ("factor", "offset"):
+        with pytest.raises(ValueError, match=f"^{name} must be finite"):
+            cuda.sparse_dense_forward(**{**arguments(op_cases.sparse_dense_forward, dtype), name: np.inf})
+
+
+def test_an_array_of_another_gpu_is_refused(monkeypatch, dtype):
+    monkeypatch.setattr(arrays, "SIMULATED", False)
+    monkeypatch.setattr(arrays, "device_count", lambda: 2)
+    monkeypatch.setattr(arrays, "_ordinal", lambda pointer: 1)
+    there = driver.cuda.to_device(np.ones((7, 3), dtype))
+    there.__dict__["__cuda_array_interface__"] = {"data": (1, False)}
+    monkeypatch.setattr(driver.cuda, "get_current_device", lambda: type("Device", (), {"id": 0}))
+    with pytest.raises(ValueError, match=r"^logits lies on GPU 1, the kernels run on GPU 0"):
+        cuda.softmax(there, np.ones((7, 3), dtype))
 
 
 def test_plain_sgd_needs_no_velocity(dtype):

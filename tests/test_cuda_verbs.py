@@ -7,13 +7,26 @@ import cuda_here
 import numpy as np
 import pytest
 import stacks
-from problems import DTYPES, RULES, BoundedStep, Run, as_double, model, optimizer, padding, source, unpadded
+from problems import (
+    ACTIVATIONS,
+    DTYPES,
+    LOSSES,
+    RULES,
+    BoundedStep,
+    Run,
+    as_double,
+    model,
+    optimizer,
+    padding,
+    source,
+    unpadded,
+)
 
 from mlpkernels import Dense, Network, fit
 from mlpkernels.datasets import Part
 from mlpkernels.kernels import cuda, reference
 from mlpkernels.kernels import plan as p
-from mlpkernels.kernels.cuda import driver, executor, functions, residency, verbs
+from mlpkernels.kernels.cuda import driver, executor, residency, verbs
 
 pytestmark = cuda_here.quiet
 
@@ -38,10 +51,6 @@ def on_gpu(run):
     return run
 
 
-def test_activations_have_the_numbers_of_the_plan():
-    assert (functions.IDENTITY, functions.RELU) == (p.IDENTITY, p.RELU)
-
-
 # ---- training
 
 
@@ -57,6 +66,41 @@ def test_each_training_step_is_the_references(dtype, rule):
         assert run.optimizer.step[0] == run.steps
 
 
+@pytest.mark.parametrize("loss", [name for name in LOSSES if name != "cross-entropy"])
+def test_losses_of_targets(loss, mode):
+    """Each step of each activation, the logits' loss and its gradient, against the reference."""
+    for (dtype, activation), rule in zip(
+        itertools.product(DTYPES, ACTIVATIONS.values()), ("adam-sklearn", "sgd", "momentum-penalty") * 2, strict=True
+    ):
+        run = on_gpu(Run((7, 6, 3), dtype, rule, rows=11, batch=4, activation=activation, loss=LOSSES[loss]))
+        for s in range(run.steps):
+            bound, wanted = BoundedStep(run, s), run.in_double()
+            assert wanted.train(reference, s, s + 1) == run.train(cuda, s, s + 1) == s + 1
+            bound.check(run, wanted, f"{dtype, activation, rule}")
+            assert run.corrects[s] == wanted.corrects[s]
+        wide, work = as_double(run.model), p.make_workspace(run.model.plan, 4, "float64")
+        got, exact = (
+            cuda.evaluate(run.model, run.source, 0, 11, run.work),
+            reference.evaluate(wide, as_double(run.source), 0, 11, work),
+        )
+        np.testing.assert_allclose(got[0], exact[0], rtol=1e-5)
+        assert got[1] == exact[1]
+    run.source = run.source._replace(targets=run.source.targets[:, :2])
+    with pytest.raises(ValueError, match=r"source.targets must have shape \(11, 3\)"):
+        run.train(cuda, 0, 1)
+
+
+def test_the_gradient_leaves_each_row_s_loss():
+    network, data = model((5, 4, 3), "float64"), source(6, 5, 3, "float64")
+    found = []
+    for backend in (cuda, reference):
+        work, grad = backend.make_workspace(network.plan, 6, "float64"), np.empty_like(network.params)
+        loss = backend.loss_and_gradient(network, data, np.array([4, 0, 1]), 2.0, work, grad)
+        assert loss == pytest.approx(work.losses[:3].sum() / 2)
+        found.append(work.losses[:3].copy())
+    np.testing.assert_allclose(*found, rtol=1e-12)
+
+
 @pytest.mark.parametrize("rule", ["nesterov", "adamw"])
 def test_five_steps_follow_the_references(rule, mode):
     run = on_gpu(Run(SIZES, "float64", rule, rows=40, batch=8, clip=1.0))
@@ -67,7 +111,7 @@ def test_five_steps_follow_the_references(rule, mode):
     assert np.array_equal(run.corrects, wanted.corrects)
 
 
-@pytest.mark.parametrize("name", stacks.STACKS)
+@pytest.mark.parametrize("name", stacks.STACKS | stacks.CURVED)
 def test_every_kind_of_layer(name, monkeypatch):
     """Gradient, two steps, running statistics, logits and loss, against the reference; the same bits in one launch."""
     rows, found = 7, {}
@@ -262,9 +306,9 @@ def test_copies_go_with_the_arrays_they_came_from():
     residency.release()
     run = on_gpu(Run((7, 3), "float32", rows=12, batch=6))
     run.train(cuda)
-    assert len(residency._held) == 5  # bytes, rows, labels, weights, order
+    assert len(residency._held) == 6  # bytes, rows, labels, weights, order, and that there are no targets
     del run
-    assert not residency._held
+    assert len(residency._held) == 1
 
 
 def test_more_steps_copy_and_wait_no_more(uploads, monkeypatch):

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from ..plan import IDENTITY, LOGISTIC, RELU, TANH
 from .arrays import View, as_device, on_device
-from .functions import IDENTITY, LOGISTIC, RELU, TANH
 
 FLOATS = (np.float32, np.float64)
 LARGEST = {"seed": 2**53 - 1, "step": 2**63 - 1, "layer": 2**63 - 1}  # of dropout's integers

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .dlpack import Borrowed
 from .driver import SIMULATED, cuda, device_count, library, named, require_device, synchronize
 
 _CUDA_DEVICES = (2, 13)  # of DLPack: memory of a GPU, and managed memory
@@ -29,14 +30,11 @@ def on_device(value: Any) -> bool:
 
 def as_device(name: str, value: Any) -> Any:
     """A device array of the package over memory that stays where it is. ValueError for another GPU's."""
-    if getattr(value, "__cuda_ndarray__", False):
-        return value
-    if not hasattr(value, "__cuda_array_interface__"):
-        from .dlpack import Borrowed
-
-        value = Borrowed(name, value)
-    with named(f"{name}: taking the array"):
-        array = cuda.as_cuda_array(value)
+    array = value
+    if not getattr(value, "__cuda_ndarray__", False):
+        require_device()
+        with named(f"{name}: taking the array"):
+            array = cuda.as_cuda_array(value if hasattr(value, "__cuda_array_interface__") else Borrowed(name, value))
     _check_device(name, array)
     return array
 
@@ -91,6 +89,10 @@ class View:
             else:
                 self._flat = room(self.size, self.dtype, stream)
         return self._flat
+
+    def lies(self, flat: Any) -> None:
+        """Take a flat device array for this argument."""
+        self._flat = flat
 
     def back(self, stream: Any) -> None:
         """Copy what a kernel wrote to where the caller wants it; nothing where it lies there already."""

@@ -30,8 +30,8 @@ def kernels(dtype: str, tile: Tile, images: bool) -> SimpleNamespace:
     SIZE = max(tile.scratch, ROWS[dtype].scratch, MEDIUM[dtype].scratch if images else 0)
 
     def phase(
-        number, step, mem, data, values, order, labels, weights, factor, offset, places, doubles, table, operations,
-        phases, head, layer_rates, settings, rates, keys, loss, correct, out, state,
+        number, step, mem, data, values, order, labels, targets, weights, factor, offset, places, doubles, table,
+        operations, phases, head, layer_rates, settings, rates, keys, loss, correct, out, state,
     ):  # fmt: skip
         if SIMULATED:  # noqa: SIM108 (the branch that is not taken is not compiled)
             shared = cuda.shared.array(SIZE, T)
@@ -40,13 +40,13 @@ def kernels(dtype: str, tile: Tile, images: bool) -> SimpleNamespace:
         wide = cuda.shared.array(WIDE, np.float64)
         if state[0] < 0:
             run(
-                number, step, cuda.blockIdx.x, cuda.gridDim.x, shared, wide, mem, data, values, order, labels, weights,
-                factor, offset, places, doubles, table, operations, phases, head, layer_rates, settings, rates, keys,
-                loss, correct, out, state,
+                number, step, cuda.blockIdx.x, cuda.gridDim.x, shared, wide, mem, data, values, order, labels, targets,
+                weights, factor, offset, places, doubles, table, operations, phases, head, layer_rates, settings, rates,
+                keys, loss, correct, out, state,
             )  # fmt: skip
 
     def steps(
-        count, first, last, mem, data, values, order, labels, weights, factor, offset, places, doubles, table,
+        count, first, last, mem, data, values, order, labels, targets, weights, factor, offset, places, doubles, table,
         operations, phases, head, layer_rates, settings, rates, keys, loss, correct, out, state,
     ):  # fmt: skip
         if SIMULATED:  # noqa: SIM108 (the branch that is not taken is not compiled)
@@ -62,8 +62,8 @@ def kernels(dtype: str, tile: Tile, images: bool) -> SimpleNamespace:
             while going and number < count:
                 going = run(
                     number, step, cuda.blockIdx.x, cuda.gridDim.x, shared, wide, mem, data, values, order, labels,
-                    weights, factor, offset, places, doubles, table, operations, phases, head, layer_rates, settings,
-                    rates, keys, loss, correct, out, state,
+                    targets, weights, factor, offset, places, doubles, table, operations, phases, head, layer_rates,
+                    settings, rates, keys, loss, correct, out, state,
                 )  # fmt: skip
                 grid.sync()
                 number += 1

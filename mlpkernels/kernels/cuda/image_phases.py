@@ -11,6 +11,7 @@ from . import elements, sums
 from . import layout as y
 from .driver import cuda
 from .functions import sqrt
+from .pieces import parts
 from .product import BIAS, CONV_FORWARD, CONV_INPUT, CONV_PARAMS, LARGE, MEDIUM, SLOPE, STORE, Tile, product
 from .sums import GROUP, THREADS
 
@@ -48,11 +49,6 @@ def _rows(dtype: str) -> Any:
             )  # fmt: skip
 
     return image_rows
-
-
-@cuda.jit(device=True)
-def _parts(n, size):
-    return (n + size - 1) // size
 
 
 @cache
@@ -125,15 +121,15 @@ def image_functions(dtype: str, tile: Tile | None) -> SimpleNamespace:
     @cuda.jit(device=True)
     def count(code, at, rows, table):
         if code == y.CONV_UP:
-            return _parts(rows * table[at + p.OUT_HEIGHT] * table[at + p.OUT_WIDTH], BM) * _parts(
+            return parts(rows * table[at + p.OUT_HEIGHT] * table[at + p.OUT_WIDTH], BM) * parts(
                 table[at + p.OUTPUTS], BN
             )
         if code == y.CONV_DOWN:
-            return _parts(rows * table[at + p.HEIGHT] * table[at + p.WIDTH], BM) * _parts(table[at + p.CHANNELS], BN)
+            return parts(rows * table[at + p.HEIGHT] * table[at + p.WIDTH], BM) * parts(table[at + p.CHANNELS], BN)
         if code == y.CONV_PARAMS or code == y.NORM_PARAMS:
-            return _parts(table[at + p.INPUTS], PM) * _parts(table[at + p.OUTPUTS], PN)
+            return parts(table[at + p.INPUTS], PM) * parts(table[at + p.OUTPUTS], PN)
         if code == y.NORM_BIASES:
-            return _parts(table[at + p.OUTPUTS], GROUP)
+            return parts(table[at + p.OUTPUTS], GROUP)
         if code == y.CHANNEL_BIASES or code == y.MOMENTS_UP or code == y.MOMENTS_DOWN:
             return table[at + p.OUTPUTS]
         return 1
@@ -143,7 +139,7 @@ def image_functions(dtype: str, tile: Tile | None) -> SimpleNamespace:
         sample, x_sample, stride = table[at + y.SAMPLE], table[at + y.IN_SAMPLE], table[at + p.WEIGHT_STRIDE]
         inputs, outputs, weight = table[at + p.INPUTS], table[at + p.OUTPUTS], table[at + p.WEIGHT]
         given, taken = table[at + p.OUT_HEIGHT] * table[at + p.OUT_WIDTH], table[at + p.HEIGHT] * table[at + p.WIDTH]
-        across = _parts(outputs, BN)
+        across = parts(outputs, BN)
         if code == y.CONV_UP:
             forward(
                 shared, mem, x_at, x_sample, 0, mem, weight, 1, stride, mem, table[at + y.OUT_AT], sample, rows * given,
@@ -151,7 +147,7 @@ def image_functions(dtype: str, tile: Tile | None) -> SimpleNamespace:
                 table[at + p.BIAS], 0, table, at,
             )  # fmt: skip
         elif code == y.CONV_DOWN:
-            across = _parts(table[at + p.CHANNELS], BN)
+            across = parts(table[at + p.CHANNELS], BN)
             depth = outputs * table[at + p.KERNEL_H] * table[at + p.KERNEL_W]
             backward(
                 shared, mem, table[at + y.DELTA_AT], sample, 0, mem, weight, 1, stride, mem, table[at + y.DELTA_BELOW],
@@ -159,7 +155,7 @@ def image_functions(dtype: str, tile: Tile | None) -> SimpleNamespace:
                 below, mem, x_at, x_sample, table, at,
             )  # fmt: skip
         else:
-            across = _parts(outputs, PN)
+            across = parts(outputs, PN)
             for row in range(item // across * PM, item // across * PM + PM, BM):
                 for column in range(item % across * PN, item % across * PN + PN, BN):
                     gradient(

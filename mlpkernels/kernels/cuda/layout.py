@@ -25,8 +25,8 @@ MEAN, VARIANCE, SCALE, DELTA_SUM, PRODUCT_SUM, MOMENTS = range(6)
 # Entries of the head: where things lie, and what a call says.
 (
     FIRST_AT, SECOND_AT, GRAD_AT, X_AT, X_SAMPLE, X_FLIP, WIDTH, LOSSES_AT, NORMS_AT, NORMS, LAYERS, BATCH, START, STOP,
-    ORDERED, FROM_BYTES, FIRST_STEP, LAST_STEP, TRAINS, FUSED, DROPS, ROOM, HEAD,
-) = range(23)  # fmt: skip
+    ORDERED, FROM_BYTES, FIRST_STEP, LAST_STEP, TRAINS, FUSED, DROPS, ROOM, PENALTY_AT, PENALIZED, HEAD,
+) = range(25)  # fmt: skip
 
 # Columns of a program's operations, and of its phases.
 CODE, LAYER, PARTIAL, OPERATION = range(4)
@@ -37,8 +37,8 @@ CHAINED, BEGIN, END, CHECKED, PHASE = range(5)
 (
     GATHER, DENSE_UP, DENSE_DOWN, POOL_UP, POOL_DOWN, NORM_UP, NORM_DOWN, DROP_UP, DROP_DOWN, LOSS, COPY_OUT,
     DENSE_UP_TILES, DENSE_DOWN_TILES, CONV_UP, CONV_DOWN, MOMENTS_UP, MOMENTS_DOWN, DENSE_PARAMS, CONV_PARAMS,
-    NORM_PARAMS, BIASES, CHANNEL_BIASES, NORM_BIASES, STATISTICS, SQUARES, UPDATE, GATHER_NEXT, TOTALS,
-) = range(28)  # fmt: skip
+    NORM_PARAMS, BIASES, CHANNEL_BIASES, NORM_BIASES, PENALTY, STATISTICS, SQUARES, UPDATE, GATHER_NEXT, TOTALS,
+) = range(29)  # fmt: skip
 ROW_OPERATIONS = range(DENSE_UP_TILES)
 
 # Weights of a dense layer at most that a chain's every block reads whole: 128 KB of float32. To be measured on a GPU.
@@ -46,8 +46,7 @@ CHAIN_WEIGHTS = 32768
 CHUNK = 4 * THREADS  # elements of an item of SQUARES and UPDATE
 
 # step columns of the table of rates: see verbs.step_rates
-RATE_COLUMNS = 5
-LEARNING_RATE, ADAM_RATE, ADAM_SCALE, KEEP, DIVISOR = range(RATE_COLUMNS)
+LEARNING_RATE, ADAM_RATE, ADAM_SCALE, ADAM_EPSILON, KEEP, DECAY, DIVISOR, RATE_COLUMNS = range(8)
 # layer columns of the table of layer rates
 KEPT_FACTOR, DROP_LIMIT, EPSILON, NORM_MOMENTUM, LAYER_RATES = range(5)
 
@@ -89,9 +88,10 @@ def layout(plan: np.ndarray, batch: int) -> Layout:
             row[DROP], drops = drops, drops + 1
     head[DROPS], head[ROOM] = drops, batch
     head[LOSSES_AT], doubles = doubles, doubles + 2 * batch  # losses of rows, then whether they are right
-    head[NORMS_AT] = doubles
+    head[NORMS_AT] = doubles  # and behind them as many of the penalty
     head[NORMS] = sum(-(-(int(row[p.BIAS] + row[p.WEIGHT_STRIDE] - row[p.WEIGHT])) // CHUNK) for row in table)
-    return Layout(table, head, at, doubles + int(head[NORMS]), places)
+    head[PENALTY_AT] = head[NORMS_AT] + head[NORMS]
+    return Layout(table, head, at, doubles + 2 * int(head[NORMS]), places)
 
 
 class Program:
@@ -172,15 +172,27 @@ def _down(program: Program, table: np.ndarray) -> None:
             program.chain(codes[int(row[p.KIND])], layer)
 
 
-def training(table: np.ndarray, clips: bool, updates: bool) -> Program:
+def _by_chunks(code: int, table: np.ndarray, layers: list[int]) -> list[tuple[int, int, int]]:
+    """An operation on all parameters of some layers, each item with the place of its partial sum."""
+    partial, operations = 0, []
+    for layer in layers:
+        operations.append((code, layer, partial))
+        row = table[layer]
+        partial += -(-int(row[p.BIAS] + row[p.WEIGHT_STRIDE] - row[p.WEIGHT]) // CHUNK)
+    return operations
+
+
+def training(table: np.ndarray, clips: bool, updates: bool, penalizes: bool) -> Program:
     """The phases of a training step, whose batch is gathered; without updates, those of a gradient."""
     program = Program()
+    trained = [layer for layer, row in enumerate(table) if row[p.WEIGHT_STRIDE]]
+    if penalizes:
+        program.items(*_by_chunks(PENALTY, table, trained))
     _up(program, table, True)
     program.chain(LOSS, len(table) - 1)
     _down(program, table)
     if updates:
         program.check_next()
-    trained = [layer for layer, row in enumerate(table) if row[p.WEIGHT_STRIDE]]
     params = {
         p.DENSE: (DENSE_PARAMS, BIASES), p.CONV: (CONV_PARAMS, CHANNEL_BIASES),
         p.BATCH_NORM: (NORM_PARAMS, NORM_BIASES),
@@ -192,12 +204,7 @@ def training(table: np.ndarray, clips: bool, updates: bool) -> Program:
         return program
     program.items(*sums, *norms, (GATHER_NEXT, 0))
     if clips:
-        partial, squares = 0, []
-        for layer in trained:
-            squares.append((SQUARES, layer, partial))
-            row = table[layer]
-            partial += -(-int(row[p.BIAS] + row[p.WEIGHT_STRIDE] - row[p.WEIGHT]) // CHUNK)
-        program.items(*squares)
+        program.items(*_by_chunks(SQUARES, table, trained))
         program.items(*[(UPDATE, layer) for layer in trained])
     return program
 

@@ -39,6 +39,14 @@ def product_kernel(dtype: str, tile: Tile, kind: int) -> Any:
     return cuda.jit(product_tiles)
 
 
+_BLOCKS = 1024  # of an element-wise kernel at most: several for each multiprocessor
+
+
+def blocks_of(size: int) -> int:
+    """The blocks of a kernel whose threads take elements in turns."""
+    return min(_BLOCKS, -(-size // THREADS))
+
+
 @cache
 def kernels(dtype: str) -> SimpleNamespace:
     """All other kernels of a dtype, by name."""
@@ -49,7 +57,7 @@ def kernels(dtype: str) -> SimpleNamespace:
     add_columns, channel = sums.column_sums(dtype), sums.channel_sums(dtype)
     total, spread, products = channel.total, channel.spread, channel.products
     loss_rows = losses.row_functions(dtype)
-    entropy_rows, softmax_of_rows = loss_rows.cross_entropy, loss_rows.softmax
+    entropy_rows, target_rows, softmax_of_rows = loss_rows.cross_entropy, loss_rows.of_targets, loss_rows.softmax
     block_sum = sums.block_sum
 
     @cuda.jit
@@ -74,6 +82,25 @@ def kernels(dtype: str) -> SimpleNamespace:
             wide, z, 0, classes, dz, 0, classes, start, stop, classes, labels, weights, labels, 0, 0, divisor,
             row_losses, 0, corrects, 0,
         )  # fmt: skip
+
+    @cuda.jit
+    def target_loss(kind, z, rows, width, targets, weights, divisor, dz, row_losses, corrects, order):
+        wide = cuda.shared.array(WIDE, np.float64)
+        start = cuda.blockIdx.x * GROUPS
+        target_rows(
+            wide, kind, z, 0, width, dz, 0, width, start, min(start + GROUPS, rows), width, targets, weights, order, 0,
+            0, divisor, row_losses, 0, corrects, 0,
+        )  # fmt: skip
+
+    @cuda.jit
+    def activated(z, code, out, size):
+        for i in range(cuda.grid(1), size, cuda.gridsize(1)):
+            out[i] = activate(z[i], code)
+
+    @cuda.jit
+    def scaled(pixels, factor, offset, out, size):
+        for i in range(cuda.grid(1), size, cuda.gridsize(1)):
+            out[i] = T(pixels[i]) * factor + offset
 
     @cuda.jit
     def totals(row_losses, corrects, rows, loss, correct):
@@ -183,7 +210,7 @@ def kernels(dtype: str) -> SimpleNamespace:
             adam(params, i, m, i, v, i, grad[i], keep, decay, beta1, rest1, beta2, rest2, rate, scale, epsilon)
 
     made = (
-        column_sums, channel_sums, cross_entropy, totals, softmax, pool, pool_back, norm, norm_back, drop, drop_back,
-        sgd_step, adam_step,
+        column_sums, channel_sums, cross_entropy, target_loss, activated, scaled, totals, softmax, pool, pool_back,
+        norm, norm_back, drop, drop_back, sgd_step, adam_step,
     )  # fmt: skip
     return SimpleNamespace(**{kernel.__name__: kernel for kernel in made})

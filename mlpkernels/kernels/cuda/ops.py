@@ -1,4 +1,4 @@
-"""The public ops of dense layers, losses and optimisers, on arrays of the host or of the GPU.
+"""The public ops of dense layers and optimisers, on arrays of the host or of the GPU.
 
 An array on the host is copied to the GPU and, where it is written, back; one on the GPU, by __cuda_array_interface__
 or DLPack, is used where it lies. Work is ordered by `stream`; a call with an output on the host waits for it.
@@ -12,20 +12,16 @@ from . import driver
 from .arguments import (
     activation_code,
     apart,
-    class_indices,
     input_,
     output,
     output_like,
-    same_or_apart,
     shape_of,
 )
-from .arrays import View, fetch, finish, nothing, room
+from .arrays import View, finish, nothing, on_device, room
 from .driver import stream_of
-from .op_kernels import kernels, product_kernel
+from .op_kernels import blocks_of, kernels, product_kernel
 from .product import BIAS, DENSE, SLOPE, STORE, tile_for
-from .sums import GROUP, GROUPS, THREADS
-
-_BLOCKS = 1024  # of an element-wise kernel at most: several for each multiprocessor
+from .sums import GROUP, THREADS
 
 # ---- dense
 
@@ -62,6 +58,48 @@ def dense_forward(x: Any, w: Any, b: Any, activation: int, out: Any, stream: Any
     code, stream = activation_code(activation), stream_of(stream)
     _multiply(x, inputs, 1, w, 1, outputs, out, inputs, BIAS, code, b, stream)
     finish(stream, out)
+
+
+def sparse_dense_forward(
+    pixels: Any, factor: float, offset: float, w: Any, b: Any, activation: int, out: Any, stream: Any = None
+) -> None:  # fmt: skip
+    """out = activation((factor · pixels + offset) @ w + b) for bytes of which most are zero.
+
+    pixels (B, I) uint8, w (I, O), b (O,) -> out (B, O), float32 or float64, overwritten. Zeros are multiplied like all
+    else here, so that an infinite weight counts: a GPU gains nothing by leaving them out. activation: IDENTITY, RELU,
+    TANH or LOGISTIC. Raises TypeError or ValueError naming the argument.
+    """
+    out = output("out", out, 2)
+    batch, outputs = out.shape
+    inputs = shape_of("pixels", pixels, 2)[1]
+    kind = getattr(pixels, "dtype", None) if on_device(pixels) else np.asarray(pixels).dtype
+    if kind is not None and kind != np.uint8:
+        raise TypeError(f"pixels must be uint8, got {kind}: dense_forward takes other numbers")
+    pixels = input_("pixels", pixels, np.uint8, (batch, inputs))
+    w = input_("w", w, out.dtype, (inputs, outputs))
+    b = input_("b", b, out.dtype, (outputs,))
+    apart("out", out, pixels=pixels, w=w, b=b)
+    code, stream, T = activation_code(activation), stream_of(stream), out.dtype.type
+    factor, offset = T(_finite("factor", factor)), T(_finite("offset", offset))
+    x = View("x", None, pixels.shape, out.dtype, True)
+    x.lies(room(max(1, pixels.size), out.dtype, stream))
+    if pixels.size:
+        driver.launch(
+            kernels(out.dtype.name).scaled, blocks_of(pixels.size), THREADS, stream, pixels.flat(stream), factor,
+            offset, x.flat(stream), pixels.size,
+        )  # fmt: skip
+    _multiply(x, inputs, 1, w, 1, outputs, out, inputs, BIAS, code, b, stream)
+    finish(stream, out)
+
+
+def _finite(name: str, value: Any) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a number, got {value!r}") from None
+    if not np.isfinite(number):
+        raise ValueError(f"{name} must be finite, got {value!r}")
+    return number
 
 
 def dense_backward_params(x: Any, delta: Any, dw: Any, db: Any, stream: Any = None) -> None:
@@ -106,65 +144,6 @@ def dense_backward_input(delta: Any, w: Any, x: Any, activation: int, dx: Any, s
     finish(stream, dx)
 
 
-# ---- losses
-
-
-def softmax_cross_entropy(
-    logits: Any, labels: Any, weights: Any, divisor: float, dlogits: Any, stream: Any = None
-) -> tuple[float, int]:  # fmt: skip
-    """Loss, gradient and correct count of softmax cross-entropy in one pass; waits for its sums.
-
-    logits (B, K), labels (B,) integers 0 … K - 1, weights (B,) -> dlogits (B, K) = weight · (softmax - onehot) /
-    divisor, float32 or float64; may be logits itself. Returns (Σ weight · loss as float64, rows whose first largest
-    logit is the label's). Raises TypeError or ValueError naming the argument.
-    """
-    dlogits = output("dlogits", dlogits, 2)
-    batch, classes = dlogits.shape
-    logits = input_("logits", logits, dlogits.dtype, (batch, classes))
-    labels = class_indices(labels, batch, classes)
-    weights = input_("weights", weights, dlogits.dtype, (batch,))
-    apart("dlogits", dlogits, weights=weights, labels=labels)
-    same_or_apart("dlogits", dlogits, logits=logits)
-    if not divisor > 0:
-        raise ValueError(f"divisor must be positive, got {divisor}")
-    if not batch:
-        return 0.0, 0
-    stream, made = stream_of(stream), kernels(dlogits.dtype.name)
-    losses, corrects = room(batch, np.float64, stream), room(batch, np.int64, stream)
-    loss, correct = room(1, np.float64, stream), room(1, np.int64, stream)
-    driver.launch(
-        made.cross_entropy, -(-batch // GROUPS), THREADS, stream, logits.flat(stream), batch, classes,
-        labels.flat(stream), weights.flat(stream), dlogits.dtype.type(divisor), dlogits.flat(stream, read=False),
-        losses, corrects,
-    )  # fmt: skip
-    driver.launch(made.totals, 1, THREADS, stream, losses, corrects, batch, loss, correct)
-    finish(stream, dlogits)
-    return float(fetch(loss, stream)[0]), int(fetch(correct, stream)[0])
-
-
-def _softmax(logits: Any, out: Any, logarithm: int, stream: Any) -> None:
-    out = output("out", out, 2)
-    logits = input_("logits", logits, out.dtype, out.shape)
-    same_or_apart("out", out, logits=logits)
-    stream, (batch, classes) = stream_of(stream), out.shape
-    if out.size:
-        driver.launch(
-            kernels(out.dtype.name).softmax, -(-batch // GROUPS), THREADS, stream, logits.flat(stream), batch, classes,
-            logarithm, out.flat(stream, read=False),
-        )  # fmt: skip
-    finish(stream, out)
-
-
-def softmax(logits: Any, out: Any, stream: Any = None) -> None:
-    """out = softmax of each row. logits (B, K) -> out (B, K), float32 or float64; may be the same array."""
-    _softmax(logits, out, 0, stream)
-
-
-def log_softmax(logits: Any, out: Any, stream: Any = None) -> None:
-    """out = logarithm of the softmax of each row. logits (B, K) -> out (B, K), overwritten; may be the same array."""
-    _softmax(logits, out, 1, stream)
-
-
 # ---- optimisers
 
 
@@ -173,10 +152,6 @@ def _memory(name: str, array: Any, params: View) -> View:
     if view.shape != params.shape or view.dtype != params.dtype:
         raise ValueError(f"{name} must be {params.shape} {params.dtype} like params, got {view.shape} {view.dtype}")
     return view
-
-
-def _blocks(size: int) -> int:
-    return min(_BLOCKS, -(-size // THREADS))
 
 
 def sgd_step(
@@ -199,7 +174,7 @@ def sgd_step(
     stream, T = stream_of(stream), params.dtype.type
     if params.size:
         driver.launch(
-            kernels(params.dtype.name).sgd_step, _blocks(params.size), THREADS, stream, params.flat(stream),
+            kernels(params.dtype.name).sgd_step, blocks_of(params.size), THREADS, stream, params.flat(stream),
             grad.flat(stream), written[-1].flat(stream), T(learning_rate), T(momentum), bool(nesterov),
             T(weight_decay), params.size,
         )  # fmt: skip
@@ -231,7 +206,7 @@ def adam_step(
     )  # fmt: skip
     if params.size:
         driver.launch(
-            kernels(params.dtype.name).adam_step, _blocks(params.size), THREADS, stream, params.flat(stream),
+            kernels(params.dtype.name).adam_step, blocks_of(params.size), THREADS, stream, params.flat(stream),
             grad.flat(stream), m.flat(stream), v.flat(stream), *map(T, settings), params.size,
         )  # fmt: skip
     finish(stream, params, m, v)

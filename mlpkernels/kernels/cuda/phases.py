@@ -13,74 +13,11 @@ from .. import plan as p
 from . import elements, losses, sums
 from . import layout as y
 from .driver import cuda
-from .functions import finite, scalar, sqrt
+from .functions import finite, sqrt
 from .image_phases import image_functions
+from .pieces import gather, parts, rows_of, update_range
 from .product import BIAS, DENSE, ROWS, SLOPE, STORE, Tile, product
 from .sums import GROUP, THREADS, block_sum
-
-
-@cuda.jit(device=True)
-def _parts(n, size):
-    return (n + size - 1) // size
-
-
-@cuda.jit(device=True)
-def rows_of(head, step):
-    """The rows of a step's batch: the last one's are fewer."""
-    return max(0, min(head[y.BATCH], head[y.STOP] - head[y.START] - step * head[y.BATCH]))
-
-
-@cache
-def gather(dtype: str) -> Any:
-    """Device function: rows start … stop - 1 of a step's batch into the inputs, bytes scaled on the way."""
-    T = np.dtype(dtype).type
-
-    @cuda.jit(device=True)
-    def gather(mem, data, values, order, factor, offset, head, step, start, stop):
-        width, sample = head[y.WIDTH], head[y.X_SAMPLE]
-        to = head[y.X_AT] + (step & 1) * head[y.X_FLIP]
-        at = head[y.START] + step * head[y.BATCH]
-        for e in range(start * width + cuda.threadIdx.x, stop * width, THREADS):
-            row = e // width
-            column = e - row * width
-            source = at + row
-            if head[y.ORDERED] != 0:
-                source = order[at + row]
-            if head[y.FROM_BYTES] != 0:
-                mem[to + row * sample + column] = T(data[source * width + column]) * factor + offset
-            else:
-                mem[to + row * sample + column] = values[source * width + column]
-
-    return gather
-
-
-@cache
-def update_range(dtype: str) -> Any:
-    """Device function: the optimiser's step for one parameter, given its gradient times `scale`."""
-    T = np.dtype(dtype).type
-    sgd, adam = scalar(dtype).sgd, scalar(dtype).adam
-
-    @cuda.jit(device=True)
-    def update_one(mem, i, head, settings, rates, at, is_bias, scale):
-        g = mem[head[y.GRAD_AT] + i] * scale
-        first, second = head[y.FIRST_AT] + i, head[y.SECOND_AT] + i
-        decays = not is_bias or settings[p.DECAY_BIAS] != 0.0
-        decay = settings[p.WEIGHT_DECAY] if decays else 0.0
-        if settings[p.RULE] == p.SGD:
-            rate = T(rates[at + y.LEARNING_RATE])
-            sgd(mem, i, mem, first, g, rate, T(settings[p.MOMENTUM]), settings[p.NESTEROV] != 0.0, T(decay))
-        else:
-            keep = 1.0
-            if settings[p.RULE] == p.ADAMW:
-                keep = rates[at + y.KEEP] if decays else 1.0
-                decay = 0.0
-            beta1, beta2 = settings[p.BETA1], settings[p.BETA2]
-            adam(
-                mem, i, mem, first, mem, second, g, T(keep), T(decay), T(beta1), T(1.0 - beta1), T(beta2),
-                T(1.0 - beta2), T(rates[at + y.ADAM_RATE]), T(rates[at + y.ADAM_SCALE]), T(settings[p.EPSILON]),
-            )  # fmt: skip
-
-    return update_one
 
 
 @cuda.jit(device=True)
@@ -107,10 +44,15 @@ def _batch_total(wide, doubles, head, step, first):
 
 
 @cuda.jit(device=True)
-def _write_totals(wide, doubles, head, step, block, loss, correct):
-    """The batch's loss, which one block writes down with its correct count."""
+def _write_totals(wide, doubles, head, settings, step, block, loss, correct):
+    """The batch's loss with its penalty, which one block writes down with the correct count."""
     first = head[y.LOSSES_AT]
     found = _batch_total(wide, doubles, head, step, first)
+    if head[y.PENALIZED] != 0:
+        mine = 0.0
+        for i in range(cuda.threadIdx.x, head[y.NORMS], THREADS):
+            mine += doubles[head[y.PENALTY_AT] + i]
+        found += 0.5 * settings[p.WEIGHT_DECAY] * block_sum(wide, mine)
     if block == 0:
         right = _batch_total(wide, doubles, head, step, first + head[y.ROOM])
         if cuda.threadIdx.x == 0:
@@ -132,7 +74,8 @@ def rows_function(dtype: str, images: bool) -> Any:
     COLUMNS = rows_tile.columns
     multiply, gather_rows = product(dtype, rows_tile, DENSE), gather(dtype)
     element, image_rows = elements.row_functions(dtype), image_functions(dtype, None).rows
-    drop, drop_back, cross_entropy = element.drop, element.drop_back, losses.row_functions(dtype).cross_entropy
+    drop, drop_back, loss = element.drop, element.drop_back, losses.row_functions(dtype)
+    cross_entropy, of_targets = loss.cross_entropy, loss.of_targets
     one = T(1)
 
     @cuda.jit(device=True)
@@ -154,8 +97,8 @@ def rows_function(dtype: str, images: bool) -> Any:
 
     @cuda.jit(device=True)
     def rows_operation(
-        code, layer, start, stop, step, shared, wide, mem, data, values, order, labels, weights, factor, offset, places,
-        doubles, table, head, layer_rates, rates, keys, out,
+        code, layer, start, stop, step, shared, wide, mem, data, values, order, labels, targets, weights, factor,
+        offset, places, doubles, table, head, layer_rates, rates, keys, out,
     ):  # fmt: skip
         at = layer * y.FIELDS
         x_at, x_sample = _inputs_at(table, at, step), table[at + y.IN_SAMPLE]
@@ -182,11 +125,19 @@ def rows_function(dtype: str, images: bool) -> Any:
                     limit = np.uint32(0)
                 drop(mem, x_at, x_sample, keep, low, high, limit, mem, o_at, sample, takes, start, stop)
         elif code == y.LOSS:
-            cross_entropy(
-                wide, mem, o_at, sample, mem, d_at, sample, start, stop, table[at + p.OUTPUTS], labels, weights, order,
-                head[y.ORDERED], head[y.START] + step * head[y.BATCH], T(rates[local * y.RATE_COLUMNS + y.DIVISOR]),
-                doubles, head[y.LOSSES_AT], doubles, head[y.LOSSES_AT] + head[y.ROOM],
-            )  # fmt: skip
+            divisor = T(rates[local * y.RATE_COLUMNS + y.DIVISOR])
+            if table[at + p.LOSS] == p.SOFTMAX:
+                cross_entropy(
+                    wide, mem, o_at, sample, mem, d_at, sample, start, stop, table[at + p.OUTPUTS], labels, weights,
+                    order, head[y.ORDERED], head[y.START] + step * head[y.BATCH], divisor, doubles, head[y.LOSSES_AT],
+                    doubles, head[y.LOSSES_AT] + head[y.ROOM],
+                )  # fmt: skip
+            else:
+                of_targets(
+                    wide, table[at + p.LOSS], mem, o_at, sample, mem, d_at, sample, start, stop, table[at + p.OUTPUTS],
+                    targets, weights, order, head[y.ORDERED], head[y.START] + step * head[y.BATCH], divisor, doubles,
+                    head[y.LOSSES_AT], doubles, head[y.LOSSES_AT] + head[y.ROOM],
+                )  # fmt: skip
         elif code == y.COPY_OUT:
             classes = table[at + p.OUTPUTS]
             for e in range(start * classes + cuda.threadIdx.x, stop * classes, THREADS):
@@ -214,17 +165,17 @@ def items_function(dtype: str, tile: Tile, images: bool) -> Any:
         at = layer * y.FIELDS
         rows = rows_of(head, step)
         if code == y.DENSE_UP_TILES:
-            return _parts(rows, BM) * _parts(table[at + p.OUTPUTS], BN)
+            return parts(rows, BM) * parts(table[at + p.OUTPUTS], BN)
         if code == y.DENSE_DOWN_TILES:
-            return _parts(rows, BM) * _parts(table[at + p.INPUTS], BN)
+            return parts(rows, BM) * parts(table[at + p.INPUTS], BN)
         if code == y.DENSE_PARAMS:
-            return _parts(table[at + p.INPUTS], BM) * _parts(table[at + p.OUTPUTS], BN)
+            return parts(table[at + p.INPUTS], BM) * parts(table[at + p.OUTPUTS], BN)
         if code == y.BIASES:
-            return _parts(table[at + p.OUTPUTS], GROUP)
-        if code == y.SQUARES or code == y.UPDATE:
-            return _parts(_parameters(table, at), y.CHUNK)
+            return parts(table[at + p.OUTPUTS], GROUP)
+        if code == y.SQUARES or code == y.UPDATE or code == y.PENALTY:
+            return parts(_parameters(table, at), y.CHUNK)
         if code == y.GATHER_NEXT:
-            return _parts(rows_of(head, step + 1), EACH) if step + 1 < head[y.LAST_STEP] else 0
+            return parts(rows_of(head, step + 1), EACH) if step + 1 < head[y.LAST_STEP] else 0
         if images:
             return image_count(code, at, rows, table)
         return 1
@@ -244,7 +195,7 @@ def items_function(dtype: str, tile: Tile, images: bool) -> Any:
         elif code == y.DENSE_PARAMS:
             a_row, a_k, b_at, b_k = 1, x_sample, table[at + y.DELTA_AT], sample
             c_at, c_row, m, k, epilogue = grad + weight, stride, inputs, rows, STORE
-        across = _parts(n, BN)
+        across = parts(n, BN)
         multiply(
             shared, mem, a_at, a_row, a_k, mem, b_at, b_column, b_k, mem, c_at, c_row, m, n, k, item // across * BM,
             item % across * BN, epilogue, activation, mem, aux_at, c_row, table, at,
@@ -255,7 +206,7 @@ def items_function(dtype: str, tile: Tile, images: bool) -> Any:
         """The step of the weights whose gradient this block has just stored."""
         cuda.syncthreads()
         inputs, outputs, stride = table[at + p.INPUTS], table[at + p.OUTPUTS], table[at + p.WEIGHT_STRIDE]
-        across = _parts(outputs, BN)
+        across = parts(outputs, BN)
         for e in range(cuda.threadIdx.x, BM * BN, THREADS):
             row = item // across * BM + e // BN
             column = item % across * BN + e % BN
@@ -270,15 +221,20 @@ def items_function(dtype: str, tile: Tile, images: bool) -> Any:
             update_one(mem, table[at + p.BIAS] + column, head, settings, rates, rate_at, True, one)
 
     @cuda.jit(device=True)
-    def squares(item, partial, at, wide, mem, doubles, table, head):
-        """A part of the gradient's squared length."""
+    def squares(code, item, partial, at, wide, mem, doubles, table, head, settings):
+        """A part of the gradient's squared length, or of that of the parameters that decay."""
         first, mine = table[at + p.WEIGHT] + item * y.CHUNK, 0.0
         stop = min(first + y.CHUNK, table[at + p.WEIGHT] + _parameters(table, at))
-        for i in range(head[y.GRAD_AT] + first + cuda.threadIdx.x, head[y.GRAD_AT] + stop, THREADS):
+        source, to = head[y.GRAD_AT], head[y.NORMS_AT]
+        if code == y.PENALTY:
+            source, to = 0, head[y.PENALTY_AT]
+            if settings[p.DECAY_BIAS] == 0.0:
+                stop = min(stop, table[at + p.BIAS])
+        for i in range(source + first + cuda.threadIdx.x, source + stop, THREADS):
             mine += np.float64(mem[i]) * np.float64(mem[i])
         found = block_sum(wide, mine)
         if cuda.threadIdx.x == 0:
-            doubles[head[y.NORMS_AT] + partial + item] = found
+            doubles[to + partial + item] = found
 
     @cuda.jit(device=True)
     def clipped_update(item, at, wide, mem, doubles, table, head, settings, rates, rate_at):
@@ -307,15 +263,15 @@ def items_function(dtype: str, tile: Tile, images: bool) -> Any:
                 wide, mem, table[at + y.DELTA_AT], table[at + y.SAMPLE], rows, table[at + p.OUTPUTS], item * GROUP, mem,
                 grad + table[at + p.BIAS],
             )  # fmt: skip
-        elif code == y.SQUARES:
-            squares(item, partial, at, wide, mem, doubles, table, head)
+        elif code == y.SQUARES or code == y.PENALTY:
+            squares(code, item, partial, at, wide, mem, doubles, table, head, settings)
         elif code == y.UPDATE:
             clipped_update(item, at, wide, mem, doubles, table, head, settings, rates, rate_at)
         elif code == y.GATHER_NEXT:
             stop = min((item + 1) * EACH, rows_of(head, step + 1))
             gather_rows(mem, data, values, order, factor, offset, head, step + 1, item * EACH, stop)
         elif code == y.TOTALS:
-            _write_totals(wide, doubles, head, step, 0, loss, correct)
+            _write_totals(wide, doubles, head, settings, step, 0, loss, correct)
         elif images:
             image_item(
                 code, item, at, layer, _code_below(table, layer), x_at, rows, shared, wide, mem, doubles, table,
@@ -344,23 +300,25 @@ def phase_function(dtype: str, tile: Tile, images: bool) -> Any:
 
     @cuda.jit(device=True)
     def run(
-        number, step, block, blocks, shared, wide, mem, data, values, order, labels, weights, factor, offset, places,
-        doubles, table, operations, phases, head, layer_rates, settings, rates, keys, loss, correct, out, state,
+        number, step, block, blocks, shared, wide, mem, data, values, order, labels, targets, weights, factor, offset,
+        places, doubles, table, operations, phases, head, layer_rates, settings, rates, keys, loss, correct, out, state,
     ):  # fmt: skip
         at = number * y.PHASE
         begin, end = phases[at + y.BEGIN], phases[at + y.END]
-        if phases[at + y.CHECKED] != 0 and not finite(_write_totals(wide, doubles, head, step, block, loss, correct)):
+        if phases[at + y.CHECKED] != 0 and not finite(
+            _write_totals(wide, doubles, head, settings, step, block, loss, correct)
+        ):
             if block == 0 and cuda.threadIdx.x == 0:
                 state[0] = step
             return False
         if phases[at + y.CHAINED] != 0:
             rows = rows_of(head, step)
-            for piece in range(block, _parts(rows, EACH), blocks):
+            for piece in range(block, parts(rows, EACH), blocks):
                 for i in range(begin, end):
                     rows_operation(
                         operations[i * y.OPERATION + y.CODE], operations[i * y.OPERATION + y.LAYER], piece * EACH,
-                        min((piece + 1) * EACH, rows), step, shared, wide, mem, data, values, order, labels, weights,
-                        factor, offset, places, doubles, table, head, layer_rates, rates, keys, out,
+                        min((piece + 1) * EACH, rows), step, shared, wide, mem, data, values, order, labels, targets,
+                        weights, factor, offset, places, doubles, table, head, layer_rates, rates, keys, out,
                     )  # fmt: skip
                     cuda.syncthreads()
             return True

@@ -6,6 +6,7 @@ compiled backend. `threads` means nothing here.
 """
 
 import time
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -31,8 +32,9 @@ class _Call:
         self.model, self.work, self.stream = model, work, stream
         self.resident = residency.Resident(stream)
         take = self.resident.take
-        self.data, self.values, self.labels, self.weights = map(
-            take, (source.bytes, source.rows, source.labels, source.weights)
+        targets = source.targets if source.targets.size else _no_targets(work.dtype.name)
+        self.data, self.values, self.labels, self.targets, self.weights = map(
+            take, (source.bytes, source.rows, source.labels, targets, source.weights)
         )
         self.order = no_order() if order is None else take(order)
         scalar = work.dtype.type
@@ -58,9 +60,9 @@ class _Call:
     def arguments(self, program: Any) -> tuple[Any, ...]:
         work = self.work
         return (
-            work.numbers, self.data, self.values, self.order, self.labels, self.weights, *self.scaling, work.places,
-            work.doubles, work.table, program.operations, program.phases, self.device_head, self.layer_rates,
-            self.settings, self.rates, self.keys, self.loss, self.correct, self.out, self.state,
+            work.numbers, self.data, self.values, self.order, self.labels, self.targets, self.weights, *self.scaling,
+            work.places, work.doubles, work.table, program.operations, program.phases, self.device_head,
+            self.layer_rates, self.settings, self.rates, self.keys, self.loss, self.correct, self.out, self.state,
         )  # fmt: skip
 
     def launch(self, program: Any, steps: range) -> None:
@@ -79,6 +81,32 @@ def _until_unchanged(call: Any) -> Any:
         if not resident.changed():
             return result
     raise ValueError("the data of this call are being changed while it runs")
+
+
+@cache
+def _no_targets(dtype: str) -> np.ndarray:
+    """What a loss of classes has in their place."""
+    return np.zeros((0, 0), dtype)
+
+
+def _check_targets(model: Model, source: Source) -> None:
+    """Raise ValueError where a loss of targets would be read past them."""
+    wanted = (max(len(source.bytes), len(source.rows)), int(model.plan[-1, p.OUTPUTS]))
+    if model.plan[-1, p.LOSS] != p.SOFTMAX and source.targets.shape != wanted:
+        raise ValueError(
+            f"source.targets must have shape {wanted}, as the network's loss is of targets, got "
+            f"{source.targets.shape}: see Network.source"
+        )
+
+
+def _divisors(settings: np.ndarray, source: Source, order: np.ndarray, batch_size: int, first: int, last: int) -> Any:
+    """What each step's gradient is divided by: its rows, or the sum of their weights, unless that is 0."""
+    rows = np.minimum(batch_size, len(order) - batch_size * np.arange(first, last)).astype(float)
+    if settings[p.WEIGHT_SUM]:
+        starts = batch_size * np.arange(first, last)
+        sums = np.add.reduceat(source.weights[order[: last * batch_size]].astype(float), starts)
+        rows[sums != 0] = sums[sums != 0]
+    return rows
 
 
 def _check(model: Model, work: Any, rows: int, reached: int, there: int) -> None:
@@ -104,20 +132,25 @@ def train_steps(
     if first >= last:
         return last
     stream, began = stream_of(stream), time.perf_counter()
-    sizes = np.minimum(batch_size, len(order) - batch_size * np.arange(first, last))
-    rates = step_rates(optimizer.settings, np.asarray(learning_rates[first:last], float), int(optimizer.step[0]), sizes)
+    _check_targets(model, source)
+    settings, done = optimizer.settings, int(optimizer.step[0])
+    clips, penalizes = bool(settings[p.CLIP_NORM] > 0), bool(settings[p.PENALTY] and settings[p.WEIGHT_DECAY])
+    divisors = _divisors(settings, source, order, batch_size, first, last)
+    rates = step_rates(settings, np.asarray(learning_rates[first:last], float), done, divisors)
 
     def steps() -> Any:
         call = _Call(model, source, work, order, stream)
-        clips, done = bool(optimizer.settings[p.CLIP_NORM] > 0), int(optimizer.step[0])
         call.tables(
-            optimizer.settings, rates, int(optimizer.settings[p.SEED]), range(done, done + last - first),
-            BATCH=batch_size, START=0, STOP=len(order), FIRST_STEP=first, LAST_STEP=last, TRAINS=1, FUSED=not clips,
+            settings, rates, int(settings[p.SEED]), range(done, done + last - first), BATCH=batch_size, START=0,
+            STOP=len(order), FIRST_STEP=first, LAST_STEP=last, TRAINS=1, FUSED=not clips, PENALIZED=penalizes,
         )  # fmt: skip
         with named("training"):
             work.bring(model, optimizer, stream)
         call.gather(first)
-        return (call, _train(call, work.program("training", clips, True), first, last, seconds, began)), call.resident
+        return (
+            call,
+            _train(call, work.program("training", clips, True, penalizes), first, last, seconds, began),
+        ), call.resident
 
     call, (reached, stopped) = _until_unchanged(steps)
     told = reached - first + stopped
@@ -156,6 +189,7 @@ def loss_and_gradient(
     if len(order) == 0:
         grad[...] = 0
         return 0.0
+    _check_targets(model, source)
     stream, settings = stream_of(stream), np.zeros(p.SETTINGS)
 
     def gradient() -> Any:
@@ -168,12 +202,14 @@ def loss_and_gradient(
         with named("the gradient"):
             work.bring(model, None, stream)
         call.gather(0)
-        call.launch(work.program("training", False, False), range(1))
+        call.launch(work.program("training", False, False, False), range(1))
         return call, call.resident
 
     call = _until_unchanged(gradient)
     at = int(work.layout.head[y.GRAD_AT])
     grad[...] = fetch(work.numbers[at : at + work.parameters], stream)
+    first = int(work.layout.head[y.LOSSES_AT])
+    work.losses[: len(order)] = fetch(work.doubles[first : first + len(order)], stream)
     return float(fetch(call.loss, stream)[0] / divisor)
 
 
@@ -204,6 +240,7 @@ def evaluate(
 ) -> tuple[float, int]:
     """(Σ weight · loss, correct count) over rows start … stop - 1: see reference.evaluate."""
     _check(model, work, 0, stop, len(source.labels))
+    _check_targets(model, source)
     if start >= stop:
         return 0.0, 0
     stream = stream_of(stream)

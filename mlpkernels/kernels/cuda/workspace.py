@@ -111,15 +111,20 @@ def layer_rates(model: Model) -> np.ndarray:
 
 
 def step_rates(settings: np.ndarray, learning_rates: np.ndarray, updates: int, divisors: np.ndarray) -> np.ndarray:
-    """(S, RATE_COLUMNS) float64: what each step's update needs that the host knows; `updates` were done before."""
-    count = len(learning_rates)
+    """(S, RATE_COLUMNS) float64: what each step's update needs that the host knows; `updates` were done before.
+
+    divisors (S,): what each step's gradient is divided by.
+    """
+    count, decay = len(learning_rates), settings[p.WEIGHT_DECAY] / (divisors if settings[p.PENALTY] else 1)
     rates, number = np.zeros((count, y.RATE_COLUMNS)), updates + 1 + np.arange(count)
     rest1, rest2 = 1 - settings[p.BETA1] ** number, 1 - settings[p.BETA2] ** number
     rates[:, y.LEARNING_RATE] = learning_rates
     if settings[p.RULE] != p.SGD:
         rates[:, y.ADAM_RATE] = learning_rates / rest1
         rates[:, y.ADAM_SCALE] = 1 / np.sqrt(rest2)
-    rates[:, y.KEEP] = 1 - learning_rates * settings[p.WEIGHT_DECAY]
+    rates[:, y.ADAM_EPSILON] = settings[p.EPSILON] / (np.sqrt(rest2) if settings[p.EPSILON_HAT] else 1)
+    rates[:, y.DECAY] = decay
+    rates[:, y.KEEP] = 1 - learning_rates * decay
     rates[:, y.DIVISOR] = divisors
     return rates
 
