@@ -125,6 +125,7 @@ class Training:
 
     def __init__(self, gpu: Gpu, case: Case, images: Images, way: str) -> None:
         from mlpkernels import SGD, Adam, Dense, Network, Scaling
+        from mlpkernels.losses import Answers
 
         self.case, self.way = case, way
         self.backend = reference if way == "reference" else gpu.backend
@@ -132,7 +133,7 @@ class Training:
         dtype = "float64" if way == "reference" else "float32"
         inputs, rate = images.x.shape[1], case.learning_rate
         self.network = Network(layers, inputs, dtype=dtype, scaling=Scaling("unit", 1 / 255, 0.0), seed=1)
-        self.source = self.network.rows_source(images.x, images.y, None)
+        self.source = self.network.rows_source(images.x, Answers(images.y), None)
         self.state = (SGD(rate) if case.optimizer == "sgd" else Adam(rate)).state(self.network.params)
         self.work = self.backend.make_workspace(self.network.plan, case.batch, dtype)
 

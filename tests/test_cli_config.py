@@ -13,7 +13,7 @@ from mlpkernels import datasets, kernels, layers, optimizers, scaling
 
 def test_lists_kept_here_for_a_quick_help_are_the_library_s():
     assert settings.BUNDLED == datasets.NAMES
-    assert settings.BACKENDS == kernels.BACKENDS
+    assert set(settings.BACKENDS) == {*kernels.BACKENDS, *kernels.OPTIONAL, AUTO}
     assert settings.INITS == layers.INITS
     assert tuple(filter(None, layers.ACTIVATIONS)) == settings.ACTIVATIONS
     assert settings.SCALES == scaling.KINDS
