@@ -54,9 +54,11 @@ def _choose() -> tuple[str, ModuleType]:
     if not found:
         raise UnavailableError(f"the CUDA backend needs a package that is not installed: {INSTALL}")
     name = wanted or found[0]
-    module = "numba_cuda_mlir.cuda" if name == "numba-cuda-mlir" else "numba.cuda"
+    home = "numba_cuda_mlir.numba_cuda" if name == "numba-cuda-mlir" else "numba.cuda"
     try:
-        return name, importlib.import_module(module)
+        # A small network fills no GPU: the packages would warn of it at every launch.
+        importlib.import_module(f"{home}.core.config").CUDA_LOW_OCCUPANCY_WARNINGS = 0
+        return name, importlib.import_module(home.replace(".numba_cuda", ".cuda"))
     except ImportError as error:
         raise UnavailableError(f"{name} cannot be imported ({error}): {INSTALL}") from None
 

@@ -54,6 +54,7 @@ class Resident:
     def __init__(self, stream: Any) -> None:
         self.stream = stream
         self._used: list[tuple[np.ndarray, _Held, bool]] = []
+        self._looked: bool | None = None
 
     def take(self, array: np.ndarray) -> Any:
         """The device copy of an array: that of an earlier call, or a new one."""
@@ -67,11 +68,16 @@ class Resident:
         return held.device
 
     def changed(self) -> bool:
-        """Whether an array was changed in place since its copy was made; then the copies are given up."""
-        stale = [array for array, held, fresh in self._used if not fresh and checksum(array) != held.sum]
-        for array in stale:
-            _held.pop(id(array), None)
-        return bool(stale)
+        """Whether an array was changed in place since its copy was made; then the copies are given up.
+
+        Looked for once, which takes a millisecond or more: best while the GPU works.
+        """
+        if self._looked is None:
+            stale = [array for array, held, fresh in self._used if not fresh and checksum(array) != held.sum]
+            for array in stale:
+                _held.pop(id(array), None)
+            self._looked = bool(stale)
+        return self._looked
 
 
 def release() -> None:

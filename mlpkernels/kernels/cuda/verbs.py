@@ -172,6 +172,8 @@ def _train(call: _Call, program: Any, first: int, last: int, seconds: float, beg
     while step < last and (step == first or time.perf_counter() - began <= seconds):
         stop = min(last, step + count)
         call.launch(program, range(step, stop))
+        if call.resident.changed():
+            break
         state = int(fetch(call.state, call.stream)[0])
         if state >= 0:
             return state, True
