@@ -1,5 +1,7 @@
 """The ops of the CUDA backend: the suite of the other backends, and arrays that lie on the GPU."""
 
+import inspect
+
 import cuda_here
 import numpy as np
 import op_cases
@@ -102,6 +104,26 @@ def test_a_tile_of_the_training_kernels(monkeypatch, draw, dtype):
         monkeypatch.setattr(product, "tile_for", lambda *_, tile=tile: tile)
         monkeypatch.setattr(cuda.ops, "tile_for", lambda *_, tile=tile: tile)
         test_backends.check_forward(cuda, draw, dtype, *{"LARGE": (9, 11, 129), "SMALL": (17, 65, 3)}[name])
+
+
+# ---- the promise of one interface
+
+
+def test_the_interface_is_the_references_and_a_stream():
+    assert set(cuda.__all__) == set(reference.__all__)
+    for name in reference.__all__:
+        ours, theirs = getattr(cuda, name), getattr(reference, name)
+        if not callable(theirs):
+            assert ours == theirs, name
+            continue
+        assert inspect.getdoc(ours), name
+        *got, last = inspect.signature(ours).parameters.values()
+        wanted = inspect.signature(theirs).parameters.values()
+        if name == "make_workspace":
+            got.append(last)
+        else:
+            assert last.name == "stream" and last.default is None, name
+        assert [(p.name, p.default) for p in got] == [(p.name, p.default) for p in wanted], name
 
 
 # ---- what comes as an argument

@@ -57,7 +57,8 @@ def _choose() -> tuple[str, ModuleType]:
     home = "numba_cuda_mlir.numba_cuda" if name == "numba-cuda-mlir" else "numba.cuda"
     try:
         # A small network fills no GPU: the packages would warn of it at every launch.
-        importlib.import_module(f"{home}.core.config").CUDA_LOW_OCCUPANCY_WARNINGS = 0
+        config: Any = importlib.import_module(f"{home}.core.config")
+        config.CUDA_LOW_OCCUPANCY_WARNINGS = 0
         return name, importlib.import_module(home.replace(".numba_cuda", ".cuda"))
     except ImportError as error:
         raise UnavailableError(f"{name} cannot be imported ({error}): {INSTALL}") from None

@@ -57,6 +57,10 @@ class _Call:
     def _upload(self, array: np.ndarray) -> Any:
         return to_device(array if array.size else np.zeros(1, array.dtype), self.stream)
 
+    def stop(self) -> None:
+        """Have every launch from here on do nothing, as after a loss that is not finite."""
+        self.state = self._upload(np.zeros(1, np.int64))
+
     def arguments(self, program: Any) -> tuple[Any, ...]:
         work = self.work
         return (
@@ -129,10 +133,11 @@ def train_steps(
     """
     there = min(-(-len(order) // batch_size), *map(len, (learning_rates, losses, corrects)))
     _check(model, work, min(batch_size, len(order)), last, there)
-    if first >= last:
-        return last
-    stream, began = stream_of(stream), time.perf_counter()
     _check_targets(model, source)
+    stream, began = stream_of(stream), time.perf_counter()
+    if first >= last:
+        _make_ready(model, source, order, work, stream)
+        return last
     settings, done = optimizer.settings, int(optimizer.step[0])
     clips, penalizes = bool(settings[p.CLIP_NORM] > 0), bool(settings[p.PENALTY] and settings[p.WEIGHT_DECAY])
     divisors = _divisors(settings, source, order, batch_size, first, last)
@@ -161,6 +166,16 @@ def train_steps(
     synchronize(stream)
     optimizer.step[0] += reached - first
     return int(reached)
+
+
+def _make_ready(model: Model, source: Source, order: np.ndarray, work: Workspace, stream: Any) -> None:
+    """Upload the data and compile the kernels that a training would wait for: by a launch that has nothing to do."""
+    call = _Call(model, source, work, order, stream)
+    settings = np.zeros(p.SETTINGS)
+    call.tables(settings, step_rates(settings, np.zeros(1), 0, np.ones(1)), 0, range(1), LAST_STEP=1)
+    call.stop()
+    call.launch(work.program("training", False, True, False), range(1))
+    synchronize(stream)
 
 
 def _train(call: _Call, program: Any, first: int, last: int, seconds: float, began: float) -> tuple[int, bool]:
