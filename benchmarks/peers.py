@@ -26,11 +26,13 @@ class Kernels:
     skip_zeros=False makes the first layer dense.
     """
 
-    def __init__(self, case: Case, images: Images, threads: int, skip_zeros: bool | None = None) -> None:
+    def __init__(
+        self, case: Case, images: Images, threads: int, skip_zeros: bool | None = None, backend: str = "cpu"
+    ) -> None:  # fmt: skip
         from mlpkernels import SGD, Adam, Conv2d, Dense, MaxPool2d, Network, Scaling, kernels
         from mlpkernels.losses import Answers
 
-        self.case, self.threads, self.backend = case, threads, kernels.load("cpu")
+        self.case, self.threads, self.backend = case, threads, kernels.load(backend)
         layers: list[Any] = []
         for channels, kernel in case.convolutions:  # ReLU before the pool gives the same
             layers += [Conv2d(channels, kernel, activation="relu"), MaxPool2d(POOL)]

@@ -103,19 +103,11 @@ def _cache() -> dict[str, Any]:
 
 
 def _cuda() -> dict[str, Any]:
-    """The NVIDIA devices, asked of the driver itself, which needs no package."""
-    import ctypes
+    """Which CUDA package the backend would take, driver and GPUs, or what to install."""
+    from mlpkernels.errors import UnavailableError
 
     try:
-        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
-    except OSError:
-        return {"cuda": "no"}
-    count = ctypes.c_int()
-    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)) or not count.value:
-        return {"cuda": "a driver, but no device"}
-    names = []
-    for index in range(count.value):
-        text = ctypes.create_string_buffer(256)
-        driver.cuDeviceGetName(text, len(text), index)
-        names.append(text.value.decode(errors="replace"))
-    return {"cuda": names}
+        from mlpkernels.kernels.cuda import driver
+    except UnavailableError as error:
+        return {"cuda": f"no: {error}"}
+    return driver.facts()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from . import backend as backends
 from . import tables
 from .command import Checked, Command, format_option, output_option, setting_option
 from .errors import OptionError
@@ -64,7 +65,7 @@ def command(
     found.check_one_class()
     name, rows = chosen(found, parse("data", rest[0]) if rest else None, part, given)
     count = None if threads in (None, AUTO) else threads
-    measured = report.measure(found.network, rows, backend or "cpu", count)
+    measured = report.measure(found.network, rows, backends.chosen(backend, found.network, len(rows)), count)
     if form == "json":
         trained.write(report.to_text({"run": str(run), "data": name, **measured.to_json()}), output)
         return

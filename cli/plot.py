@@ -35,6 +35,7 @@ def command(run: str | None, output: str | None, backend: str | None, threads: A
     """
     from mlpkernels import plots
 
+    from . import backend as backends
     from . import report, runs, sweep_folder, sweep_report, trained
     from .data import load
     from .evaluate import conformed
@@ -57,7 +58,9 @@ def command(run: str | None, output: str | None, backend: str | None, threads: A
     dataset = conformed(found, data.dataset)
     assert dataset.test is not None
     count = None if threads in (None, AUTO) else threads
-    measured = report.measure(found.network, dataset.test, backend or "cpu", count)
+    measured = report.measure(
+        found.network, dataset.test, backends.chosen(backend, found.network, len(dataset.test)), count
+    )
     folder = Path(output) if output is not None else path / runs.PLOTS
     for figure in report.draw(folder, found.network, dataset, dataset.test, measured, history):
         click.echo(str(figure))

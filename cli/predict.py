@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from . import backend as backends
 from . import tables
 from .command import Checked, Command, format_option, output_option, setting_option
 from .errors import OptionError
@@ -74,13 +75,14 @@ def command(
         usual_label=found.settings.label_column or None if found.settings and label_column is None else None,
     )
     count = None if threads in (None, AUTO) else threads
+    taken = backends.chosen(backend, network, len(x))
     with compiling_notice():
-        network.predict_logits(x[:1], threads=count, backend=backend or "cpu")
+        network.predict_logits(x[:1], threads=count, backend=taken)
     if not network.classes:
-        numbers = network.predict(x, threads=count, backend=backend or "cpu")
+        numbers = network.predict(x, threads=count, backend=taken)
         trained.write(as_numbers(names, numbers, form), output)
         return
-    proba = network.predict_proba(x, threads=count, backend=backend or "cpu")
+    proba = network.predict_proba(x, threads=count, backend=taken)
     writer = {"table": as_table, "csv": as_csv, "json": as_json}[form]
     trained.write(writer(names, network.classes, best(proba, top or (network.outputs if many else 1)), proba), output)
 

@@ -12,7 +12,7 @@ from .parsing import AUTO, Parser, choice, flag, number, text, whole
 
 BUNDLED = ("digits", "mnist", "fashion-mnist", "kmnist")
 SCALES = ("unit", "symmetric", "standard", "none")
-BACKENDS = ("cpu", "reference")
+BACKENDS = ("cpu", "cuda", "reference", "auto")
 DTYPES = ("float32", "float64")
 ACTIVATIONS = ("relu", "tanh", "logistic")
 INITS = ("he-normal", "he-uniform", "glorot-normal", "glorot-uniform", "pytorch")
@@ -126,7 +126,8 @@ class Settings:
         "Training", False, flag, "", "Training loss by a pass after each epoch, not the mean while training.")
 
     backend: str = _setting(
-        "Run", "cpu", choice(*BACKENDS), "NAME", "Kernels: cpu (compiled) or reference (plain NumPy).",
+        "Run", "cpu", choice(*BACKENDS), "NAME",
+        "Kernels: cpu (compiled), cuda (on an NVIDIA GPU), reference (plain NumPy), or auto: a GPU where it pays.",
         "cpu")
     skip_zeros: str = _setting(
         "Run", AUTO, choice(AUTO, "always", "never"), "WHEN",

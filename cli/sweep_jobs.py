@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .data import Data, divide, load_one
 from .errors import OptionError
+from .parsing import AUTO
 from .session import class_weight, fit_arguments, fit_scaling, make_network
 from .settings import FIELDS, Settings, resolve
 from .sweep_plan import Plan
@@ -100,6 +101,8 @@ def prepare(plan: Plan, combinations: Sequence[Mapping[str, Any]], shelf: Shelf)
         data = shelf.data(settings)
         rows = len(data.train)
         settings = resolve(settings, rows, kind)
+        if settings.backend == AUTO:  # networks are trained side by side, a core each
+            settings = dataclasses.replace(settings, backend="cpu")
         class_weight(settings, data.dataset.classes)
         steps = 1 if settings.batch_size == "full" else -(-rows // settings.batch_size)
         try:

@@ -82,6 +82,7 @@ def _start(settings: Settings) -> None:
     from mlpkernels import TrainingState
     from mlpkernels.scaling import default_kind
 
+    from . import backend
     from .data import load
     from .runs import RunFolder
     from .session import Session, class_weight, make_network
@@ -90,6 +91,7 @@ def _start(settings: Settings) -> None:
     settings = resolve(settings, len(data.train), default_kind(data.dataset.images))
     class_weight(settings, data.dataset.classes)  # names a wrong class before anything is made
     network = make_network(settings, data)
+    settings = backend.for_training(settings, network, len(data.train))
     folder = RunFolder.create(settings.out, data.dataset.name)
     Session(folder, settings, data, network, TrainingState()).run()
 

@@ -13,7 +13,7 @@ from mlpkernels import datasets, kernels, layers, optimizers, scaling
 
 def test_lists_kept_here_for_a_quick_help_are_the_library_s():
     assert settings.BUNDLED == datasets.NAMES
-    assert settings.BACKENDS == kernels.BACKENDS
+    assert set(settings.BACKENDS) == {*kernels.BACKENDS, *kernels.OPTIONAL, AUTO}
     assert settings.INITS == layers.INITS
     assert tuple(filter(None, layers.ACTIVATIONS)) == settings.ACTIVATIONS
     assert settings.SCALES == scaling.KINDS
@@ -137,7 +137,7 @@ def test_a_file_that_is_not_there(tmp_path):
         ("--seed -1", "--seed -1: a whole number from 0 was wanted"),
         ("--init he", "--init he: one of he-normal, he-uniform"),
         ("--dtype float16", "--dtype float16: one of float32, float64 was wanted"),
-        ("--backend cuda", "--backend cuda: one of cpu, reference was wanted"),
+        ("--backend gpu", "--backend gpu: one of cpu, cuda, reference, auto was wanted"),
         ("--scale units", "--scale units: one of auto, unit, symmetric, standard, none was wanted, did you mean unit?"),
         ("--optimizer adma", "--optimizer adma: one of sgd, adam, adamw was wanted, did you mean adam?"),
         ("--schedule linear", "--schedule linear: one of constant, step, cosine, one-cycle was wanted"),

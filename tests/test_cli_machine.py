@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 
 import numba
 import pytest
@@ -33,14 +34,14 @@ def test_doctor_says_that_the_cache_is_off(monkeypatch):
     assert "compile cache    off, by MLPK_CACHE=0" in re.sub(r"  +", "    ", good("doctor", "--no-measure").stdout)
 
 
-def test_doctor_without_a_cuda_driver(monkeypatch):
-    import ctypes
+def test_doctor_without_a_cuda_package(monkeypatch):
+    """With one, and with what a driver lacks: see tests/test_cuda.py."""
+    import importlib.util
 
-    def missing(name):
-        raise OSError(name)
-
-    monkeypatch.setattr(ctypes, "CDLL", missing)
-    assert doctor._cuda() == {"cuda": "no"}
+    for name in [name for name in sys.modules if name.startswith("mlpkernels.kernels.cuda")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert doctor._cuda()["cuda"].startswith("no: the CUDA backend needs a package that is not installed: pip install")
 
 
 @pytest.fixture

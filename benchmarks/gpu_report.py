@@ -1,0 +1,160 @@
+"""The CUDA backend on a GPU in one command: `python benchmarks/gpu_report.py --out DIR`.
+
+For every CUDA package that is installed, in a process of its own: the backend's test suite on the device (where pytest
+is installed), agreement with the reference at the training shapes on random data and on MNIST where it is found, the
+same bits from run to run, this GPU's own limits, one grid barrier, products, updates and epochs. Then PyTorch eager and
+under CUDA graphs, JAX in one scan, and cuBLAS through CuPy, where they are installed. Writes report.json and report.md.
+Ours needs Python, NumPy, Numba and the CUDA package. --simulate runs all but the peers in tiny under Numba's simulator.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import data
+import gpu_text
+
+HERE = Path(__file__).resolve().parent
+PACKAGES = {"numba-cuda-mlir": "numba_cuda_mlir", "numba-cuda": "numba_cuda"}
+PEERS = {"PyTorch": "torch", "PyTorch, CUDA graphs": "torch", "JAX jit + scan": "jax"}
+BLAS = "cuBLAS through CuPy"
+_SUITE = ("test_cuda_ops.py", "test_cuda_verbs.py")
+_LONGEST = 3600  # seconds of a process
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", metavar="DIR", required=True, help="where report.json and report.md go")
+    parser.add_argument("--simulate", action="store_true", help="tiny sizes under Numba's simulator, without a GPU")
+    parser.add_argument("--no-suite", action="store_true", help="leave the test suite out")
+    parser.add_argument("--part", help=argparse.SUPPRESS)  # of a process of ours: which system it measures
+    options = parser.parse_args()
+    if options.part is not None:
+        measure(options.part, options.simulate, Path(options.out))
+        return
+    problem = refusal(options.simulate)
+    if problem:
+        sys.exit(f"error: {problem}")
+    folder = Path(options.out)
+    folder.mkdir(parents=True, exist_ok=True)
+    report = collect(folder, options.simulate, not options.no_suite)
+    (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    (folder / "report.md").write_text(gpu_text.markdown(report), encoding="utf-8")
+    print(f"{folder / 'report.json'}\n{folder / 'report.md'}")
+
+
+def refusal(simulate: bool) -> str | None:
+    """Why there is nothing to measure here, with what to do; None where there is."""
+    if simulate:
+        return None
+    if not installed():
+        return f"no CUDA package is installed: pip install '{next(iter(PACKAGES))}[cu13]', or take --simulate"
+    code = "from mlpkernels.kernels.cuda import driver; print(driver.lack() or '')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(installed()[0]))
+    if done.returncode:
+        return done.stderr.strip().splitlines()[-1]
+    return f"{done.stdout.strip()}; --simulate tries this report without one" if done.stdout.strip() else None
+
+
+def installed() -> list[str]:
+    """The CUDA packages that are there, the preferred one first."""
+    return [name for name, module in PACKAGES.items() if importlib.util.find_spec(module) is not None]
+
+
+def environment(package: str) -> dict[str, str]:
+    """For a process that takes this package, or the simulator."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("NUMBA_ENABLE_CUDA", "MLPK_CUDA"))}
+    path = os.pathsep.join([str(HERE.parent), *filter(None, [kept.get("PYTHONPATH")])])
+    chosen = {"NUMBA_ENABLE_CUDASIM": "1"} if package == "simulator" else {"MLPK_CUDA_PACKAGE": package}
+    return {**kept, "PYTHONPATH": path, **chosen}
+
+
+def collect(folder: Path, simulate: bool, suite: bool) -> dict[str, Any]:
+    """Everything, each system in a process of its own; what failed says how."""
+    report: dict[str, Any] = {
+        "date": time.strftime("%Y-%m-%d %H:%M"), "simulated": simulate, "python": platform.python_version(),
+        "system": platform.platform(), "packages": {}, "peers": {}, "absent": [],
+    }  # fmt: skip
+    for package in ["simulator"] if simulate else installed():
+        found = run(package, folder, simulate)
+        found["suite"] = run_suite(package) if suite else "left out"
+        report["packages"][package] = found
+    answers = _answers(report["packages"])
+    (folder / "answers.json").write_text(json.dumps(answers), encoding="utf-8")
+    for system, module in {**PEERS, BLAS: "cupy"}.items():
+        if simulate or importlib.util.find_spec(module) is None:
+            report["absent"].append(system)
+        else:
+            report["peers"][system] = run(system, folder, simulate)
+    (folder / "answers.json").unlink()
+    return report
+
+
+def _answers(packages: dict[str, Any]) -> dict[str, Any]:
+    """{case: (losses, parameters)} of the first package that came through; they leave the report."""
+    answers: dict[str, Any] = {}
+    for found in packages.values():
+        for row in found.get("epochs", []):
+            answers.setdefault(row["case"], row["answer"])
+            del row["answer"]
+    return answers
+
+
+def run(system: str, folder: Path, simulate: bool) -> dict[str, Any]:
+    """What a process of its own measured, or {"failed": why}."""
+    target = folder / "part.json"
+    target.unlink(missing_ok=True)
+    command = [sys.executable, __file__, "--out", str(folder), "--part", system, *(["--simulate"] * simulate)]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=environment(system), timeout=_LONGEST, cwd=HERE.parent
+        )
+    except subprocess.TimeoutExpired:
+        return {"failed": f"took more than {_LONGEST} s"}
+    if done.returncode or not target.exists():
+        return {"failed": (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]}
+    found: dict[str, Any] = json.loads(target.read_text(encoding="utf-8"))
+    target.unlink()
+    return found
+
+
+def run_suite(package: str) -> str:
+    """The last line of the backend's tests on the device, at the sizes of the other backends."""
+    if importlib.util.find_spec("pytest") is None:
+        return "not run: pytest is not installed; the agreement with the reference below was checked"
+    chosen = environment(package) | ({} if package == "simulator" else {"MLPK_TEST_CUDA": "gpu"})
+    files = _SUITE if package != "simulator" else ("test_cuda_ops.py::test_activations_and_their_slopes",)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *(f"tests/{name}" for name in files)]
+    done = subprocess.run(command, capture_output=True, text=True, env=chosen, cwd=HERE.parent)
+    return (done.stdout.strip().splitlines() or [done.stderr.strip()])[-1]
+
+
+def measure(system: str, simulate: bool, folder: Path) -> None:
+    """One system's part, in its process, into part.json."""
+    images = data.load(40 if simulate else data.ROWS)
+    if system in (*PACKAGES, "simulator"):
+        import gpu_measure
+
+        found: Any = {**gpu_measure.everything(simulate, images), "data": images.source}
+    else:
+        import gpu_peers
+        from cases import NAMES
+
+        if system == BLAS:
+            found = {"products": gpu_peers.blas(gpu_peers.SHAPES)}
+        else:
+            answers = json.loads((folder / "answers.json").read_text(encoding="utf-8"))
+            names = ("adam-128", "sgd-8", "sgd-64", "adam-1024")
+            found = {"epochs": gpu_peers.epochs(system, [NAMES[name] for name in names], images, answers)}
+    (folder / "part.json").write_text(json.dumps(found), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,204 @@
+"""The CUDA backend without a GPU: its suite under the simulator, its kernels through ptxas, and what is missing named.
+
+Each in a process of its own: the simulator and either package replace one another.
+"""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cuda_ptx import ptxas
+
+HERE = Path(__file__).parent
+PACKAGES = {"numba-cuda-mlir": "numba_cuda_mlir", "numba-cuda": "numba_cuda"}
+
+
+def python(*arguments, timeout=1200, **environment):
+    """(exit status, standard output, standard error) of a Python of its own."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("NUMBA_ENABLE", "MLPK_CUDA"))}
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=HERE.parent, env={**kept, **environment}, capture_output=True, text=True,
+        timeout=timeout,
+    )  # fmt: skip
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("file", ["test_cuda_ops.py", "test_cuda_verbs.py", "test_cuda_device.py"])
+def test_the_suite_under_the_simulator(file):
+    status, told, _ = python(
+        "-m",
+        "pytest",
+        "-q",
+        "-x",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:xdist",
+        str(HERE / file),
+        NUMBA_ENABLE_CUDASIM="1",
+    )
+    assert status == 0, told[-4000:]
+    assert " passed" in told and " skipped" not in told
+
+
+# ---- compiled, not run
+
+
+# Each takes a minute or two, most of it in the package: of numba-cuda-mlir, three times slower, one capability.
+COMPILED = [("numba-cuda", "8.0", "float32"), ("numba-cuda", "9.0", ""), ("numba-cuda", "10.0", "float32"),
+            ("numba-cuda-mlir", "9.0", "float32")]  # fmt: skip
+
+# The kernels that promise to spill nothing: all but those that run many steps of networks with images or of float64,
+# which keep some of what lies outside their inner loops in memory.
+WHOLE = ("product_", "phase_16x16 float32", "phase_128x128 float32", "steps_16x16 float32")
+
+
+@pytest.mark.parametrize(("package", "capability", "word"), COMPILED)
+def test_every_kernel_compiles_and_keeps_its_registers(package, capability, word, capsys):
+    if importlib.util.find_spec(PACKAGES[package]) is None:
+        pytest.skip(f"{package} is not installed: pip install '{package}[cu13]'")
+    if ptxas() is None:
+        pytest.skip("ptxas is not there: it comes with numba-cuda-mlir[cu13], or with a CUDA toolkit")
+    status, told, error = python(str(HERE / "cuda_ptx.py"), capability, word, MLPK_CUDA_PACKAGE=package)
+    assert status == 0, error[-4000:]
+    table = json.loads(told)
+    with capsys.disabled():
+        print(f"\n{package}, compute capability {capability}: registers, shared and spilled bytes of a thread or block")
+        for name, figures in table.items():
+            spilled = figures["spill_stores"] + figures["spill_loads"]
+            print(f"  {name:48} {figures['registers']:4} {figures['shared']:6} {spilled:5}")
+    for name, figures in table.items():
+        assert figures["registers"] <= 255 and figures["shared"] <= 48 * 1024, name
+        if name.startswith(WHOLE) or not name.startswith(("phase_", "steps_")):
+            assert figures["spill_stores"] == figures["spill_loads"] == figures["stack"] == 0, name
+    products = [figures for name, figures in table.items() if name.startswith("product_")]
+    assert len(products) >= 6 and all(figures["vector_loads"] >= 4 for figures in products)
+    assert any(name.startswith(WHOLE[-1]) for name in table)
+
+
+# ---- what is missing
+
+
+WITHOUT_PACKAGES = """
+import importlib.util
+plain = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *a: None if name in ("numba_cuda_mlir", "numba_cuda") else plain(name, *a)
+"""
+
+
+def test_a_missing_package_is_named_with_what_to_install():
+    code = WITHOUT_PACKAGES + "from mlpkernels import kernels\nkernels.load('cuda')"
+    status, _, error = python("-c", code)
+    assert status == 1
+    assert "UnavailableError: the CUDA backend needs a package" in error and "mlpkernels[cuda13]" in error
+
+
+def test_asking_for_the_gpu_is_one_named_line():
+    status, told, error = python("-m", "mlpkernels_cli", "train", "digits", "--backend", "cuda", "--epochs", "1")
+    if status == 0:
+        pytest.skip("there is a GPU here")
+    assert status == 1 and told == ""
+    assert error.startswith("error: the CUDA backend ") and error.count("\n") == 1
+
+
+def test_auto_says_what_it_took_and_why(tmp_path):
+    command = ("-m", "mlpkernels_cli", "train", "digits", "--epochs", "1", "--no-plots", "--out", str(tmp_path / "run"))
+    status, _, error = python(*command, "--backend", "auto")
+    assert status == 0 and error.startswith("--backend auto: cpu (") and "million operations a step" in error
+    assert 'backend = "cpu"' in (tmp_path / "run" / "config.toml").read_text()
+
+
+def test_a_large_network_takes_a_gpu_that_is_there():
+    code = "from mlpkernels import kernels\nprint(*kernels.choose(1e12))"
+    assert python("-c", code, NUMBA_ENABLE_CUDASIM="1")[1].startswith("cuda 1e+06 million operations a step")
+    without = python("-c", WITHOUT_PACKAGES + code)[1]
+    assert without.startswith("cpu the CUDA backend needs a package that is not installed")
+
+
+def test_a_package_that_does_not_exist_is_refused():
+    code = "from mlpkernels import kernels\nkernels.load('cuda')"
+    status, _, error = python("-c", code, MLPK_CUDA_PACKAGE="abacus")
+    assert status == 1 and "MLPK_CUDA_PACKAGE=abacus: one of numba-cuda-mlir, numba-cuda was wanted" in error
+
+
+def test_a_gpu_that_does_not_exist_is_refused():
+    code = (
+        "import numpy as np\nfrom mlpkernels import kernels\n"
+        "kernels.load('cuda').softmax(np.ones((1, 2)), np.ones((1, 2)))"
+    )
+    for number in ("1", "-1", "first"):
+        status, _, error = python("-c", code, NUMBA_ENABLE_CUDASIM="1", MLPK_CUDA_DEVICE=number)
+        assert status == 1 and f"MLPK_CUDA_DEVICE={number}: this machine has 1 GPU, counted from 0" in error
+
+
+DRIVERS = [
+    (None, 0, "there is no NVIDIA driver here"),
+    (11040, 1, "too old: it knows CUDA 11.4, 12.0 was wanted"),
+    (13000, 0, "shows no GPU"),
+]
+
+
+@pytest.mark.parametrize(("version", "devices", "wanted"), DRIVERS)
+def test_what_the_driver_lacks_is_named(version, devices, wanted):
+    """Of drivers that are made up; the package is the simulator's, so that one is there."""
+    code = (
+        "import sys\nfrom mlpkernels.kernels.cuda import driver\n"
+        f"driver.SIMULATED = False\ndriver.driver_version = lambda: {version}\n"
+        f"driver.device_count = lambda: {devices}\n"
+        "print(driver.facts()['cuda'])\ndriver.require_device()"
+    )
+    status, told, error = python("-c", code, NUMBA_ENABLE_CUDASIM="1")
+    assert status == 1 and "UnavailableError: the CUDA backend cannot run: " in error and wanted in error
+    assert wanted in told
+
+
+def test_doctor_says_what_there_is():
+    status, told, _ = python(
+        "-m", "mlpkernels_cli", "doctor", "--no-measure", "--format", "json", NUMBA_ENABLE_CUDASIM="1"
+    )
+    simulated = json.loads(told)
+    assert status == 0 and simulated["cuda"] == "simulated" and simulated["cuda package"].startswith("simulator")
+
+
+def test_nothing_of_it_is_imported_unless_asked_for():
+    code = (
+        "import sys\nimport numpy as np\nfrom mlpkernels import Dense, Network\n"
+        "net = Network([Dense(2)], 3)\nnet.predict(np.ones((2, 3)), backend='reference')\n"
+        "print([name for name in sys.modules if name.startswith(('cuda', 'numba', 'mlpkernels.kernels.cuda'))])"
+    )
+    status, told, error = python("-c", code)
+    assert status == 0 and told.strip() == "[]", error
+
+
+# ---- the report of a machine with a GPU
+
+
+def report(*arguments):
+    return python(str(HERE.parent / "benchmarks" / "gpu_report.py"), *arguments)
+
+
+def test_the_report_of_a_gpu_runs_dry(tmp_path):
+    if not (HERE.parent / "benchmarks").is_dir():
+        pytest.skip("this test needs the tree: an installed package has no benchmarks")
+    status, told, error = report("--out", str(tmp_path), "--simulate", "--no-suite")
+    assert status == 0, error[-2000:]
+    found = json.loads((tmp_path / "report.json").read_text())
+    text = (tmp_path / "report.md").read_text()
+    assert told.split() == [str(tmp_path / "report.json"), str(tmp_path / "report.md")]
+    measured = found["packages"]["simulator"]
+    assert "failed" not in measured, measured
+    assert measured["same bits twice"] and max(measured["parity"].values()) < 1e-5
+    assert "nothing is timed" in text and "farthest from the reference" in text
+    assert not {path.name for path in tmp_path.iterdir()} - {"report.json", "report.md"}
+
+
+def test_the_report_says_why_it_cannot_run(tmp_path):
+    status, told, error = report("--out", str(tmp_path / "none"))
+    if status == 0:
+        pytest.skip("there is a GPU here")
+    assert status == 1 and error.startswith("error: ") and error.count("\n") == 1 and "--simulate" in error
+    assert told == "" and not (tmp_path / "none").exists()
