@@ -12,6 +12,15 @@ _PURPOSES = {
     "image_layers": "convolutions, max-pooling, batch normalisation and dropout behind them",
     "no_sparse_layer": "in place of the next one for data without many zeros",
     "sparse_layer": "first layers that leave out the zeros of images",
+    "no_curves": "in place of the next one in networks without such activations",
+    "curved_layer": "tanh and the logistic function",
+    "no_targets": "in place of the next one in networks of classes",
+    "target_losses": "losses of yes or no, of numbers and of counts",
+    "gradient": "loss_and_gradient inside @njit",
+    "predict_row": "one sample, from Python and inside @njit",
+    "single_layers": "what of its layers is not dense",
+    "rows_of_uint8": "a few rows from Python",
+    "c_predict_one": "for C and SciPy, as the next four",
 }
 
 
