@@ -1,8 +1,8 @@
 """scikit-learn's MLPs and ours at the same work: `python benchmarks/bench_sklearn.py [--quick] [--out FILE]`.
 
 A fit of both starts from one random_state and so takes the same steps; the coefficients, or predictions, are compared
-before anything is timed. The systems take turns, in another succession each time; scikit-learn's BLAS once on one
-thread and once on all cores, and its better one is compared; ours chooses by itself. Prints Markdown: medians, and the
+before anything is timed. The systems take turns, in another succession each time, with BLAS once on one thread and once
+on all cores, of which each one's better is compared; ours chooses its own threads. Prints Markdown: medians, and the
 ratios turn by turn with the least and the most. The JSON has every measurement.
 """
 
@@ -104,11 +104,11 @@ def check(case: Case, x: Any, y: np.ndarray) -> tuple[dict[str, Any], float]:
 
 
 def measure(case: Case, turns: int, blas: ThreadpoolController) -> dict[str, Any]:
-    """Every turn's seconds of each system: {"apart": …, "seconds": {"scikit-learn 1": […], …, "mlpkernels": […]}}."""
+    """Every turn's seconds of each system: {"apart": …, "seconds": {"scikit-learn 1": […], …, …}}."""
     x, y = case.data()
     fitted, apart = check(case, x, y)
     counts = sorted({1, len(cpus()) or 1})
-    runs = [(THEIRS, count) for count in counts] + [(OURS, counts[-1])]
+    runs = [(library, count) for library in LIBRARIES for count in counts]
     seconds: dict[str, list[float]] = {_label(*run): [] for run in runs}
     part = x[: case.rows]
     for turn in range(turns):
@@ -131,20 +131,23 @@ def measure(case: Case, turns: int, blas: ThreadpoolController) -> dict[str, Any
 
 
 def _label(library: str, threads: int) -> str:
-    return library if library == OURS else f"{library} {threads}"
+    return f"{library} {threads}"
 
 
 def report(found: dict[str, dict[str, Any]]) -> str:
     """The table."""
-    lines = ["| | scikit-learn | its threads | mlpkernels | faster |", "|---|---|---|---|---|"]
+    lines = ["| | scikit-learn | mlpkernels | faster |", "|---|---|---|---|"]
     for name, result in found.items():
-        seconds = result["seconds"]
-        best = min((system for system in seconds if system != OURS), key=lambda one: statistics.median(seconds[one]))
-        ratios = [a / b for a, b in zip(seconds[best], seconds[OURS], strict=True)]
-        times = " | ".join((_time(seconds[best]), best.rpartition(" ")[2], _time(seconds[OURS])))
+        theirs, ours = (_better(result["seconds"], library) for library in LIBRARIES)
+        ratios = [a / b for a, b in zip(theirs, ours, strict=True)]
         faster = f"{statistics.median(ratios):.1f} ({min(ratios):.1f}…{max(ratios):.1f})"
-        lines.append(f"| {name} | {times} | {faster} |")
+        lines.append(f"| {name} | {_time(theirs)} | {_time(ours)} | {faster} |")
     return "\n".join(lines)
+
+
+def _better(seconds: dict[str, list[float]], library: str) -> list[float]:
+    """A library's turns at its better number of BLAS threads."""
+    return min((turns for label, turns in seconds.items() if label.startswith(library)), key=statistics.median)
 
 
 def _time(seconds: list[float]) -> str:

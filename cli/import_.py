@@ -82,12 +82,19 @@ _FILE, _STATE, _RUN = "What the file does not tell", "What a state dict does not
 @_option(_FILE, "loss", choice(*LOSSES), "NAME", f"What the outputs mean: {', '.join(LOSSES)}. [default: as it ends]")
 @_option(_FILE, "scale", choice("unit", "symmetric", "none"), "NAME",
          "Raw inputs, 0 to --full-scale, to [0, 1]: unit, to [-1, 1]: symmetric, or none. [default: none]")  # fmt: skip
-@_option(_FILE, "full-scale", number(0, above=True), "VALUE", "The greatest raw value. [default: 255]")
+@_option(_FILE, "full-scale", number(0, above=True), "VALUE", "The greatest raw value; pictures and data are "
+         "brought to it. [default: 255 with --scale unit or symmetric]")  # fmt: skip
 @_option(_FILE, "mean", _listed(_number), "VALUES", "Then subtract this; one value, one a channel or one a column.")
 @_option(_FILE, "std", _listed(number(0, above=True)), "VALUES", "And divide by this.")
 @_option(_STATE, "activation", choice(*ACTIVATIONS), "NAME", "Between layers: relu, tanh, logistic or none. "
          "[default: relu]")  # fmt: skip
-@_option(_STATE, "modules", _listed(text), "NAMES", "The modules in order, as in,hidden,out. [default: by name]")
+@_option(
+    _STATE,
+    "modules",
+    _listed(text),
+    "NAMES",
+    "The modules in order, as in,hidden,out. [default: by number, or as they fit]",
+)
 @_option(_STATE, "stride", _listed(whole(1)), "N", "Of convolutions, one for all or one each. [default: 1]")
 @_option(_STATE, "padding", _listed(whole(0)), "N", "Of convolutions, one for all or one each. [default: 0]")
 @_option(_STATE, "pool", _listed(whole(0)), "N", "Max-pooling behind convolutions, N x N; 0: none. [default: 0]")
@@ -101,17 +108,23 @@ def command(file: str, out: str | None, data: str | None, label_column: str | No
     ONNX file are kept; of a state dict, which holds weights alone, options tell the rest. mlpk eval, predict, info and
     export take the run as any other.
     """
+    from mlpkernels import foreign
+
     from . import imported, runs
 
+    path = Path(file).expanduser()
     given = {name: value for name, value in options.items() if value is not None}
-    network = _read(Path(file).expanduser(), given)
-    folder = runs.RunFolder.create(out or "", Path(file).stem)
+    network = _read(path, given)
+    folder = runs.RunFolder.create(out or "", Path(file).stem, resumable=False)
     try:
-        imported.write(folder, Path(file), network, data, label_column)
+        imported.write(folder, Path(file), network, data, label_column, _full_scale(given))
     except BaseException:
         folder.close(keep=False)
         raise
     folder.close()
+    if _is_safetensors(path):
+        names = foreign.module_order(path, shape=given.get("input_shape"), modules=given.get("modules"))
+        click.echo(f"modules        {', '.join(name or '(unnamed)' for name in names)}\n")
     click.echo(network.summary())
     click.echo(f"\nrun folder     {folder.path}")
 
@@ -145,29 +158,55 @@ def _is_safetensors(path: Path) -> bool:
         return path.suffix == ".safetensors"
 
 
+def _full_scale(given: dict[str, Any]) -> float | None:
+    """The greatest raw value; None where nothing tells it: no factor does, which a deviation may be part of."""
+    scaled = given.get("scale", "none") != "none"
+    full_scale: float | None = given.get("full_scale", 255.0 if scaled else None)
+    return full_scale
+
+
 def _scaling(given: dict[str, Any]) -> Scaling | None:
     """(x · factor + offset - mean) / std of the options; None without any of them."""
-    import math
-
     import numpy as np
 
     from mlpkernels import Scaling
 
-    if "full_scale" in given and given.get("scale", "none") == "none":
-        raise OptionError("--full-scale", f"{given['full_scale']:g}", "it goes with --scale unit or symmetric")
-    scale, mean, std = given.get("scale", "none"), given.get("mean", (0.0,)), given.get("std", (1.0,))
-    if scale == "none" and not {"mean", "std"} & set(given):
+    scale, moments = given.get("scale", "none"), [name for name in ("mean", "std") if name in given]
+    if scale == "none" and not moments:
         return None
-    full_scale = given.get("full_scale", 255.0)
+    full_scale = _full_scale(given) or 1.0
     factor, offset = {"none": (1.0, 0.0), "unit": (1 / full_scale, 0.0), "symmetric": (2 / full_scale, -1.0)}[scale]
+    mean, std = _columns(given)
+    with np.errstate(all="ignore"):
+        factors, offsets = np.broadcast_arrays(factor / std, (offset - mean) / std)
+    if not (np.isfinite(factors).all() and np.isfinite(offsets).all()):
+        name = "full-scale" if not np.isfinite(factor) else "std"
+        value = given[name.replace("-", "_")]
+        raise OptionError(f"--{name}", f"{np.min(value):g}", "inputs divided by it are not finite; a greater number "
+                          "was wanted")  # fmt: skip
+    return Scaling("standard" if moments else scale, factors, offsets)
+
+
+def _columns(given: dict[str, Any]) -> list[Any]:
+    """Mean and deviation: float64 of one value, or of as many as channels or columns. OptionError where they disagree.
+
+    Where the sample's shape is given, a value a channel becomes one a pixel; else that is done once the file told it.
+    """
+    import math
+
+    import numpy as np
+
     shape = given.get("input_shape", ())
-    columns = []
-    for name, values in (("mean", mean), ("std", std)):
-        pixels = math.prod(shape[1:]) if len(shape) == 3 and len(values) == shape[0] else 1
-        columns.append(np.repeat(values, pixels) if len(values) > 1 else np.float64(values[0]))
-        if len(values) > 1 and shape and np.size(columns[-1]) != math.prod(shape):
+    made = []
+    for name, usual in (("mean", 0.0), ("std", 1.0)):
+        values = np.array(given.get(name, (usual,)))
+        if len(values) > 1 and len(shape) == 3 and len(values) == shape[0]:
+            values = np.repeat(values, math.prod(shape[1:]))
+        if len(values) > 1 and shape and len(values) != math.prod(shape):
             raise OptionError(f"--{name}", None, f"{len(values)} values; one, or one a channel or column of "
                               f"{'x'.join(map(str, shape))} was wanted")  # fmt: skip
-    factors, offsets = np.broadcast_arrays(factor / columns[1], (offset - columns[0]) / columns[1])
-    kind = "standard" if {"mean", "std"} & set(given) else scale
-    return Scaling(kind, factors, offsets)
+        made.append(values if len(values) > 1 else values[0])
+    if np.size(made[0]) != np.size(made[1]) and 1 not in (np.size(made[0]), np.size(made[1])):
+        raise OptionError("--std", None, f"{np.size(made[1])} values, and --mean {np.size(made[0])}; as many, or one, "
+                          "were wanted; with --input-shape one may be of channels")  # fmt: skip
+    return made

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import config, runs
 
@@ -12,14 +12,20 @@ if TYPE_CHECKING:
     from mlpkernels import Network
 
 KEY = "imported"  # in config.toml: the file that the network came from
+FULL_SCALE = "full-scale"  # the greatest raw value that its scaling is for
 
 
-def write(folder: runs.RunFolder, file: Path, network: Network, data: str | None, label_column: str | None) -> None:
+def write(
+    folder: runs.RunFolder, file: Path, network: Network, data: str | None, label_column: str | None,
+    full_scale: float | None,
+) -> None:  # fmt: skip
     """Fill the folder of a run: the model, and a config.toml that tells where it came from and on what it is used."""
     from mlpkernels import __version__
     from mlpkernels.files import write_atomic
 
-    values = {KEY: str(file.expanduser().absolute())}
+    values: dict[str, str | float] = {KEY: str(file.expanduser().absolute())}
+    if full_scale is not None:
+        values[FULL_SCALE] = full_scale
     if data is not None:
         values["data"] = data
         label_column = label_column or _label_column(data)
@@ -42,12 +48,21 @@ def _label_column(data: str) -> str | None:
 
 def origin(run: Path) -> str | None:
     """The file that a run was imported from; None of one that was trained, or whose config.toml is damaged."""
-    try:
-        values = tomllib.loads((run / runs.CONFIG).read_bytes().decode())
-    except (OSError, ValueError):
-        return None
-    found = values.get(KEY)
+    found = _values(run).get(KEY)
     return found if isinstance(found, str) else None
+
+
+def full_scale(run: Path) -> float | None:
+    """The greatest raw value that an imported run's scaling is for; None where it was not told."""
+    found = _values(run).get(FULL_SCALE)
+    return float(found) if isinstance(found, (int, float)) and 0 < found < float("inf") else None
+
+
+def _values(run: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads((run / runs.CONFIG).read_bytes().decode())
+    except (OSError, ValueError):
+        return {}
 
 
 def tells_data(run: Path) -> bool:

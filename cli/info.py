@@ -80,6 +80,7 @@ def _run(path: Path) -> str:
     found = load(path)
     network = found.network
     classes = ", ".join(map(str, network.classes[:_MOST])) + (", …" if len(network.classes) > _MOST else "")
+    numbers = f"{network.outputs} number{'s' if network.outputs > 1 else ''}"
     scaling = "none" if network.scaling is None else network.scaling.kind
     rows: list[list[str]] = [["run", str(path)]]
     if found.origin is not None:
@@ -94,7 +95,7 @@ def _run(path: Path) -> str:
         rows += _state(path if path.is_dir() else path.parent)
     rows += [
         ["input", f"{' x '.join(map(str, network.shape))}, scaling {scaling}"],
-        ["classes", f"{len(network.classes)}: {classes}"] if classes else ["outputs", f"{network.outputs} numbers"],
+        ["classes", f"{len(network.classes)}: {classes}"] if classes else ["outputs", numbers],
         *([["loss", network.loss]] if network.loss != "cross-entropy" else []),
         ["parameters", f"{tables.count(network.parameter_count)} {network.dtype}, "
                        f"{tables.size(network.parameter_count * network.dtype.itemsize)}"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -34,9 +35,8 @@ if TYPE_CHECKING:
 @click.option(
     "--top",
     type=Checked(whole(1)),
-    default="1",
     metavar="K",
-    help="The K most probable classes. [default: 1]",
+    help="The K most probable classes. [default: 1; all where any number of them may be true]",
 )
 @setting_option("label-column", "Options")
 @setting_option("backend", "Options")
@@ -44,10 +44,10 @@ if TYPE_CHECKING:
 @format_option("table", "csv", "json")
 @output_option
 def command(
-    arguments: tuple[str, ...], invert: bool, top: int, label_column: str | None, backend: str | None,
+    arguments: tuple[str, ...], invert: bool, top: int | None, label_column: str | None, backend: str | None,
     threads: Any, form: str, output: str | None,
 ) -> None:  # fmt: skip
-    """Print the most probable class of every picture or row in FILEs, with its probability.
+    """Print the most probable class of every picture or row in FILEs, with its probability; of regressions, numbers.
 
     FILE is a picture (.png, .jpg, …) of the size the network was trained on, a .csv with its columns (labels
     may be there too), or a .npz with x. RUN is a run folder, its name in runs/ or a model.safetensors file;
@@ -62,6 +62,9 @@ def command(
         raise OptionError("FILE", None, "at least one picture, .csv or .npz was wanted")
     found = trained.load(run)
     network = found.network
+    if top is not None and not network.classes:
+        raise OptionError("--top", str(top), f"{run} predicts numbers, which have no order of probability")
+    many = network.loss == "binary" and network.outputs > 1
     x, names = datasets.read_inputs(
         files,
         network.shape,
@@ -81,7 +84,7 @@ def command(
         return
     proba = network.predict_proba(x, threads=count, backend=taken)
     writer = {"table": as_table, "csv": as_csv, "json": as_json}[form]
-    trained.write(writer(names, network.classes, best(proba, top), proba), output)
+    trained.write(writer(names, network.classes, best(proba, top or (network.outputs if many else 1)), proba), output)
 
 
 def best(proba: np.ndarray, top: int) -> np.ndarray:
@@ -129,11 +132,13 @@ def as_json(names: list[str], classes: tuple[int | str, ...], order: np.ndarray,
 
 
 def as_numbers(names: list[str], numbers: np.ndarray, form: str) -> str:
-    """A line a row of a regression (N, K): its name and what is predicted; of json a list of objects."""
+    """A line a row of a regression (N, K): its name and what is predicted; of json a list of objects,
+    null for what is beyond the dtype's range, for which JSON has no word."""
     if form == "json":
         from .report import to_text
 
-        return to_text([{"input": name, "output": row} for name, row in zip(names, numbers.tolist(), strict=True)])
+        known = [[value if math.isfinite(value) else None for value in row] for row in numbers.tolist()]
+        return to_text([{"input": name, "output": row} for name, row in zip(names, known, strict=True)])
     header = ["input", *(f"output {k}" if k > 1 else "output" for k in range(1, numbers.shape[1] + 1))]
     rows = [[name, *(f"{value:.6g}" for value in row)] for name, row in zip(names, numbers.tolist(), strict=True)]
     if form == "table":

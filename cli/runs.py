@@ -67,12 +67,15 @@ class RunFolder:
         self._made = list(made)
 
     @classmethod
-    def create(cls, out: str, data_name: str) -> "RunFolder":
-        """A new run folder: `out`, which must not exist or be empty, or runs/NAME-DATE-TIME."""
-        return cls._create_at(Path(out)) if out else cls._create_for(data_name)
+    def create(cls, out: str, data_name: str, *, resumable: bool = True) -> "RunFolder":
+        """A new run folder: `out`, which must not exist or be empty, or runs/NAME-DATE-TIME.
+
+        resumable: whether the command could go on in a folder that it began.
+        """
+        return cls._create_at(Path(out), resumable) if out else cls._create_for(data_name)
 
     @classmethod
-    def _create_at(cls, path: Path) -> "RunFolder":
+    def _create_at(cls, path: Path, resumable: bool) -> "RunFolder":
         if path.is_relative_to(Path.cwd()):
             path = path.relative_to(Path.cwd())  # as it was typed, most likely
         made = make_folders(path)
@@ -83,7 +86,8 @@ class RunFolder:
             raise
         if any(entry.name != LOCK for entry in path.iterdir()):
             _release(path, lock)
-            raise MlpkError(f"{path}: the folder is not empty; name another with --out, or continue it with --resume")
+            remedy = ", or continue it with --resume" if resumable else ""
+            raise MlpkError(f"{path}: the folder is not empty; name another with --out{remedy}")
         return cls(path, lock, fresh=True, made=made)
 
     @classmethod

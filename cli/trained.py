@@ -66,7 +66,8 @@ def load(path: Path) -> Trained:
     names = extra.get("feature_names")
     origin = imported.origin(folder)
     settings = _settings(folder / runs.CONFIG) if origin is None or imported.tells_data(folder) else None
-    full_scale = extra.get("full_scale", _full_scale_of(network))
+    told = imported.full_scale(folder)  # of an imported run nothing else is known: its factor may be anything
+    full_scale = extra.get("full_scale", _full_scale_of(network)) if origin is None else told
     return Trained(path, network, settings, full_scale, None if names is None else tuple(names), origin)
 
 
@@ -74,7 +75,7 @@ def _settings(path: Path) -> Settings:
     """The run's settings; a note tells of those that this version does not know."""
     unknown: list[str] = []
     settings = config.read_run(path, unknown.append)
-    unknown = [name for name in unknown if name != imported.KEY]
+    unknown = [name for name in unknown if name not in (imported.KEY, imported.FULL_SCALE)]
     if unknown:
         click.echo(f"note: {path}: no such setting: {', '.join(unknown)}; passed over", err=True)
     return settings

@@ -122,7 +122,12 @@ class Handle:
 
 
 def network(net: "Network") -> Handle:
-    """A handle of a network, as it is scaled now; compiles what C calls, a few seconds the first time of all."""
+    """A handle of a network, as it is scaled now; compiles what C calls, a few seconds the first time of all.
+
+    TypeError for what is no Network.
+    """
+    if not hasattr(net, "compiled"):
+        raise TypeError(f"net must be a Network, got {type(net).__name__}")
     return Handle(net.compiled())
 
 

@@ -86,12 +86,10 @@ class Network:
         self.loss, self.classes = self._loss.name, self._loss.classes
         self.dtype = check_dtype(dtype)
         self.init = architecture.check_init(init)
-        self.scaling = scaling
-        if scaling is not None and scaling.width not in (None, self.inputs):
-            raise ValueError(f"scaling: it was fitted to {scaling.width} columns, inputs are {self.inputs}")
-        self.plan, size = plans.build(rows, self._loss.code)
-        self.params = plans.zeros(size, self.dtype)
-        self.buffers = np.zeros(plans.buffer_size(self.plan))
+        self.scaling = scaling  # checked, as whenever it is set
+        self._plan, size = plans.build(rows, self._loss.code)
+        self._params = plans.zeros(size, self.dtype)
+        self._buffers = np.zeros(plans.buffer_size(self._plan))
         self._rates = np.array([row.rates for row in rows], np.float64)
         self._naming = Naming(self.plan, architecture.module_numbers(self.layers, rows))
         for name, view in self.statistics().items():
@@ -110,6 +108,34 @@ class Network:
                     view(self.plan, number, self.params)[...] = values
 
     # ---- parameters
+
+    # The arrays stay the same ones: compiled code and C hold their addresses. What is in them may change.
+
+    @property
+    def plan(self) -> np.ndarray:
+        """The table that the kernels take (L, COLUMNS), see kernels/plan.py."""
+        return self._plan
+
+    @property
+    def params(self) -> np.ndarray:
+        """All parameters (P,), rows padded with zeros; to be written into, params[...] = values, never replaced."""
+        return self._params
+
+    @property
+    def buffers(self) -> np.ndarray:
+        """The running statistics (S,) float64; see `statistics`."""
+        return self._buffers
+
+    @property
+    def scaling(self) -> Scaling | None:
+        """What turns raw inputs into the network's; ValueError for one fitted to another number of columns."""
+        return self._scaling
+
+    @scaling.setter
+    def scaling(self, scaling: Scaling | None) -> None:
+        if scaling is not None and scaling.width not in (None, self.inputs):
+            raise ValueError(f"scaling: it was fitted to {scaling.width} columns, inputs are {self.inputs}")
+        self._scaling = scaling
 
     def views(self, flat: np.ndarray) -> dict[str, np.ndarray]:
         """Named views, as `parameters` has them, of a flat array (P,) laid out as params: a gradient, for instance."""
@@ -268,8 +294,11 @@ class Network:
         return self._loss.probabilities(logits, kernels.load(backend), logarithm)
 
     def _predict(self, x: Any, threads: int | None, backend: str) -> np.ndarray:
-        if backend == "cpu" and (threads is None or thread_count(threads)) and (few := self._few_rows()(x)) is not None:
-            return few
+        if type(x) is np.ndarray and x.ndim > 1 and len(x) <= _FEW and backend == "cpu":
+            if threads is not None:
+                thread_count(threads)  # refuses what is none
+            if (few := self._few_rows()(x)) is not None:
+                return few
         compiled = kernels.load(backend)
         pace = pace_for(threads, self._paces)
         rows = as_rows(x, self.shape)

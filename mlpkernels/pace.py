@@ -2,7 +2,7 @@
 
 Two threads that meet twice a step wait for each other whenever another program has one of the cores: a step of 30 µs
 was seen to take 20 ms. So both ways are timed again and again, the slower one briefly and ever more rarely; and what
-takes a moment on one thread is not tried on several: a fit of 0.13 s beside other programs took 0.26 with the trial.
+takes a moment on one thread is not tried on several: beside other programs a trial was seen to take 0.1 s.
 """
 
 import math
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 CALL_SECONDS = 0.05  # of one call: progress and Ctrl-C wait no longer
 _TRIAL_SECONDS = 0.004  # of a call that tries the slower way
-_ALONE = 0.2  # seconds of calls on one thread before others are tried
+_ALONE = 0.02  # seconds of calls on one thread before others are tried
 _SOONEST, _LATEST = 0.25, 4.0  # seconds between trials
 _TELLING = 64  # rows of a prediction; the time of fewer is mostly that of the call itself
 

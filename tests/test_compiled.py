@@ -270,3 +270,19 @@ def test_nothing_is_touched_outside_of_the_arrays():
     script = Path(__file__).parent / "guarded_compiled.py"
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_what_compiled_code_points_to_is_never_replaced():
+    """Addresses of the arrays are held: other arrays in their place would be predicted with by many rows alone."""
+    net = Network([Dense(2)], 4)
+    for name in ("params", "buffers", "plan"):
+        with pytest.raises(AttributeError):
+            setattr(net, name, getattr(net, name).copy())
+    with pytest.raises(ValueError, match="fitted to 2 columns, inputs are 4"):
+        net.scaling = Scaling("standard", np.ones(2), np.zeros(2))
+    before = net.predict_logits(np.ones((1, 4)))
+    net.scaling = Scaling("standard", np.full(4, 2.0), np.zeros(4))
+    bias = net.parameters()["0.bias"]
+    assert np.allclose(net.predict_logits(np.ones((1, 4))) - bias, 2 * (before - bias))
+    net.params[...] = 0
+    assert not net.predict_logits(np.ones((1, 4))).any() and not net.predict_logits(np.ones((40, 4))).any()

@@ -225,3 +225,28 @@ def test_wrong_types_are_refused():
             plain(*wrong)
     with pytest.raises(TypingError, match="weights must"):
         weighed(value, x, y, work, grad, np.ones((5, 1)))
+
+
+@pytest.mark.parametrize(("loss", "y", "text"), [("binary", 7, "outside 0 … 1"), ("poisson", -1, "below 0")])
+def test_answers_that_are_none_are_refused(loss, y, text):
+    net = Network([Dense(1)], 2, loss=loss)
+    value = net.compiled()
+    for wrong in (y, np.nan):
+        with pytest.raises(ValueError, match=text):
+            loss_and_gradient(value, np.ones((1, 2)), np.array([float(wrong)]), value.workspace(1), value.gradient())
+
+
+def test_from_python_wrong_types_are_a_type_error_of_one_line():
+    net = Network([Dense(3)], 4)
+    value = net.compiled()
+    work, grad = value.workspace(2), value.gradient()
+    assert loss_and_gradient(value, [[1, 2, 3, 4.0]], [1], work, grad) > 0  # lists are converted
+    for text, given in (
+        ("net must be what Network.compiled", (net, np.ones((1, 4)), [1], work, grad)),
+        ("x must be an array of real numbers", (value, [["a"] * 4], [1], work, grad)),
+        ("x must have 2 dimensions", (value, np.ones(4), [1], work, grad)),
+        ("grad must be float32", (value, np.ones((1, 4)), [1], work, grad.astype("float64"))),
+    ):
+        with pytest.raises(TypeError, match=f"^{text}") as error:
+            loss_and_gradient(*given)
+        assert "\n" not in str(error.value)

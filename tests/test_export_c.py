@@ -89,6 +89,30 @@ def test_every_loss_and_activation(loss, outputs, dtype, tmp_path):
     assert sure.any() and np.array_equal(np.array(found)[sure], wanted[sure])
 
 
+@needs_compiler
+@pytest.mark.parametrize("name", ["golden", "scratch", "forward", "mismatches", "window", "weights1", "failures"])
+def test_any_name_compiles_with_its_golden_test(name, tmp_path):
+    for loss, outputs in (("cross-entropy", 3), ("binary", 3), ("squared-error", 2)):
+        folder = tmp_path / loss
+        folder.mkdir()
+        write_c(Network([Conv2d(2, 3), Dense(outputs)], (1, 5, 5), loss=loss), folder, name)
+        assert golden_run(folder, name).returncode == 0
+
+
+@needs_compiler
+def test_predictions_that_overflow_are_no_golden_vectors(tmp_path):
+    network = Network([Dense(1)], 2, loss="poisson")
+    network.load_state_dict({"0.weight": np.float32([[60, 0]]), "0.bias": np.float32([80])})
+    vectors = golden(network)
+    assert 0 < len(vectors.x) < 8 and np.isfinite(vectors.answers).all()
+    write_c(network, tmp_path, "net")
+    assert golden_run(tmp_path, "net").returncode == 0
+    network.load_state_dict({"0.weight": np.float32([[0, 0]]), "0.bias": np.float32([100])})
+    with pytest.raises(ValueError, match="no prediction for 8 usual inputs is a finite float32"):
+        write_c(network, tmp_path, "other")
+    assert not (tmp_path / "other.c").exists()
+
+
 pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))
 
 

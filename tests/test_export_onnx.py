@@ -98,3 +98,14 @@ def test_weights_that_are_not_finite():
     network.parameters()["0.bias"][0] = np.inf
     with pytest.raises(ValueError, match=r"0\.bias holds a value that is not finite"):
         to_onnx(network)
+
+
+def test_predictions_that_overflow_do_not_hinder_the_comparison(tmp_path):
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    network = Network([Dense(1)], 2, loss="poisson")
+    network.load_state_dict({"0.weight": np.float32([[60, 0]]), "0.bias": np.float32([80])})
+    assert write_onnx(network, tmp_path / "net.onnx").exists()
+    network.load_state_dict({"0.weight": np.float32([[0, 0]]), "0.bias": np.float32([100])})
+    with pytest.raises(ValueError, match="no prediction for 8 usual inputs is a finite float32"):
+        write_onnx(network, tmp_path / "other.onnx")
+    assert not (tmp_path / "other.onnx").exists()

@@ -71,6 +71,32 @@ def test_what_an_imported_run_cannot_do_is_one_line(folder):
     assert "mine: it was imported: there is no training to go on with" in refusal(mlpk("train", "--resume", "mine"))
 
 
+@pytest.mark.parametrize("moments", [("--std", "0.5"), ("--mean", "0.4", "--std", "0.5"), ("--mean", "0.4")])
+def test_data_and_pictures_are_brought_to_the_given_full_scale(moments, folder):
+    """A mean and a deviation are no part of the full scale: digits (0 to 16) and a PNG (0 to 255) stay so."""
+    from PIL import Image
+
+    made = state_dict("net.safetensors")
+    good("import", "net.safetensors", "--scale", "unit", "--full-scale", 16, *moments, "--input-shape", "1x8x8",
+         "--data", "digits", "--out", "mine", backend=False)  # fmt: skip
+    options = dict(zip(moments[::2], map(float, moments[1::2]), strict=True))
+    test = datasets.load("digits").test
+    x = (test.x / 16 - options.get("--mean", 0)) / options.get("--std", 1)
+    right = (made.predict_logits(x, backend="reference").argmax(axis=1) == test.y).mean()
+    measured = json.loads(good("eval", "mine", "--format", "json").stdout)
+    assert measured["rows"] == 359 and abs(measured["accuracy"] - right) < 4e-3
+    logits = made.predict_logits(x, backend="reference")
+    loss = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(x)), test.y]
+    assert abs(measured["loss"] - loss.mean()) < 1e-4
+    image = np.random.default_rng(0).integers(0, 256, (8, 8), dtype=np.uint8)
+    Image.fromarray(image).save("some.png")
+    pixels = ((image.reshape(1, 64) / 255) - options.get("--mean", 0)) / options.get("--std", 1)
+    logits = made.predict_logits(pixels, backend="reference")[0]
+    shown = json.loads(good("predict", "mine", "some.png", "--format", "json").stdout)[0]
+    wanted = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+    assert shown["class"] == int(wanted.argmax()) and abs(shown["probability"] - wanted.max()) < 1e-5
+
+
 def test_classes_mean_and_deviation(folder):
     state_dict("net.safetensors", [Conv2d(2, 3, padding=1, activation="relu"), MaxPool2d(2), Dense(3)], (2, 6, 6))
     good("import", "net.safetensors", "--input-shape", "2x6x6", "--padding", 1, "--pool", 2, "--classes", "cat,dog,é",
@@ -97,6 +123,43 @@ def test_numbers_are_predicted_in_every_format(folder):
     assert "loss           squared-error" in good("info", "mine").stdout
     assert "it predicts numbers" in refusal(mlpk("eval", "mine", "digits"))
 
+    assert "--top 2: mine predicts numbers" in refusal(mlpk("predict", "mine", "some.npz", "--top", 2))
+
+
+def test_numbers_beyond_the_range_are_json(folder):
+    save_file({"0.weight": np.ones((1, 3), np.float32), "0.bias": np.float32([0])}, "net.safetensors")
+    good("import", "net.safetensors", "--loss", "poisson", "--out", "mine", backend=False)
+    np.savez("some.npz", x=[[0.0, 0, 0], [100, 100, 100]])
+
+    def refused(word):
+        raise AssertionError(word)
+
+    found = json.loads(good("predict", "mine", "some.npz", "--format", "json").stdout, parse_constant=refused)
+    assert [row["output"] for row in found] == [[1.0], [None]]
+    assert "outputs        1 number\n" in good("info", "mine").stdout
+
+
+def test_every_class_is_told_where_any_number_may_be_true(folder):
+    state_dict("net.safetensors", [Dense(5, "relu"), Dense(3)], 4)
+    good("import", "net.safetensors", "--loss", "binary", "--out", "mine", backend=False)
+    np.savez("some.npz", x=np.random.default_rng(0).normal(size=(2, 4)))
+    first = json.loads(good("predict", "mine", "some.npz", "--format", "json").stdout)[0]
+    network = Network.load("mine/model.safetensors")
+    proba = network.predict_proba(np.load("some.npz")["x"], backend="reference")[0]
+    assert {guess["class"]: pytest.approx(guess["probability"], rel=1e-4) for guess in first["top"]} == dict(
+        enumerate(proba)
+    )
+    one = json.loads(good("predict", "mine", "some.npz", "--format", "json", "--top", 1).stdout)
+    assert "top" not in one[0] and one[0]["class"] == int(proba.argmax())
+
+
+def test_the_order_of_modules_is_told(folder):
+    random = np.random.default_rng(0)
+    shapes = {"first": (6, 4), "last": (3, 6)}
+    save_file({f"{name}.weight": random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()},
+              "net.safetensors")  # fmt: skip
+    assert "modules        first, last\n" in good("import", "net.safetensors", "--out", "mine", backend=False).stdout
+
 
 def test_a_table_is_evaluated_and_predicted(folder):
     state_dict("net.safetensors", [Dense(5, "relu"), Dense(2)], 3)
@@ -119,12 +182,15 @@ WRONG = {
     "loss": (("net.safetensors", "--loss", "hinge"), "--loss hinge: one of cross-entropy"),
     "classes": (("net.safetensors", "--classes", "a,b"), "classes: 10 were wanted"),
     "data": (("net.safetensors", "--data", "nowhere.csv"), "--data nowhere.csv: digits, mnist"),
-    "scale": (("net.safetensors", "--full-scale", "16"), "--full-scale 16: it goes with --scale unit or symmetric"),
+    "full scale": (("net.safetensors", "--scale", "unit", "--full-scale", "1e-320"), "--full-scale 9.99989e-321: inp"),
     "std": (("net.safetensors", "--std", "0"), "--std 0: a number above 0 was wanted"),
+    "small std": (("net.safetensors", "--std", "1e-320"), "--std 9.99989e-321: inputs divided by it are not finite"),
+    "mean and std": (("net.safetensors", "--mean", "1,2", "--std", "1,2,3"), "--std: 3 values, and --mean 2; as many"),
+    "means": (("net.safetensors", "--mean", "1,2"), "a scaling of 2 values; one for all, or one a column of 64 was"),
     "mean": (("net.safetensors", "--input-shape", "64", "--mean", "1,2,3"), "--mean: 3 values; one, or one a channel"),
     "a model of ours": (("own.safetensors",), "a file of mlpkernels, which needs no import"),
     "damaged": (("bad.safetensors",), "bad.safetensors is no safetensors file, or damaged"),
-    "there": (("net.safetensors", "--out", "full"), "full: the folder is not empty"),
+    "there": (("net.safetensors", "--out", "full"), "full: the folder is not empty; name another with --out$"),
 }  # fmt: skip
 
 
@@ -137,7 +203,8 @@ def test_wrong_input_is_one_line_and_leaves_nothing(name, folder):
     (folder / "full").mkdir()
     (folder / "full" / "mine.txt").write_text("mine")
     before = sorted(folder.rglob("*"))
-    assert message in refusal(mlpk("import", *arguments, backend=False))
+    line = refusal(mlpk("import", *arguments, backend=False)) + "$"
+    assert message in line
     assert sorted(folder.rglob("*")) == before
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import stacks
 
-from mlpkernels import Dense, Network, Scaling
+from mlpkernels import BatchNorm, Conv2d, Dense, MaxPool2d, Network, Scaling
 from mlpkernels.errors import ModelFileError, UnavailableError
 from mlpkernels.export import to_onnx
 from mlpkernels.export.golden import samples
@@ -27,7 +27,7 @@ def model(nodes, constants, inputs=("N", 4), outputs=("y",), kind=TensorProto.FL
     """A model of the input x, nodes as (operator, inputs, output, attributes) and constants by name."""
     made = []
     for operator, names, output, *rest in nodes:
-        domain = "ai.onnx.ml" if operator in ("Scaler", "ZipMap", "LabelEncoder") else ""
+        domain = "ai.onnx.ml" if operator in ("ArrayFeatureExtractor", "LabelEncoder", "Scaler", "ZipMap") else ""
         outs, attributes = output.split(), rest[0] if rest else {}
         made.append(helper.make_node(operator, names.split(), outs, f"n{outs[0]}", domain=domain, **attributes))
     graph = helper.make_graph(
@@ -171,13 +171,13 @@ def test_images_with_channels_last_as_keras_has_them(channels, tmp_path):
     )  # fmt: skip
     x = np.random.default_rng(1).uniform(0, 255, (5, 8, 8, channels)).astype(np.float32)
     network = from_onnx(saved(made, tmp_path))
-    assert network.shape == (channels, 8, 8) and network.scaling == Scaling("unit", float(np.float32(1 / 255)), 0.0)
+    assert network.shape == (channels, 8, 8) and network.scaling == Scaling("standard", float(np.float32(1 / 255)), 0.0)
     same(network.predict_proba(x.transpose(0, 3, 1, 2), backend="reference"), answers(made, x))
 
 
 def test_keras_flatten_of_pictures(tmp_path):
-    """(N, 28, 28) becomes one grey channel, (N, 8, 8, 3) three in their own planes."""
-    for shape, wanted in (((6, 7), (1, 6, 7)), ((6, 7, 3), (3, 6, 7))):
+    """(N, 28, 28) becomes one grey channel, (N, 8, 8, 3) three in their own planes where that is told."""
+    for shape, wanted in (((6, 7), (1, 6, 7)), ((6, 7, 1), (1, 6, 7)), ((6, 7, 3), (3, 6, 7))):
         size = int(np.prod(shape))
         scale = weights(*shape[2:] or (1,)) + 2
         made = model(
@@ -185,7 +185,7 @@ def test_keras_flatten_of_pictures(tmp_path):
             {"w": weights(size, 3), "i": np.int64([-1, size]), "s": scale}, ("N", *shape),
         )  # fmt: skip
         x = np.random.default_rng(1).normal(size=(5, *shape)).astype(np.float32)
-        network = from_onnx(saved(made, tmp_path))
+        network = from_onnx(saved(made, tmp_path), shape=wanted)
         assert network.shape == wanted
         ours = x.transpose(0, 3, 1, 2) if len(shape) == 3 else x[:, None]
         same(network.predict_proba(ours, backend="reference"), answers(made, x))
@@ -212,8 +212,57 @@ def test_the_end_tells_the_loss_and_the_classes(name, tmp_path):
     made = model([*LAYERS, *nodes], DENSE, outputs=("p",))
     network = from_onnx(saved(made, tmp_path))
     assert (network.loss, network.classes) == (loss, classes)
-    other = from_onnx(saved(made, tmp_path), reading=Reading(loss="squared-error"))
-    assert (other.loss, other.classes) == ("squared-error", ())
+    assert from_onnx(saved(made, tmp_path), reading=Reading(loss=loss)).loss == loss
+    if name == "nothing":
+        other = from_onnx(saved(made, tmp_path), reading=Reading(loss="squared-error"))
+        assert (other.loss, other.classes) == ("squared-error", ())
+        return
+    for wrong in {"squared-error", "poisson"} - {loss}:
+        with pytest.raises(ModelFileError, match=f"its graph ends with .*, which loss {wrong} has not"):
+            from_onnx(saved(made, tmp_path), reading=Reading(loss=wrong))
+
+
+def behind(*nodes, more=None, outputs=("p",)):
+    """The model of LAYERS with more nodes behind it."""
+    return model([*LAYERS, *nodes], DENSE | (more or {}), outputs=outputs)
+
+
+PROBABLE, LIKELY = ("Softmax", "y", "q"), ("Sigmoid", "y", "q")
+HALF = {"h": np.float32(0.5), "one": np.float32(1), "i": np.int64([2, 0, 1]), "all": np.int64([0, 1, 2])}
+CHANGED = {
+    "another order": ((PROBABLE, ("Gather", "q i", "p", {"axis": 1})), r"\(Gather\): .*changes their order"),
+    "rows": ((PROBABLE, ("Gather", "q all", "p")), r"\(Gather\): it takes some"),
+    "columns": ((PROBABLE, ("ArrayFeatureExtractor", "q i", "p")), r"\(ArrayFeatureExtractor\): .*order"),
+    "the opposite": ((PROBABLE, ("Sub", "one q", "p")), r"\(Sub\): it stands behind a softmax"),
+    "threshold": ((LIKELY, ("Greater", "q nine", "p")), r"\(Greater\): a threshold of \[0.8999.*\] behind binary"),
+    "of a softmax": ((PROBABLE, ("Greater", "q h", "p")), r"\(Greater\): a threshold of \[0.5\] behind cross-entropy"),
+    "of a layer": (((("Greater", "y h", "p")),), r"\(Greater\): a threshold of \[0.5\] behind a layer"),
+    "the lesser": ((LIKELY, ("Less", "q h", "p")), r"\(Less\): no layer here computes it"),
+    "over rows": ((("ArgMax", "y", "p"),), r"\(ArgMax\): over axis 0"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_what_changes_the_meaning_of_outputs_is_named(name, tmp_path):
+    nodes, message = CHANGED[name]
+    made = behind(*nodes, more=HALF | {"nine": np.float32(0.9)})
+    with pytest.raises(ModelFileError, match=message):
+        from_onnx(saved(made, tmp_path))
+
+
+SAME_MEANING = {
+    "all in order": ((PROBABLE, ("Gather", "q all", "p", {"axis": 1})), "cross-entropy", (0, 1, 2)),
+    "a half": ((LIKELY, ("Greater", "q h", "p")), "binary", (0, 1, 2)),
+    "label of an index": ((PROBABLE, ("ArgMax", "q", "k", {"axis": 1}), ("Gather", "i k", "p")),
+                          "cross-entropy", (2, 0, 1)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SAME_MEANING)
+def test_what_keeps_the_meaning_of_outputs_is_read(name, tmp_path):
+    nodes, loss, classes = SAME_MEANING[name]
+    network = from_onnx(saved(behind(*nodes, more=HALF), tmp_path))
+    assert (network.loss, network.classes) == (loss, classes)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -226,6 +275,61 @@ def test_what_this_library_exports_comes_back(name, loss, dtype, tmp_path):
     assert (back.loss, back.classes, back.shape) == (network.loss, network.classes, network.shape)
     x = samples(network, 5)
     same(back.predict_logits(x, backend="reference"), network.predict_logits(x, backend="reference"), 2e-5)
+
+
+COMING_BACK = {
+    "channels last by its sizes": ([Dense(3)], (12, 8, 4)),
+    "one column": ([Dense(3)], (12, 8, 1)),
+    "batch norm before a pool": ([Conv2d(3, 3, activation="relu"), BatchNorm(), MaxPool2d(2, 1), Dense(3)], (1, 7, 7)),
+    "batch norm first": ([BatchNorm("relu"), Dense(3)], (5,)),
+    "batch norm of an image first": ([BatchNorm("relu"), Conv2d(2, 3), Dense(3)], (3, 6, 5)),
+}
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize("name", COMING_BACK)
+def test_exports_that_could_not_be_imported(name, scaled, tmp_path):
+    layers, shape = COMING_BACK[name]
+    size, random = int(np.prod(shape)), np.random.default_rng(0)
+    scaling = Scaling("standard", random.uniform(1, 2, size), random.normal(size=size)) if scaled else None
+    network = Network(layers, shape, scaling=scaling)
+    tensors = network.state_dict()
+    for key, value in tensors.items():
+        if value.ndim == 1:  # batch norms that do something
+            tensors[key] = random.uniform(0.5, 2, value.shape).astype(value.dtype)
+    network.load_state_dict(tensors)
+    back = from_onnx(saved(to_onnx(network), tmp_path))
+    assert back.shape == shape
+    x = random.normal(size=(5, size))
+    same(back.predict_logits(x, backend="reference"), network.predict_logits(x, backend="reference"), 2e-5)
+
+
+def test_sizes_alone_do_not_put_channels_last(tmp_path):
+    """(12, 8, 4) from PyTorch, which has channels first, and from a program that says nothing."""
+    made = model([("Flatten", "x", "f"), ("MatMul", "f w", "y")], {"w": weights(384, 3)}, ("N", 12, 8, 4))
+    for producer in ("pytorch", ""):
+        made.producer_name = producer
+        network = from_onnx(saved(made, tmp_path))
+        x = np.random.default_rng(1).normal(size=(5, 12, 8, 4)).astype(np.float32)
+        assert network.shape == (12, 8, 4)
+        same(network.predict_logits(x, backend="reference"), answers(made, x))
+    with pytest.raises(ModelFileError, match="not of the given shape 8x12x4"):
+        from_onnx(saved(made, tmp_path), shape=(8, 12, 4))
+
+
+def test_a_scaling_of_channels(tmp_path):
+    """A value a channel is each pixel's; what the file does by itself follows."""
+    made = model(
+        [("Mul", "x s", "q"), ("Conv", "q k kb", "a"), *BEHIND], IMAGE | {"s": np.float32(0.5)}, ("N", 2, 5, 6)
+    )
+    x = np.random.default_rng(1).normal(size=(5, 2, 5, 6)).astype(np.float32)
+    given = Scaling("unit", np.array([2.0, 3.0]), np.array([0.5, -1.0]))
+    network = from_onnx(saved(made, tmp_path), reading=Reading(given))
+    scaled = x * np.float32([[[2]], [[3]]]) + np.float32([[[0.5]], [[-1]]])
+    same(network.predict_logits(x, backend="reference"), answers(made, scaled))
+    assert network.scaling.kind == "standard"
+    with pytest.raises(ModelFileError, match="a scaling of 3 values; one for all, or one a channel or pixel of 2 x 5"):
+        from_onnx(saved(made, tmp_path), reading=Reading(Scaling("unit", np.ones(3), np.ones(3))))
 
 
 def test_one_yes_or_no_comes_back(tmp_path):

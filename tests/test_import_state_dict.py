@@ -8,7 +8,8 @@ from safetensors.numpy import save_file
 
 from mlpkernels import Network, Scaling
 from mlpkernels.errors import ModelFileError
-from mlpkernels.foreign import Reading, Windows, from_state_dict
+from mlpkernels.foreign import Reading, Windows, from_state_dict, module_order
+from mlpkernels.foreign.order import orders
 
 
 def tensors(*widths, names=None, dtype=np.float32, seed=0):
@@ -89,10 +90,50 @@ def test_modules_in_an_order_that_is_given(tmp_path):
     x = np.random.default_rng(1).normal(size=(9, 4))
     path = saved(tmp_path, content)
     same(from_state_dict(path, modules=names), logits(content, names, x), x)
+    same(from_state_dict(path), logits(content, names, x), x)  # the only order that fits
+    assert module_order(path) == list(names)
     with pytest.raises(ModelFileError, match=r"module hidden: 3 values reach it; its weight \(6, 7\) takes 7"):
-        from_state_dict(path)
+        from_state_dict(path, modules=("exit", "hidden", "inner"))
     with pytest.raises(ModelFileError, match="modules inner, exit were given; it has exit, hidden, inner"):
         from_state_dict(path, modules=("inner", "exit"))
+
+
+ORDERS = {  # {module: its weight's shape} and the order, None where two or more fit
+    "equal widths": ({"input": (5, 5), "hidden": (5, 5), "output": (5, 5)}, None),
+    "batch norm as wide as the inputs": ({"bn1": (5,), "fc1": (5, 5), "fc2": (3, 5)}, None),
+    "batch norm": ({"bn1": (6,), "fc1": (6, 5), "fc2": (3, 6)}, "fc1 bn1 fc2"),
+    "two batch norms": ({"bn1": (6,), "bn2": (7,), "fc1": (6, 5), "fc2": (7, 6), "out": (3, 7)}, "fc1 bn1 fc2 bn2 out"),
+    "convolutions": ({"bn1": (8,), "bn2": (9,), "conv1": (8, 1, 3, 3), "conv2": (9, 8, 3, 3), "fc": (3, 36)},
+                     "conv1 bn1 conv2 bn2 fc"),
+    "convolutions as wide": ({"bn1": (8,), "bn2": (8,), "conv1": (8, 8, 3, 3), "conv2": (8, 8, 3, 3), "fc": (3, 8)},
+                             None),
+    "parts": ({"classifier.1": (3, 5), "features.0": (5, 4)}, "features.0 classifier.1"),
+    "numbers": ({"fc2": (5, 5), "fc10": (5, 5), "fc1": (5, 5)}, "fc1 fc2 fc10"),
+    "numbers within": ({"l.1.fc": (5, 5), "l.0.fc": (5, 5)}, "l.0.fc l.1.fc"),
+    "nothing fits": ({"b": (3, 9), "a": (5, 4)}, "a b"),
+    "many": ({f"{letter}.fc": (5, 5) for letter in "abcdefghijklmnop"}, None),
+    "too many": ({f"{letter}.fc": (5, 5) for letter in "abcdefghijklmnop"} | {"z": (3, 9)}, None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ORDERS)
+def test_an_order_is_certain_or_refused(name, tmp_path):
+    shapes, wanted = ORDERS[name]
+    found = orders(shapes)
+    assert [" ".join(found[0])] == [wanted] if wanted else len(found) == 2 and found[0] != found[1]
+    if wanted is None:
+        content = {f"{module}.weight": np.ones(shape, np.float32) for module, shape in shapes.items()}
+        content |= {f"{m}.{k}": np.ones(s, np.float32) for m, s in shapes.items() if len(s) == 1
+                    for k in ("running_mean", "running_var")}  # fmt: skip
+        with pytest.raises(ModelFileError, match=r"fit in more than one order, such as .*give the modules in order"):
+            from_state_dict(saved(tmp_path, content), shape=(8, 9, 9) if "conv1" in shapes else None)
+
+
+def test_the_inputs_may_tell_the_order():
+    assert orders({"hidden": (4, 4), "out": (3, 4)}) == [["hidden", "out"]]
+    assert len(orders({"a": (4, 2), "b": (2, 4), "c": (2, 2)})) == 2
+    assert orders({"a": (4, 2), "b": (2, 4)}, (4,)) == [["b", "a"]]
+    assert orders({"a": (4, 2), "b": (2, 4)}, (1, 2, 1)) == [["a", "b"]]
 
 
 def test_a_missing_bias_is_zero(tmp_path):
@@ -174,6 +215,9 @@ REFUSED = {
     "layer norm": ({**tensors(4, 3), "1.weight": np.ones(3, np.float32)}, {}, "module 1: .* without running_mean"),
     "recurrent": ({"0.weight_ih_l0": np.ones((4, 4), np.float32)}, {}, r"tensor 0\.weight_ih_l0: not one of bias"),
     "one dimension": ({"0.weight": np.ones((4, 2, 3), np.float32)}, {}, r"module 0: a weight \(4, 2, 3\)"),
+    "scalar": ({"0.weight": np.array(2, np.float32)}, {}, r"module 0: a weight \(\); \(out, in\)"),
+    "scaling": (tensors(4, 3), {"reading": Reading(Scaling("unit", np.ones(2), np.ones(2)))},
+                "a scaling of 2 values; one for all, or one a column of 4 was wanted"),
     "bias": ({**tensors(4, 3), "0.bias": np.ones(5, np.float32)}, {}, r"tensor 0\.bias: shape \(5,\); \(3,\) was"),
     "bias alone": ({"0.bias": np.ones(5, np.float32)}, {}, "module 0: bias, and no weight"),
     "no size": (convolution(), {}, "module 0: .*give the input shape, such as 2x28x28"),

@@ -232,8 +232,12 @@ def test_what_needs_one_class_a_row_says_so():
         with pytest.raises(TypeError, match=r"\(x, y\) was wanted for a network of loss"):
             fit(net, Part(X, np.zeros(ROWS, np.int32)), batch_size=10)
     net, y = made("binary")
-    (result,) = fit(net, (X, y), batch_size=10, class_weight={"yes": 3.0}, epochs=1)
-    assert result.train_loss > 0
+    other = net.copy()
+    list(fit(net, (X, y), batch_size=10, class_weight={"yes": 3.0}, epochs=2))
+    list(fit(other, (X, y), batch_size=10, sample_weight=np.where(y == "yes", 3.0, 1.0), epochs=2))
+    plain, _ = made("binary")
+    list(fit(plain, (X, y), batch_size=10, epochs=2))
+    assert np.array_equal(net.params, other.params) and not np.array_equal(net.params, plain.params)
 
 
 def test_images_have_no_curves():
@@ -254,3 +258,16 @@ def test_targets_that_are_not_there_are_not_read():
     with pytest.raises(ValueError, match=r"source.targets must have shape"):
         cpu.evaluate(net.model, source._replace(targets=np.zeros((0, 0))), 0, ROWS, work)
     cpu.predict(net.model, source, 0, ROWS, work, np.zeros((ROWS, 3)))  # they are not needed
+
+
+def test_room_for_another_network_is_refused():
+    """Compiled code would write past the arrays."""
+    net, y = made("squared-error")
+    source, order = net.source(X, y), np.arange(8)
+    other = cpu.make_workspace(Network([Dense(1)], 2).plan, 8, "float64")
+    with pytest.raises(ValueError, match="made for another network"):
+        cpu.loss_and_gradient(net.model, source, order, 8.0, other, np.zeros_like(net.params))
+    with pytest.raises(ValueError, match=r"grad is \(P,\) like params"):
+        cpu.loss_and_gradient(net.model, source, order, 8.0, cpu.make_workspace(net.plan, 8, "float64"), np.zeros(10))
+    with pytest.raises(ValueError, match="made for another network"):
+        cpu.evaluate(net.model, source, 0, 8, other)

@@ -227,11 +227,11 @@ def test_source_checks_and_does_not_copy_images():
 
 def test_predicting_needs_little_memory(backend):
     network = Network([Dense(16, "relu"), Dense(3)], 400, scaling=UNIT)
-    network.predict(np.zeros((2000, 400), np.uint8), backend=backend)
+    network.predict_proba(np.zeros((2000, 400), np.uint8), threads=1, backend=backend)  # compiled, or loaded
     for dtype in (np.uint8, np.float64):
         x = np.zeros((40_000, 400), dtype)
         tracemalloc.start()
-        network.predict_proba(x, backend=backend)
+        network.predict_proba(x, threads=1, backend=backend)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < 20e6  # a scaled copy alone would be 64 MB

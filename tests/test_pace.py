@@ -39,11 +39,11 @@ def drive(chosen, clock, cost, seconds):
 @pytest.mark.parametrize("slower", [1, 2])
 def test_the_faster_way_gets_nearly_all_the_time(clock, slower):
     spent = drive(Pace(2, asked=False), clock, lambda threads: 4e-5 if threads == slower else 2e-5, 20)
-    assert spent[slower] < 0.015 * sum(spent.values())
+    assert spent[slower] < 0.01 * sum(spent.values())
 
 
 def test_what_takes_a_moment_stays_on_one_thread(clock):
-    assert set(drive(Pace(2, asked=False), clock, lambda threads: 5e-5 / threads, 0.15)) == {1}
+    assert set(drive(Pace(2, asked=False), clock, lambda threads: 5e-5 / threads, 0.015)) == {1}
     assert drive(Pace(2, asked=False), clock, lambda threads: 5e-5 / threads, 2)[2] > 1.7
 
 

@@ -81,7 +81,8 @@ def _read_pictures(files: Sequence[Path], shape: tuple[int, ...], full_scale: fl
     if len(shape) != 3 or shape[0] not in (1, 3):
         raise DataError(f"{files[0]}: a picture, the model takes {described(shape)}; give a .csv or .npz")
     if full_scale is None:
-        raise DataError(f"{files[0]}: the full scale of the model's images is not known; give a .npz")
+        raise DataError(f"{files[0]}: the full scale of the model's images is not known; give a .npz, "
+                        "or import the model with --full-scale")  # fmt: skip
     x, _ = read_images(files, shape)
     return _on_scale(x, 255.0, full_scale)
 

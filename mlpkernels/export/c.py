@@ -42,7 +42,7 @@ def c_source(network: Network, name: str = "model") -> CSource:
     Every name that the header declares begins with `name`; the header documents them. Inputs are raw, as the data set
     has them: the scaling is inside. Compiled with -DTEST, the source is a program that checks golden vectors. Calls
     may run in parallel, each with its own scratch. ValueError for a name that C cannot have, for a weight that is not
-    finite and for class names that are no C strings.
+    finite, for predictions that overflow and for class names that are no C strings.
     """
     try:
         text.check_name(name)

@@ -14,6 +14,7 @@ def test_main(vectors: Golden, ends: Verbs) -> str:
     )  # fmt: skip
 
 
+# No name here ends as a public one, NAME_logits, _probabilities, _predict or _classes: NAME may be golden.
 _MAIN = """
 #ifdef TEST
 #include <stdio.h>
@@ -21,7 +22,7 @@ _MAIN = """
 static const $real golden_x[] = {
 %s
 };
-static const $real golden_logits[] = {
+static const $real golden_outputs[] = {
 %s
 };
 static const $real golden_answers[] = {
@@ -49,7 +50,7 @@ int main(void)
         $real logits[${macro}_OUTPUTS], found[GOLDEN_ANSWERS];
         int wrong = 0;
         forward(x, scratch, logits);
-        wrong += mismatches(logits, golden_logits + row * ${macro}_OUTPUTS, ${macro}_OUTPUTS);
+        wrong += mismatches(logits, golden_outputs + row * ${macro}_OUTPUTS, ${macro}_OUTPUTS);
         ${name}_@ASKS@(x, scratch, found);
         wrong += mismatches(found, answers, GOLDEN_ANSWERS);
 @CHECK@

@@ -25,20 +25,34 @@ def golden(network: Network, seed: int = 0) -> Golden:
     """Golden vectors of a network, by the reference backend, which needs no compiler.
 
     The tolerance is 16 times what float32 and float64 differ by on these inputs, for float64 in its own units, and 64
-    roundings of the greatest logit: enough for another order of summation, far too little for a wrong weight.
+    roundings of the greatest logit: enough for another order of summation, far too little for a wrong weight. Rows
+    whose answers overflow, as exponentials of a Poisson regression may, are left out: ValueError where all do.
     """
-    x = samples(network, max(2, min(_ROWS, _VALUES // network.inputs)), seed)
+    x, answers = _answered(network, samples(network, max(2, min(_ROWS, _VALUES // network.inputs)), seed))
     both = (as_dtype(network, dtype) for dtype in (np.float32, np.float64))
     single, double = (other.predict_logits(x, backend="reference") for other in both)
     logits = network.predict_logits(x, backend="reference")
-    answer = network.predict_proba if network.classes else network.predict
     unit = np.finfo(network.dtype).eps
     spread = float(np.abs(single - double).max()) * unit / np.finfo(np.float32).eps
     if network.dtype == np.float64:  # whose scaling is rounded in float64 too, by one rounding of the raw inputs
         moved = network.predict_logits(np.nextafter(x, np.inf), backend="reference")
         spread += float(np.abs(moved - logits).max())
     tolerance = float(16 * spread + 64 * unit * max(1.0, float(np.abs(logits).max())))
-    return Golden(x, logits, answer(x, backend="reference").reshape(len(x), -1), tolerance)
+    return Golden(x, logits, answers, tolerance)
+
+
+def _answered(network: Network, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(the rows of x whose answers are safely finite, those answers)"""
+    answer = network.predict_proba if network.classes else network.predict
+    with np.errstate(over="ignore"):
+        answers = answer(x, backend="reference").reshape(len(x), -1)
+    kept = (np.abs(answers) < np.finfo(network.dtype).max / 2).all(axis=1)  # another exp may round across the limit
+    if not kept.any():
+        raise ValueError(
+            f"no prediction for {len(x)} usual inputs is a finite {network.dtype}: there is nothing that its copy "
+            "could be checked by; train it further"
+        )
+    return x[kept], answers[kept]
 
 
 def samples(network: Network, count: int, seed: int = 0) -> np.ndarray:

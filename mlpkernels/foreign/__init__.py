@@ -2,6 +2,6 @@
 
 from .assemble import Reading
 from .onnx import from_onnx
-from .state_dict import Windows, from_state_dict
+from .state_dict import Windows, from_state_dict, module_order
 
-__all__ = ["Reading", "Windows", "from_onnx", "from_state_dict"]
+__all__ = ["Reading", "Windows", "from_onnx", "from_state_dict", "module_order"]

@@ -1,5 +1,6 @@
 """A network from another program's operations: what is no layer of ours goes into the scaling or into neighbours."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -16,7 +17,8 @@ from .operations import Activation, Affine, Convolution, Normalisation, Operatio
 class Reading(NamedTuple):
     """What a file does not tell; None stands for the usual.
 
-    scaling: of raw inputs to what the file's network takes. classes: labels in the order of the outputs. loss: what
+    scaling: of raw inputs to what the file's network takes; where it has as many values as the images have channels,
+    one a channel. classes: labels in the order of the outputs. loss: what
     the outputs mean, a name of `losses.LOSSES`. dtype: of the parameters.
     """
 
@@ -28,14 +30,14 @@ class Reading(NamedTuple):
 
 def assemble(path: str, operations: Sequence[Operation], shape: tuple[int, ...], reading: Reading) -> Network:
     """The network that does the operations to samples of `shape`. ModelFileError names what no layer can do."""
-    scaled, body = _leading(operations, reading.scaling)
-    body = _folded(path, _activations_first(body))
+    given = _spread(path, reading.scaling, shape)
+    scaled, body = _leading(_activations_first(operations))
+    body = _folded(path, body)
     layers, values = _layers(path, body)
     loss = reading.loss or _usual_loss(path, body)
     try:
-        network = Network(
-            layers, shape, loss=loss, classes=reading.classes, dtype=reading.dtype, scaling=_scaling(scaled, shape)
-        )
+        scaling = _scaling(given, scaled, shape)
+        network = Network(layers, shape, loss=loss, classes=reading.classes, dtype=reading.dtype, scaling=scaling)
         network.load_state_dict(dict(zip(network.state_dict(), values, strict=True)))
     except (ValueError, TypeError) as error:
         raise ModelFileError(f"{path}: as a network of this library: {error}") from None
@@ -56,32 +58,47 @@ def _usual_loss(path: str, body: Sequence[Operation]) -> str:
 # ---- scaling
 
 
-def _leading(operations: Sequence[Operation], given: Scaling | None) -> tuple[Affine | None, list[Operation]]:
-    """(what is done to raw inputs before the first layer: the given scaling, then the file's own; the rest)"""
-    whole = None if given is None else Affine("", np.asarray(given.factor), np.asarray(given.offset))
-    for number, operation in enumerate(operations):
-        if not isinstance(operation, Affine):
-            return whole, list(operations[number:])
+def _spread(path: str, given: Scaling | None, shape: tuple[int, ...]) -> Scaling | None:
+    """The given scaling with a value for each input, where it has one for each channel."""
+    if given is None or given.width in (None, math.prod(shape)):
+        return given
+    if len(shape) != 3 or given.width != shape[0]:
+        kind = f"channel or pixel of {' x '.join(map(str, shape))}" if len(shape) == 3 else f"column of {shape[0]}"
+        raise ModelFileError(f"{path}: a scaling of {given.width} values; one for all, or one a {kind} was wanted")
+    pixels = math.prod(shape[1:])
+    return Scaling(given.kind, np.repeat(given.factor, pixels), np.repeat(given.offset, pixels))
+
+
+def _leading(operations: Sequence[Operation]) -> tuple[Affine | None, list[Operation]]:
+    """(what the file does to its inputs before the first layer, the rest)
+
+    An activation needs a layer before it: the last Affine then stays with the rest, where it becomes a Normalisation.
+    """
+    count = next((k for k, operation in enumerate(operations) if not isinstance(operation, Affine)), len(operations))
+    if 0 < count < len(operations) and isinstance(operations[count], Activation):
+        count -= 1
+    whole: Affine | None = None
+    for operation in operations[:count]:
+        assert isinstance(operation, Affine)
         whole = operation if whole is None else _then(whole, operation)
-    return whole, []
+    return whole, list(operations[count:])
 
 
 def _then(first: Affine, second: Affine) -> Affine:
-    """One after the other."""
-    first_factor, first_offset, factor, offset = (
-        part.reshape(-1) if part.ndim else part for part in (first.factor, first.offset, second.factor, second.offset)
-    )
-    return Affine(second.where, first_factor * factor, first_offset * factor + offset)
+    """One after the other, of one sample's shape."""
+    return Affine(second.where, first.factor * second.factor, first.offset * second.factor + second.offset)
 
 
-def _scaling(whole: Affine | None, shape: tuple[int, ...]) -> Scaling | None:
-    if whole is None:
-        return None
-    size = int(np.prod(shape))
-    factor, offset = (np.broadcast_to(part.reshape(-1), size) for part in (whole.factor, whole.offset))
+def _scaling(given: Scaling | None, own: Affine | None, shape: tuple[int, ...]) -> Scaling | None:
+    """The given scaling, then the file's own, of which nothing tells what range of raw inputs it is for."""
+    if own is None:
+        return given
+    size = math.prod(shape)
+    factor, offset = (np.broadcast_to(part.reshape(-1), size) for part in (own.factor, own.offset))
+    if given is not None:
+        factor, offset = given.factor * factor, given.offset * factor + offset
     if (factor == factor[0]).all() and (offset == offset[0]).all():
-        kind = {0.0: "unit", -1.0: "symmetric"}.get(float(offset[0]), "standard") if factor[0] > 0 else "standard"
-        return Scaling(kind, float(factor[0]), float(offset[0]))
+        return Scaling("standard", float(factor[0]), float(offset[0]))
     return Scaling("standard", factor, offset)
 
 

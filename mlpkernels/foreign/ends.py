@@ -9,25 +9,34 @@ from .flow import End, Flow, Value
 from .operations import Activation, Affine, refuse
 from .operators import Node
 
-_PASSED = {  # operators that make labels or dictionaries of probabilities, whatever way
-    "ArgMax", "ArrayFeatureExtractor", "Binarizer", "Cast", "Concat", "Flatten", "Gather", "Greater", "GreaterOrEqual",
-    "Identity", "LabelEncoder", "Less", "Log", "Not", "ReduceMax", "Reshape", "Squeeze", "Sub", "TopK", "Unsqueeze",
-    "Where", "ZipMap",
+_PASSED = {  # operators that make labels or dictionaries of probabilities, and keep the order of the classes
+    "ArgMax", "ArrayFeatureExtractor", "Cast", "Flatten", "Identity", "LabelEncoder", "Log", "ReduceMax", "Reshape",
+    "Squeeze", "TopK", "Unsqueeze", "ZipMap",
 }  # fmt: skip
-_FIRST = {"ArgMax", "Binarizer", "Greater", "GreaterOrEqual", "Less", "ReduceMax", "TopK", "ZipMap"}  # of a flow
+_FIRST = {"ArgMax", "ReduceMax", "TopK", "ZipMap"}  # of a flow
+_THRESHOLDS = {"Binarizer", "Greater", "GreaterOrEqual"}
 _LOSSES = {"logistic": "binary", "exp": "poisson"}
 
 
 class Result(NamedTuple):
-    """The flow of the logits, and the loss that the graph's end belongs to, None where it tells none."""
+    """The flow of the logits, and the loss that the graph's end belongs to, None where it tells none; labels: whether
+    it ends with classes, whatever their loss."""
 
     flow: Flow
     loss: str | None
+    labels: bool
 
 
 def apply(node: Node, flow: Flow | End) -> End | None:
-    """The end of the graph that a node makes of a flow or another end; None where it is none."""
+    """The end of the graph that a node makes of a flow or another end; None where it is none.
+
+    ValueError where it makes something of the outputs that the network's own answers would not be.
+    """
+    if node.operator in _THRESHOLDS:
+        return _threshold(node, flow)
     if isinstance(flow, End):
+        if node.operator in ("ArrayFeatureExtractor", "Gather"):
+            return _gathered(node, flow)
         return flow if node.operator in _PASSED else None
     if node.operator in ("Softmax", "LogSoftmax"):
         if node.attributes.get("axis", -1) not in (1, -1) or flow.places.ndim != 1:
@@ -36,7 +45,36 @@ def apply(node: Node, flow: Flow | End) -> End | None:
         return End(flow, "cross-entropy")
     if node.operator == "Concat":
         return _pair(node)
+    if node.operator == "ArgMax" and node.attributes.get("axis", 0) not in (1, -1):
+        raise ValueError(f"over axis {node.attributes.get('axis', 0)}; over the outputs was wanted")
     return End(flow, None) if node.operator in _FIRST else None
+
+
+def _threshold(node: Node, flow: Flow | End) -> End:
+    """Yes or no of each output: at 0.5 of a probability, at 0 of a logit."""
+    value = node.attributes.get("threshold", 0.0) if node.operator == "Binarizer" else node.constant(1, "threshold")
+    if isinstance(flow, End):
+        kind, wanted = flow.loss, 0.5
+    else:
+        kind = _stripped(flow)[1]
+        wanted = 0.5 if kind == "binary" else 0.0
+    if kind not in ((None,) if wanted == 0 else ("binary",)) or (np.float32(value) != np.float32(wanted)).any():
+        raise ValueError(f"a threshold of {np.unique(value).tolist()} behind {kind or 'a layer'}; 0 behind a layer, or "
+                         "0.5 behind a Sigmoid was wanted")  # fmt: skip
+    return End(flow.flow, flow.loss) if isinstance(flow, End) else End(flow, kind)
+
+
+def _gathered(node: Node, end: End) -> End:
+    """The label of an index; or the outputs themselves, all of them in their order."""
+    extractor = node.operator == "ArrayFeatureExtractor"  # which takes columns
+    data = node.inputs[0]
+    if isinstance(data, np.ndarray) and (extractor or data.ndim == 1):
+        return end
+    count = 2 if end.pair else end.flow.places.size
+    columns = isinstance(data, End) and (extractor or node.attributes.get("axis", 0) in (1, -1))
+    if columns and np.array_equal(node.constant(1, "indices").reshape(-1), np.arange(count)):
+        return end
+    raise ValueError(f"it takes some of the outputs or changes their order; all {count} in order were wanted")
 
 
 def _pair(node: Node) -> End:
@@ -46,7 +84,7 @@ def _pair(node: Node) -> End:
         flow, kind = _stripped(yes)
         rest = no.operations[len(flow.operations) :]
         if kind == "binary" and no.operations[: len(flow.operations)] == flow.operations and _is_other(rest):
-            return End(flow, "binary")
+            return End(flow, "binary", pair=True)
     raise ValueError("it joins what is no pair 1 - p, p of probabilities")
 
 
@@ -73,9 +111,11 @@ def result(path: str, outputs: list[tuple[str, Value]]) -> Result:
     """What the graph's outputs have in common. ModelFileError where that is not one layer's outputs."""
     flows: list[Flow] = []
     losses: list[str] = []
+    labels = False
     for name, value in outputs:
         if isinstance(value, np.ndarray):
             raise refuse(path, f"output {name}", "it does not depend on the input")
+        labels = labels or isinstance(value, End)
         flow, loss = _stripped(value.flow if isinstance(value, End) else value)
         loss = (value.loss if isinstance(value, End) else None) or loss
         losses += [loss] if loss else []
@@ -86,7 +126,7 @@ def result(path: str, outputs: list[tuple[str, Value]]) -> Result:
         raise ModelFileError(f"{path}: a graph without outputs")
     if any(flow.operations != flows[0].operations for flow in flows) or len(set(losses)) > 1:
         raise ModelFileError(f"{path}: its outputs {', '.join(name for name, _ in outputs)} come from different layers")
-    return Result(flows[0], losses[0] if losses else None)
+    return Result(flows[0], losses[0] if losses else None, labels)
 
 
 def classes(node: Node) -> list[int | str] | None:
@@ -94,7 +134,8 @@ def classes(node: Node) -> list[int | str] | None:
     given = node.attributes
     if node.operator == "ZipMap":
         return _plain(given.get("classlabels_int64s") or given.get("classlabels_strings"))
-    if node.operator == "ArrayFeatureExtractor" and isinstance(node.inputs[0], np.ndarray):
+    lookup = node.operator in ("ArrayFeatureExtractor", "Gather")
+    if lookup and isinstance(node.inputs[0], np.ndarray) and isinstance(node.inputs[1], End):
         return _plain(node.inputs[0].reshape(-1).tolist())
     if node.operator == "LabelEncoder":
         keys = given.get("keys_int64s")

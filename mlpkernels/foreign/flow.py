@@ -79,10 +79,12 @@ class Flow:
 
 @dataclass(frozen=True, eq=False)
 class End:
-    """What a graph makes of the last layer's outputs: a loss's name, and the flow of logits that it belongs to."""
+    """What a graph makes of the last layer's outputs: a loss's name, and the flow of logits that it belongs to;
+    pair: of a yes or no, the probabilities of both."""
 
     flow: Flow
     loss: str | None
+    pair: bool = False
 
 
 Value = np.ndarray | Flow | End

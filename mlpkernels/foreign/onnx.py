@@ -44,11 +44,12 @@ def from_onnx(
 def _network(path: str, model: "ModelProto", shape: tuple[int, ...] | None, reading: Reading) -> Network:
     walk = _Walk(path, model)
     value = _input(path, model.graph)
-    walk.values[value.name] = _start(path, value, shape)
+    walk.values[value.name] = _start(path, value, shape, _is_keras(model, value))
     for node in model.graph.node:
         walk.visit(node)
     found = ends.result(path, [(output.name, walk.value(output.name, "its outputs")) for output in model.graph.output])
     classes: Sequence[int | str] | None = walk.classes
+    _check_loss(path, reading.loss, found)
     loss = reading.loss or found.loss
     if model.producer_name == "mlpkernels":
         texts = {entry.key: entry.value for entry in model.metadata_props}
@@ -62,6 +63,22 @@ def _network(path: str, model: "ModelProto", shape: tuple[int, ...] | None, read
         dtype="float64" if double else "float32",
     )
     return assemble(path, found.flow.operations, found.flow.inputs, reading)
+
+
+def _check_loss(path: str, given: str | None, found: ends.Result) -> None:
+    """Refuse a loss that would drop what the graph ends with."""
+    fits = given == found.loss if found.loss else not found.labels or given not in ("squared-error", "poisson")
+    if given is not None and not fits:
+        end = _ENDS[found.loss or "labels"]
+        raise ModelFileError(
+            f"{path}: its graph ends with {end}, which loss {given} has not; without a loss it is read as it ends"
+        )
+
+
+_ENDS = {
+    "cross-entropy": "a softmax (cross-entropy)", "binary": "a logistic function (binary)",
+    "poisson": "an exponential (poisson)", "labels": "labels of classes",
+}  # fmt: skip
 
 
 def _for_loss(loss: str | None, classes: Sequence[int | str], flow: Flow) -> Sequence[int | str] | None:
@@ -109,8 +126,29 @@ def _input(path: str, graph: "GraphProto") -> "ValueInfoProto":
     return inputs[0]
 
 
-def _start(path: str, value: "ValueInfoProto", shape: tuple[int, ...] | None) -> Flow:
-    """The input as a flow: shape is the user's, and tells what the file does not."""
+def _is_keras(model: "ModelProto", value: "ValueInfoProto") -> bool:
+    """Whether the first thing done to images, but for scaling, is to move their channels from last to first.
+
+    One channel is moved by a Reshape, for its values are in the same order either way. Otherwise sizes alone do not
+    tell: (12, 8, 4) may be 12 channels. This library and PyTorch always have channels first.
+    """
+    if model.producer_name in ("mlpkernels", "pytorch"):
+        return False
+    sizes = [int(size.dim_value) for size in value.type.tensor_type.shape.dim]
+    if len(sizes) == 4 and sizes[3] == 1:
+        return True
+    reached = {value.name}
+    for node in model.graph.node:
+        if not reached & set(node.input) or node.op_type == "Shape":
+            continue
+        if node.op_type not in ("Add", "Cast", "Div", "Dropout", "Identity", "Mul", "Neg", "Sub"):
+            return node.op_type == "Transpose" and [list(entry.ints) for entry in node.attribute] == [[0, 3, 1, 2]]
+        reached |= set(node.output)
+    return False
+
+
+def _start(path: str, value: "ValueInfoProto", shape: tuple[int, ...] | None, keras: bool) -> Flow:
+    """The input as a flow: shape is the user's, and tells what the file does not; keras: images (H, W, C)."""
     where = f"input {value.name}"
     sizes = [int(size.dim_value) for size in value.type.tensor_type.shape.dim]
     given = tuple(sizes[1:])
@@ -122,8 +160,11 @@ def _start(path: str, value: "ValueInfoProto", shape: tuple[int, ...] | None) ->
             given = shape if len(given) == len(shape) else (math.prod(shape),)
         if math.prod(shape) != math.prod(given):
             raise refuse(path, where, f"samples of {given}, not of the given shape {'x'.join(map(str, shape))}")
-    elif len(given) == 3 and given[2] in (1, 3, 4) and given[0] not in (1, 3, 4):
-        shape = (given[2], given[0], given[1])  # channels last, as in Keras
+        if len(given) == len(shape) == 3 and shape not in (given, (given[2], *given[:2])):
+            raise refuse(path, where, f"images of {given}, with channels last at most; not of the given shape "
+                         f"{'x'.join(map(str, shape))}")  # fmt: skip
+    elif len(given) == 3 and keras:
+        shape = (given[2], given[0], given[1])
     else:
         shape = (1, *given) if len(given) == 2 else given
     return Flow.start(given, shape)

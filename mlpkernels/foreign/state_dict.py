@@ -5,12 +5,13 @@ import math
 import os
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from ..errors import ModelFileError
 from ..network import Network
+from . import order
 from .assemble import Reading, assemble
 from .operations import Activation, Convolution, Normalisation, Operation, Pool, Product, refuse
 
@@ -52,14 +53,14 @@ def from_state_dict(
 
     activation: behind each layer but the last, for it is not in the file; of modules numbered as in a Sequential only
     where a number is missing, as 1 between 0.weight and 2.weight. shape: a sample's; needed for convolutions.
-    modules: their names in order, if it is not that of the names and numbers. float64 tensors make a float64 network.
-    FileNotFoundError; ModelFileError names the tensor that does not fit.
+    modules: their names in order; needed where neither their numbers nor their shapes tell it. float64 tensors make a
+    float64 network. FileNotFoundError; ModelFileError names the tensor that does not fit.
     """
     name = os.fspath(path)
     tensors = read(name)
     dtype = "float64" if any(t.dtype == np.float64 for n, t in tensors.items() if n.endswith("weight")) else "float32"
     reading = (reading or Reading())._replace(dtype=dtype)
-    parts = _in_order(name, _modules(name, tensors), modules)
+    parts = _in_order(name, _modules(name, tensors), modules, shape)
     inputs = _input_shape(name, parts, shape)
     body = _operations(name, parts, activation, inputs, windows or Windows())
     return assemble(name, body, inputs, reading)
@@ -97,6 +98,8 @@ def _modules(path: str, tensors: Mapping[str, np.ndarray]) -> dict[str, Module]:
             raise refuse(
                 path, f"tensor {name}", f"not one of {', '.join(sorted(_TENSORS))}, which are all that is read"
             )
+        if tensor.dtype.kind == "V":  # bfloat16 where a package has taught it to NumPy
+            raise refuse(path, f"tensor {name}", f"of {tensor.dtype}, a type NumPy has not; save it with .float()")
         if tensor.dtype.kind not in "fiu" or (kind != "num_batches_tracked" and tensor.dtype.kind != "f"):
             raise refuse(path, f"tensor {name}", f"of {tensor.dtype}; floats were wanted, not quantised ones")
         modules.setdefault(module, {})[kind] = tensor.astype(np.float64)
@@ -112,26 +115,39 @@ def _modules(path: str, tensors: Mapping[str, np.ndarray]) -> dict[str, Module]:
 def _check(path: str, module: str, parts: Module) -> None:
     """Refuse a module that is none of ours, or whose tensors disagree."""
     weight = parts["weight"]
-    width = len(weight)
     if weight.ndim == 1 and "running_mean" not in parts:
         raise refuse(path, f"module {module}", "a weight (C,) without running_mean, as LayerNorm and PReLU have it; "
                      "Linear, Conv2d and BatchNorm are read")  # fmt: skip
     if weight.ndim not in (1, 2, 4):
         raise refuse(path, f"module {module}", f"a weight {weight.shape}; (out, in), (out, in, height, width) or (C,) "
                      "was wanted")  # fmt: skip
+    width = len(weight)
     for kind, tensor in parts.items():
         if kind not in ("weight", "num_batches_tracked") and tensor.shape != (width,):
             raise refuse(path, f"tensor {module}.{kind}", f"shape {tensor.shape}; ({width},) was wanted")
 
 
-def _natural(name: str) -> list[Any]:
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name) if part]
+def module_order(
+    path: str | os.PathLike[str], *, shape: tuple[int, ...] | None = None, modules: Sequence[str] | None = None
+) -> list[str]:
+    """The file's modules in the order that `from_state_dict` takes them in. Errors as there."""
+    name = os.fspath(path)
+    return list(_in_order(name, _modules(name, read(name)), modules, shape))
 
 
-def _in_order(path: str, modules: dict[str, Module], names: Sequence[str] | None) -> dict[str, Module]:
+def _in_order(
+    path: str, modules: dict[str, Module], names: Sequence[str] | None, shape: tuple[int, ...] | None
+) -> dict[str, Module]:
+    """The modules in the order given, or that of their numbers, or the only one in which their shapes fit."""
     if names is None:
-        return {name: modules[name] for name in sorted(modules, key=_natural)}
-    if sorted(names) != sorted(modules):
+        found = order.orders({name: part["weight"].shape for name, part in modules.items()}, shape)
+        if len(found) > 1:
+            raise ModelFileError(
+                f"{path}: its modules fit in more than one order, such as {', '.join(found[0])} and "
+                f"{', '.join(found[1])}: give the modules in order"
+            )
+        names = found[0]
+    elif sorted(names) != sorted(modules):
         raise ModelFileError(f"{path}: modules {', '.join(names)} were given; it has {', '.join(modules)}")
     return {name: modules[name] for name in names}
 

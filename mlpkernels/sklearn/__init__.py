@@ -19,11 +19,11 @@ def _check_installed() -> None:
         from sklearn import __version__ as version
     except ModuleNotFoundError:
         raise MissingPackageError(
-            f"mlpkernels.sklearn needs scikit-learn {wanted} or newer: pip install mlpkernels[sklearn]"
+            f"mlpkernels.sklearn needs scikit-learn {wanted} or newer: pip install 'mlpkernels[sklearn]'"
         ) from None
     if tuple(int(part) for part in version.split(".")[:2]) < OLDEST:
         raise MissingPackageError(
-            f"mlpkernels.sklearn needs scikit-learn {wanted} or newer, not {version}: pip install mlpkernels[sklearn]"
+            f"mlpkernels.sklearn needs scikit-learn {wanted} or newer, not {version}: pip install 'mlpkernels[sklearn]'"
         )
 
 

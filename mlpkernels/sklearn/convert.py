@@ -99,10 +99,11 @@ def to_sklearn(network: Network) -> neural_network.MLPClassifier | neural_networ
     numbers = np.flatnonzero(network.plan[:, plans.KIND] == plans.DENSE).tolist()
     coefs = [plans.weight_view(network.plan, number, network.params).copy() for number in numbers]
     intercepts = [plans.bias_view(network.plan, number, network.params).copy() for number in numbers]
-    if network.scaling is not None:
-        first, factor = coefs[0].astype(np.float64), np.broadcast_to(network.scaling.factor, network.inputs)
-        intercepts[0] += np.broadcast_to(network.scaling.offset, network.inputs) @ first
-        coefs[0][...] = factor[:, None] * first
+    if network.scaling is not None:  # in float64: a mean far from zero takes digits away
+        coefs, intercepts = ([array.astype(np.float64) for array in arrays] for arrays in (coefs, intercepts))
+        factor, offset = (np.broadcast_to(n, network.inputs) for n in (network.scaling.factor, network.scaling.offset))
+        intercepts[0] += offset @ coefs[0]
+        coefs[0] *= factor[:, None]
     order = np.argsort(network.classes) if network.classes else np.arange(network.outputs)  # scikit-learn sorts classes
     if network.loss == "cross-entropy":
         coefs[-1], intercepts[-1] = coefs[-1][:, order], intercepts[-1][order]

@@ -101,6 +101,8 @@ class MLPClassifier(Compiled, sklearn.neural_network.MLPClassifier):
         above = logits > 0
         if kind == "binary":
             return classes.take(above.ravel()) if len(classes) == 2 else np.repeat(classes, len(logits))
+        if self._label_binarizer.sparse_input_:
+            return self._label_binarizer.inverse_transform(above.astype(np.int64))  # sparse, as y was
         return above.astype(np.int64)
 
     def predict_proba(self, X: Any) -> np.ndarray:

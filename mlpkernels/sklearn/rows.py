@@ -12,8 +12,8 @@ from . import flat as flats
 from .flat import Flat, dense
 
 # Rows of at most _NARROW bytes, in arrays of more than _CACHED, are gathered by NumPy, _GATHERED values at a time: it
-# has many of them under way at once, where a step waits for each. Batches of 70 rows of 8 doubles out of 200,000: 34 µs
-# a step in place of 39.
+# has many of them under way at once, where a step waits for each. Batches of 70 rows of 8 doubles out of 200,000: 31 µs
+# a step in place of 37.
 _NARROW, _CACHED, _GATHERED = 128, 2**20, 2**19
 
 
@@ -54,7 +54,7 @@ class Rows:
 
     def part(self, rows: np.ndarray) -> Source:
         """Some of the rows, dense."""
-        x = self.x.take(rows, 0, mode="clip") if isinstance(self.x, np.ndarray) else self.x[rows]  # 3 ms, not 15
+        x = self.x.take(rows, 0, mode="clip") if isinstance(self.x, np.ndarray) else self.x[rows]  # 1.1 ms, not 3
         count = slice(len(rows))  # what is the same for all rows
         return self.flat.source(
             dense(x, self.flat.dtype),

@@ -27,7 +27,9 @@ def predict_one(net: CompiledNetwork, x: Any, scratch: Array, out: Array) -> Non
     ValueError.
     """
     _require_network(net)
-    _predict(net, np.reshape(x, (1, -1)), scratch, output("out", out, 1).reshape(1, -1))
+    if output("out", out, 1).size != net.outputs:
+        raise ValueError(f"out must have {net.outputs} outputs, got shape {out.shape}")
+    _predict(net, np.reshape(np.asanyarray(x), (1, -1)), scratch, out.reshape(1, -1))
 
 
 def predict_rows(net: CompiledNetwork, x: Any, scratch: Array, out: Array) -> None:
@@ -35,7 +37,7 @@ def predict_rows(net: CompiledNetwork, x: Any, scratch: Array, out: Array) -> No
     _require_network(net)
     if np.ndim(x) != 2:
         raise ValueError(f"x must have 2 dimensions, got shape {np.shape(x)}")
-    _predict(net, np.asarray(x), scratch, output("out", out, 2))
+    _predict(net, np.asanyarray(x), scratch, output("out", out, 2))
 
 
 def _require_network(net: Any) -> None:
@@ -44,6 +46,8 @@ def _require_network(net: Any) -> None:
 
 
 def _predict(net: CompiledNetwork, x: np.ndarray, scratch: Array, out: Array) -> None:
+    if isinstance(x, np.ma.MaskedArray):
+        raise TypeError("x must be a plain array, got a masked one: fill or leave out what is masked")
     if x.dtype.kind not in "buif":
         raise TypeError(f"x must hold real numbers, got {x.dtype}")
     if x.shape[1] != net.inputs:

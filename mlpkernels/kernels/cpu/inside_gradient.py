@@ -1,5 +1,6 @@
 """`loss_and_gradient`, inside the reader's own @njit functions and from Python."""
 
+import re
 from functools import cache as once
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 from numba import TypingError, njit, types
 from numba.extending import overload
 
-from ..plan import SOFTMAX
+from ..plan import BINARY, POISSON, SOFTMAX
 from . import single
 from .addresses import at, call_at
 from .arguments import Array, require_array
@@ -31,13 +32,23 @@ def loss_and_gradient(
     for 1: the loss is Σ weight · loss / B.
 
     It is what a step of training sees: dropout draws anew at each call, as the workspace's seed and its count of calls
-    say, and a batch norm takes the batch's statistics and moves the running ones. What is not finite gives a loss that
-    is not.
+    say, and a batch norm takes the batch's statistics and moves the running ones, which are the network's: with batch
+    norms one thread at a time. What is not finite gives a loss that is not.
 
-    Wrong types are a numba.TypingError, wrong lengths and labels a ValueError. From Python it is compiled at the first
-    call, for the types that come.
+    Wrong types are a numba.TypingError where an @njit function is compiled and a TypeError in Python, wrong lengths and
+    labels a ValueError. From Python it is compiled at the first call, for the types that come.
     """
-    return float(_compiled()(net, x, y, work, grad, weights))
+    if not isinstance(net, CompiledNetwork) or not isinstance(work, GradientWorkspace):
+        raise TypeError(
+            f"net must be what Network.compiled() gives and work what its workspace() gives, got "
+            f"{type(net).__name__} and {type(work).__name__}"
+        )
+    x, y, weights = (array if array is None else np.asarray(array) for array in (x, y, weights))
+    try:
+        return float(_compiled()(net, x, y, work, grad, weights))
+    except TypingError as error:
+        named = re.search(r"\b(x|y|weights|grad) must .*", str(error))  # of the page that Numba writes
+        raise TypeError(named[0] if named else str(error)) from None
 
 
 @once
@@ -95,9 +106,15 @@ def _take_numbers(y, outputs, work, targets):
         raise ValueError("loss_and_gradient: y must be labels, integers (B,), as the network's loss is of classes")
     if y.size != y.shape[0] * outputs:
         raise ValueError("loss_and_gradient: y must be (B, K), or (B,) for a network of one output")
+    loss = load(work, LOSS)
     for i in range(y.shape[0]):
         for j in range(outputs):
-            store(targets, i * outputs + j, _element(y, i, j))
+            number = _element(y, i, j)
+            if loss == BINARY and not (number >= 0 and number <= 1):
+                raise ValueError("loss_and_gradient: a number of y is outside 0 … 1, as yes or no is")
+            if loss == POISSON and not number >= 0:
+                raise ValueError("loss_and_gradient: a number of y is below 0, as no count is")
+            store(targets, i * outputs + j, number)
 
 
 @jit

@@ -126,7 +126,7 @@ def gather(net, x, target):
 
 
 @overload(gather, jit_options=OPTIONS)  # type: ignore[arg-type]
-def _compilegather(net, x, target):
+def _compile_gather(net, x, target):
     bytes_ = x.dtype in (types.uint8, types.boolean)  # under one scale they are scaled in the network's own type
 
     def gather(net, x, target):

@@ -61,7 +61,7 @@ def _divisor(settings, source, order, at, rows):
     total = 0.0
     for i in range(rows):
         total += source.weights[order[at + i]]
-    return total if total > 0 else float(rows)
+    return total if total != 0 else float(rows)
 
 
 @jit

@@ -8,6 +8,7 @@ import numpy as np
 from .. import plan as p
 from ..plan import Model, Source
 from . import gradient, single, single_table, steps
+from .arguments import integer
 from .inside_types import network_type, workspace_type
 from .layout import make_workspace
 from .single import EACH, NONE, ONE
@@ -118,7 +119,7 @@ class GradientWorkspace:
     """
 
     def __init__(self, net: CompiledNetwork, rows: int, seed: int = 0) -> None:
-        rows, seed = operator.index(rows), operator.index(seed)
+        rows, seed = operator.index(rows), integer("seed", seed)
         if rows < 1:
             raise ValueError(f"rows={rows}: room for at least 1 was wanted")
         self.net, self.rows = net, rows

@@ -71,6 +71,9 @@ def _check_room(model: Model, work: Workspace, rows: int, reached: int, there: i
     images = bool(model.plan[:, p.IMAGE].any())
     if len(work.moments) != 2 * p.buffer_size(model.plan) or images != (len(work.layout) > 0):
         raise ValueError("work was made for another network, or by another backend: see make_workspace")
+    wanted = (_x_stride(model) * len(work.losses), int(model.plan[:, p.OUT_STRIDE].sum()) * len(work.losses))
+    if (len(work.x), len(work.outputs)) != wanted or len(work.grad) != len(model.params):
+        raise ValueError("work, or grad, was made for another network: see make_workspace; grad is (P,) like params")
     if rows > len(work.losses):
         raise ValueError(f"work has room for {len(work.losses)} rows, {rows} are asked for: see make_workspace")
     if reached > there:
