@@ -76,7 +76,7 @@ def test_every_kernel_compiles_and_keeps_its_registers(package, capability, word
         if name.startswith(WHOLE) or not name.startswith(("phase_", "steps_")):
             assert figures["spill_stores"] == figures["spill_loads"] == figures["stack"] == 0, name
     products = [figures for name, figures in table.items() if name.startswith("product_")]
-    assert len(products) >= 6 and all(figures["vector_loads"] >= 4 for figures in products)
+    assert len(products) >= 6 and all(figures["vector_loads"] >= 2 for figures in products)
     assert any(name.startswith(WHOLE[-1]) for name in table)
 
 
@@ -108,13 +108,13 @@ def test_asking_for_the_gpu_is_one_named_line():
 def test_auto_says_what_it_took_and_why(tmp_path):
     command = ("-m", "mlpkernels_cli", "train", "digits", "--epochs", "1", "--no-plots", "--out", str(tmp_path / "run"))
     status, _, error = python(*command, "--backend", "auto")
-    assert status == 0 and error.startswith("--backend auto: cpu (") and "million operations a step" in error
+    assert status == 0 and error.startswith("--backend auto: cpu (") and "million operations at a time" in error
     assert 'backend = "cpu"' in (tmp_path / "run" / "config.toml").read_text()
 
 
 def test_a_large_network_takes_a_gpu_that_is_there():
     code = "from mlpkernels import kernels\nprint(*kernels.choose(1e12))"
-    assert python("-c", code, NUMBA_ENABLE_CUDASIM="1")[1].startswith("cuda 1e+06 million operations a step")
+    assert python("-c", code, NUMBA_ENABLE_CUDASIM="1")[1].startswith("cuda 1e+06 million operations at a time")
     without = python("-c", WITHOUT_PACKAGES + code)[1]
     assert without.startswith("cpu the CUDA backend needs a package that is not installed")
 

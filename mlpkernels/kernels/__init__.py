@@ -26,7 +26,7 @@ GPU_FLOPS = 2e7
 
 def choose(flops: float) -> tuple[str, str]:
     """("cuda" or "cpu", why) for steps, or calls, of so many floating-point operations."""
-    size = f"{flops / 1e6:.3g} million operations a step"
+    size = f"{flops / 1e6:.3g} million operations at a time"
     if flops < GPU_FLOPS:
         return "cpu", f"{size}, and a GPU is thought to pay from {GPU_FLOPS / 1e6:g}"
     try:
