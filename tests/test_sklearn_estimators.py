@@ -339,5 +339,5 @@ def test_without_scikit_learn_the_extra_is_named(version):
     code += "try:\n    import mlpkernels.sklearn\nexcept ImportError as error:\n    print(type(error).__mro__, error)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert re.search(
-        r"UnavailableError.*needs scikit-learn 1\.7 or newer.*pip install mlpkernels\[sklearn\]", done.stdout
+        r"UnavailableError.*needs scikit-learn 1\.7 or newer.*pip install 'mlpkernels\[sklearn\]'", done.stdout
     )
