@@ -136,40 +136,14 @@ def entry_points(sources: str) -> dict[str, Any]:
         )  # fmt: skip
 
     def params_phase(
-        kinds,
-        what,
-        slot,
-        slots,
-        model,
-        optimizer,
-        source,
-        order,
-        at,
-        rows,
-        x_stride,
-        work,
-        learning_rate,
-        decay,
+        kinds, what, slot, slots, model, optimizer, source, order, at, rows, x_stride, work, learning_rate, decay,
         factor,
-    ):
+    ):  # fmt: skip
         sources  # noqa: B018
         network.params_phase(
-            kinds,
-            what,
-            slot,
-            slots,
-            model,
-            optimizer,
-            source,
-            order,
-            at,
-            rows,
-            x_stride,
-            work,
-            learning_rate,
-            decay,
+            kinds, what, slot, slots, model, optimizer, source, order, at, rows, x_stride, work, learning_rate, decay,
             factor,
-        )
+        )  # fmt: skip
 
     def train(
         rows_phase, params_phase, kinds, slots, norms, model, optimizer, source, order, batch_size, first,
