@@ -64,7 +64,7 @@ def run_ops(guard, dtype, batch, inputs, outputs):
 
 
 def run_verbs(guard, dtype, sizes, slots):
-    verbs._slots = lambda threads, work: slots
+    verbs._slots = lambda *_: slots
     for rule, kind, activation, loss in (
         ("adamw", "bytes", plan.RELU, plan.SOFTMAX),
         ("nesterov", "rows", plan.TANH, plan.BINARY),

@@ -47,7 +47,7 @@ def kind(request):
 @pytest.fixture
 def slots(monkeypatch):
     """slots(n): every call is cut into n, whatever its size; 1 is the serial loop."""
-    return lambda n: monkeypatch.setattr(verbs, "_slots", lambda threads, work: n)
+    return lambda n: monkeypatch.setattr(verbs, "_slots", lambda *_: n)
 
 
 # ---- loss and gradient

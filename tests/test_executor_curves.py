@@ -40,7 +40,7 @@ def dtype(request):
 @pytest.fixture
 def slots(monkeypatch):
     """slots(n): every call is cut into n, whatever its size; 1 is the serial loop."""
-    return lambda n: monkeypatch.setattr(verbs, "_slots", lambda threads, work: n)
+    return lambda n: monkeypatch.setattr(verbs, "_slots", lambda *_: n)
 
 
 def made(sizes, dtype, activation, loss, rows=40, kind="rows", seed=0):

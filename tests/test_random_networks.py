@@ -20,7 +20,7 @@ RULES = "momentum-decay", "sgd", "nesterov", "sgd-decay", "sgd-weights", "moment
 @pytest.fixture
 def slots(monkeypatch):
     """slots(n): every call is cut into n, whatever its size; 1 is the serial loop."""
-    return lambda n: monkeypatch.setattr(verbs, "_slots", lambda threads, work: n)
+    return lambda n: monkeypatch.setattr(verbs, "_slots", lambda *_: n)
 
 
 def window(random, kind, size):

@@ -23,7 +23,7 @@ def dtype(request):
 @pytest.fixture
 def slots(monkeypatch):
     """slots(n): every call is cut into n, whatever its size; 1 is the serial loop."""
-    return lambda n: monkeypatch.setattr(verbs, "_slots", lambda threads, work: n)
+    return lambda n: monkeypatch.setattr(verbs, "_slots", lambda *_: n)
 
 
 def lit(rows, inputs, classes, dtype, density, offset=0.0, skip=True, seed=0):

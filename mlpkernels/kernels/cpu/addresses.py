@@ -78,7 +78,7 @@ def phases_at(typingctx, addresses, like):
     """
     from .signatures import signatures  # which knows this module's users
 
-    made = types.NamedTuple(signatures(like.dtype)["run"].args[:3], Phases)
+    made = types.NamedTuple(signatures(like.dtype)["differentiate"].args[:3], Phases)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         place = iter(range(len(made.types) + len(made.types[-1].types)))

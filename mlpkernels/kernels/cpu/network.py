@@ -3,7 +3,7 @@
 A step is two phases with a barrier between them. `rows_phase` takes a share of the batch's rows from the data to
 the loss and back to every layer's delta; `params_phase` takes a share of every layer's weights, sums their gradient
 over the whole batch and updates them. Shares come from the number of slots; no sum is ever cut by it, so the
-bits are the same for any number. The loops that run steps are in steps.py.
+bits are the same for any number. The loops that run steps are in loops.py.
 
 A batch norm is where rows meet: it cuts the rows' phase into stages, first up and then down, and between two of them
 its moments over the whole batch are taken. Kinds of layers are behind function pointers, so that a network
@@ -56,6 +56,13 @@ def share(n, slot, slots, unit=2):
     """The rows start, stop of n that a slot takes: multiples of a unit; of 2, so that the tiles of two rows fit."""
     each = ((n + slots - 1) // slots + unit - 1) // unit * unit
     return min(slot * each, n), min((slot + 1) * each, n)
+
+
+@jit
+def rows_share(plan, work, rows, slot, slots):
+    """The rows start, stop of a mini-batch that a slot takes."""
+    unit = work.layout[plan.shape[0] * FIELDS + UNIT] if work.layout.shape[0] > 0 else 2
+    return share(rows, slot, slots, unit)
 
 
 @jit
@@ -199,8 +206,7 @@ def rows_phase(kinds, goal, stage, norms, slot, slots, model, source, order, at,
     norms … 2 · norms down from one; else there is stage 0 alone.
     """
     plan = model.plan
-    unit = work.layout[plan.shape[0] * FIELDS + UNIT] if work.layout.shape[0] > 0 else 2
-    start, stop = share(rows, slot, slots, unit)
+    start, stop = rows_share(plan, work, rows, slot, slots)
     if start >= stop:
         return
     sparse_first = skips(source, plan)

@@ -1,13 +1,12 @@
 """The entry points that are compiled and cached: the phases, and the loops over mini-batch steps.
 
-The serial and the parallel loop are thin: both call the phases through function pointers and so share their machine
-code, hence its bits and its compile time (a phase compiled into a parallel loop takes three times as long again).
+Phases are called through function pointers, and what runs on several threads calls the same machine code as what runs
+on one: they have the same bits, and nothing is compiled into a parallel loop, where it would take three times as long.
 """
 
 import os
 import threading
 from functools import cache as once
-from math import isfinite, sqrt
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,62 +14,17 @@ from numba import prange, types
 from numba.core.typing.typeof import typeof_impl
 from numba.experimental.function_type import _get_wrapper_address
 
-from ..plan import CLIP_NORM, PENALTY, SEED, WEIGHT_DECAY, WEIGHT_SUM
-from . import c_entries, curves, images, network, norm, op_entries, single_entries, sparse
-from .borrow import borrow
+from . import c_entries, curves, images, loops, network, norm, op_entries, single_entries, sparse
 from .cache import compiled, digest
-from .clock import clock
 from .gemm import gemm as _gemm
-from .jit import jit
 from .loss import cross_entropy as _cross_entropy
 from .loss import softmax_rows as _softmax_rows
 from .loss import target_loss as _target_loss
 from .loss import target_losses as _target_losses
-from .network import DELTAS, FUSED_UPDATE, GRADIENT, NORM, UPDATE, column_sums, moments_phase, penalty, share
-from .norm import step_key
+from .network import column_sums, share
 from .optim import adam_update, sgd_update
 from .signatures import Kinds, signatures
 from .simd import TILE_ROWS, VECTORS, lanes, pointer_to, tile
-from .sparse import scaled_bytes
-
-
-@jit
-def _totals(work, rows):
-    """Σ of the rows' losses, in order, and the correct count."""
-    loss, correct = 0.0, 0
-    for i in range(rows):
-        loss += work.losses[i]
-        correct += work.corrects[i]
-    return loss, correct
-
-
-@jit
-def _clip_factor(work, limit):
-    """What scales the gradient's norm down to the limit, as torch.nn.utils.clip_grad_norm_."""
-    total = 0.0
-    for i in range(work.norms.shape[0]):
-        total += work.norms[i]
-    return min(1.0, limit / (sqrt(total) + 1e-6))
-
-
-@jit
-def _divisor(settings, source, order, at, rows):
-    """What a mini-batch's gradient is divided by: its rows or the sum of their weights, unless that is 0."""
-    if settings[WEIGHT_SUM] == 0:
-        return float(rows)
-    total = 0.0
-    for i in range(rows):
-        total += source.weights[order[at + i]]
-    return total if total != 0 else float(rows)
-
-
-@jit
-def _decay(model, settings, divisor):
-    """A step's weight decay, and what the penalty that it stems from adds to the loss."""
-    decay = settings[WEIGHT_DECAY]
-    if settings[PENALTY] == 0 or decay == 0:
-        return decay, 0.0
-    return decay / divisor, decay * penalty(model, settings)
 
 
 def entry_points(sources: str) -> dict[str, Any]:
@@ -146,153 +100,60 @@ def entry_points(sources: str) -> dict[str, Any]:
         )  # fmt: skip
 
     def train(
-        rows_phase, params_phase, kinds, slots, norms, model, optimizer, source, order, batch_size, first,
-        last, learning_rates, x_stride, work, losses, corrects, seconds,
+        rows_phase, params_phase, kinds, slots, team, members, norms, model, optimizer, source, order, batch_size,
+        first, last, learning_rates, x_stride, work, losses, corrects, seconds,
     ):  # fmt: skip
         sources  # noqa: B018
-        model, optimizer, source, work = borrow(model), borrow(optimizer), borrow(source), borrow(work)
-        order, learning_rates = borrow(order), borrow(learning_rates)
-        T = model.params.dtype.type
-        limit = optimizer.settings[CLIP_NORM]
-        until = clock() + seconds
-        scaled_bytes(source.factor, work.scaled)
-        for s in range(first, last):
-            if s > first and clock() > until:
-                return s
-            at = s * batch_size
-            rows = min(batch_size, order.shape[0] - at)
-            rate, divisor = learning_rates[s], _divisor(optimizer.settings, source, order, at, rows)
-            decay, charge = _decay(model, optimizer.settings, divisor)
-            key = step_key(np.int64(optimizer.settings[SEED]), optimizer.step[0])
-            for stage in range(2 * norms + 1):
-                rows_phase(
-                    kinds, DELTAS, stage, norms, 0, 1, model, source, order, at, rows, T(divisor), x_stride,
-                    key, work,
-                )  # fmt: skip
-                if stage < 2 * norms:
-                    moments_phase(kinds, stage, norms, 0, 1, model, rows, x_stride, work)
-                if stage == norms:
-                    losses[s], corrects[s] = _totals(work, rows)
-                    losses[s] += charge
-                    if not isfinite(losses[s]):
-                        return s
-            if limit > 0:
-                params_phase(
-                    kinds, NORM, 0, 1, model, optimizer, source, order, at, rows, x_stride, work, rate, decay, T(1)
-                )
-                factor = T(_clip_factor(work, limit))
-                params_phase(
-                    kinds, UPDATE, 0, 1, model, optimizer, source, order, at, rows, x_stride, work, rate, decay, factor
-                )
-            else:
-                params_phase(
-                    kinds,
-                    FUSED_UPDATE,
-                    0,
-                    1,
-                    model,
-                    optimizer,
-                    source,
-                    order,
-                    at,
-                    rows,
-                    x_stride,
-                    work,
-                    rate,
-                    decay,
-                    T(1),
-                )
-            optimizer.step[0] += 1
-        return last
+        loops.train(
+            rows_phase, params_phase, kinds, slots, team, members, norms, model, optimizer, source, order, batch_size,
+            first, last, learning_rates, x_stride, work, losses, corrects, seconds,
+        )  # fmt: skip
 
     def train_parallel(
-        rows_phase, params_phase, kinds, slots, norms, model, optimizer, source, order, batch_size, first,
-        last, learning_rates, x_stride, work, losses, corrects, seconds,
+        train, rows_phase, params_phase, kinds, slots, team, members, norms, model, optimizer, source, order,
+        batch_size, first, last, learning_rates, x_stride, work, losses, corrects, seconds,
     ):  # fmt: skip
         sources  # noqa: B018
-        T = model.params.dtype.type
-        limit = optimizer.settings[CLIP_NORM]
-        until = clock() + seconds
-        scaled_bytes(source.factor, work.scaled)
-        for s in range(first, last):
-            if s > first and clock() > until:
-                return s
-            at = s * batch_size
-            rows = min(batch_size, order.shape[0] - at)
-            rate, divisor = learning_rates[s], _divisor(optimizer.settings, source, order, at, rows)
-            decay, charge = _decay(model, optimizer.settings, divisor)
-            key = step_key(np.int64(optimizer.settings[SEED]), optimizer.step[0])
-            for stage in range(2 * norms + 1):
-                for slot in prange(slots):
-                    rows_phase(
-                        kinds, DELTAS, stage, norms, np.int64(slot), slots, model, source, order, at, rows,
-                        T(divisor), x_stride, key, work,
-                    )  # fmt: skip
-                if stage < 2 * norms:
-                    for slot in prange(slots):
-                        moments_phase(kinds, stage, norms, np.int64(slot), slots, model, rows, x_stride, work)
-                if stage == norms:
-                    losses[s], corrects[s] = _totals(work, rows)
-                    losses[s] += charge
-                    if not isfinite(losses[s]):
-                        return s
-            factor = T(1)
-            what = NORM if limit > 0 else FUSED_UPDATE
-            for slot in prange(slots):
-                params_phase(
-                    kinds, what, np.int64(slot), slots, model, optimizer, source, order, at, rows, x_stride, work, rate,
-                    decay, factor,
-                )  # fmt: skip
-            if limit > 0:
-                factor = T(_clip_factor(work, limit))
-                for slot in prange(slots):
-                    params_phase(
-                        kinds, UPDATE, np.int64(slot), slots, model, optimizer, source, order, at, rows, x_stride, work,
-                        rate, decay, factor,
-                    )  # fmt: skip
-            optimizer.step[0] += 1
-        return last
+        for _ in prange(members):
+            train(
+                rows_phase, params_phase, kinds, slots, team, members, norms, model, optimizer, source, order,
+                batch_size, first, last, learning_rates, x_stride, work, losses, corrects, seconds,
+            )  # fmt: skip
 
-    def run(
-        rows_phase, params_phase, kinds, slots, norms, goal, model, optimizer, source, order, divisor,
+    def differentiate(
+        rows_phase, params_phase, kinds, slots, team, members, norms, model, optimizer, source, order, divisor,
         x_stride, work,
     ):  # fmt: skip
         sources  # noqa: B018
-        model, optimizer, source, work = borrow(model), borrow(optimizer), borrow(source), borrow(work)
-        order = borrow(order)
-        rows, key = order.shape[0], step_key(0, 0)
-        scaled_bytes(source.factor, work.scaled)
-        for stage in range(2 * norms + 1):
-            rows_phase(kinds, goal, stage, norms, 0, 1, model, source, order, 0, rows, divisor, x_stride, key, work)
-            if stage < 2 * norms:
-                moments_phase(kinds, stage, norms, 0, 1, model, rows, x_stride, work)
-        if goal == DELTAS:
-            params_phase(
-                kinds, GRADIENT, 0, 1, model, optimizer, source, order, 0, rows, x_stride, work, 0.0, 0.0, divisor
-            )
+        loops.differentiate(
+            rows_phase, params_phase, kinds, slots, team, members, norms, model, optimizer, source, order, divisor,
+            x_stride, work,
+        )  # fmt: skip
 
-    def run_parallel(
-        rows_phase, params_phase, kinds, slots, norms, goal, model, optimizer, source, order, divisor,
-        x_stride, work,
+    def differentiate_parallel(
+        differentiate, rows_phase, params_phase, kinds, slots, team, members, norms, model, optimizer, source, order,
+        divisor, x_stride, work,
     ):  # fmt: skip
         sources  # noqa: B018
-        rows, key = order.shape[0], step_key(0, 0)
-        scaled_bytes(source.factor, work.scaled)
-        for stage in range(2 * norms + 1):
-            for slot in prange(slots):
-                rows_phase(
-                    kinds, goal, stage, norms, np.int64(slot), slots, model, source, order, 0, rows,
-                    divisor, x_stride, key, work,
-                )  # fmt: skip
-            if stage < 2 * norms:
-                for slot in prange(slots):
-                    moments_phase(kinds, stage, norms, np.int64(slot), slots, model, rows, x_stride, work)
-        if goal == DELTAS:
-            for slot in prange(slots):
-                params_phase(
-                    kinds, GRADIENT, np.int64(slot), slots, model, optimizer, source, order, 0, rows, x_stride, work,
-                    0.0, 0.0, divisor,
-                )  # fmt: skip
+        for _ in prange(members):
+            differentiate(
+                rows_phase, params_phase, kinds, slots, team, members, norms, model, optimizer, source, order, divisor,
+                x_stride, work,
+            )  # fmt: skip
+
+    def infer(rows_phase, kinds, slot, slots, goal, model, source, order, x_stride, work, out, losses, corrects):
+        sources  # noqa: B018
+        loops.infer(rows_phase, kinds, slot, slots, goal, model, source, order, x_stride, work, out, losses, corrects)
+
+    def infer_parallel(
+        infer, rows_phase, kinds, slots, goal, model, source, order, x_stride, work, out, losses, corrects
+    ):
+        sources  # noqa: B018
+        for slot in prange(slots):
+            infer(
+                rows_phase, kinds, np.int64(slot), slots, goal, model, source, order, x_stride, work, out, losses,
+                corrects,
+            )  # fmt: skip
 
     def product_parallel(gemm, slots, a, a_row, a_k, b, b_k, b_j, c, m, n, k, epilogue, aux, aux_row):
         sources  # noqa: B018
@@ -358,8 +219,10 @@ def entry_points(sources: str) -> dict[str, Any]:
         params_phase,
         train,
         train_parallel,
-        run,
-        run_parallel,
+        differentiate,
+        differentiate_parallel,
+        infer,
+        infer_parallel,
     )
     ops = (
         product_parallel, column_sum, cross_entropy, target_loss, activate, slope, softmax_rows, sgd_step, adam_step,

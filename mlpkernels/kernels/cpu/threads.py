@@ -17,8 +17,9 @@ from llvmlite.binding import ffi
 from numba.core.compiler_lock import global_compiler_lock
 from numba.np.ufunc import parallel as numba_parallel
 
-# Below this work a parallel region costs more than it saves: floating-point operations of the whole call, for
-# regions of 2 µs (omp) or 150 µs (workqueue) on cores of 50-200 GFLOP/s.
+# Below this work several threads cost more than they save, in floating-point operations for cores of 50-200 GFLOP/s: of
+# a call, whose parallel region takes 2 µs (omp) or 150 µs (workqueue), and of a phase, behind which they meet: 0.2 µs.
+_MEETING = 2e5
 _WORTH = {"omp": 2e6, "tbb": 3e6, "workqueue": 1e8, "none": float("inf")}
 
 _lock = threading.RLock()
@@ -75,22 +76,22 @@ def current() -> int:
     return 1 if _forked_after_launch or layer() == "none" else int(numba.get_num_threads())
 
 
-def slots(threads: int, work: float) -> int:
-    """The number of slots for a call of `work` floating-point operations a region: 1 means the serial loop."""
+def slots(threads: int, work: float, phases: int = 1) -> int:
+    """The number of slots for a call of so many phases, of `work` floating-point operations each; 1: one thread."""
     if threads <= 1 or _forked_after_launch or available() == 1:
         return 1
-    return threads if work >= _WORTH[layer()] else 1
+    return threads if work >= _MEETING and work * phases >= _WORTH[layer()] else 1
 
 
 @contextlib.contextmanager
-def launch(threads: int) -> Iterator[None]:
-    """Around a parallel call: that many threads, at most the available ones, and no other launch on workqueue."""
-    before = numba.get_num_threads()
+def launch(threads: int) -> Iterator[int]:
+    """Around a parallel call, no other at once on workqueue: gives the threads, those asked for that are available."""
+    before, members = numba.get_num_threads(), min(threads, available())
     held = _lock if layer() == "workqueue" else contextlib.nullcontext()
     with held:
-        numba.set_num_threads(min(threads, available()))
+        numba.set_num_threads(members)
         try:
-            yield
+            yield members
         finally:
             numba.set_num_threads(before)
 

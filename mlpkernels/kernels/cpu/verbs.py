@@ -11,9 +11,11 @@ import numpy as np
 
 from .. import plan as p
 from ..plan import Model, OptimizerState, Source, Workspace
-from . import steps, threads
-from .network import DELTAS, LOGITS, LOSSES
+from . import steps, team, threads
+from .network import LOGITS, LOSSES
 from .sparse import WIDEST
+
+_BYTES = np.arange(256)
 
 
 def _x_stride(model: Model) -> int:
@@ -95,34 +97,15 @@ def train_steps(
     _check_targets(model, source)
     steps_there = min(-(-len(order) // batch_size), *map(len, (learning_rates, losses, corrects)))
     _check_room(model, work, min(batch_size, len(order)), last, steps_there)
-    slots = _slots(threads, _work(model, min(batch_size, len(order)), 3) / 2)
-    phases, norms = steps.phases(dtype, uses(model, source)), _norms(model)
+    slots = _slots(threads, _work(model, min(batch_size, len(order)), 3) / 2, last - first)
+    phases, norms, crew = steps.phases(dtype, uses(model, source)), _norms(model), team.make(slots)
     if slots == 1:
-        return int(steps.get("train", dtype)(*phases, 1, norms, *arguments))
-    with _launch(slots):
-        return int(steps.get("train_parallel", dtype)(*phases, slots, norms, *arguments))
-
-
-def _run(
-    goal: int, model: Model, source: Source, order: np.ndarray, divisor: float, work: Workspace, threads: int
-) -> None:
-    """One batch as far as `goal` says; what it leaves is in the workspace."""
-    dtype = model.params.dtype
-    source = _source(source, dtype)
-    if goal != LOGITS:
-        _check_targets(model, source)
-    _check_room(model, work, len(order), 0, 0)
-    arguments = (
-        goal, model, _no_optimizer(dtype), source, order, dtype.type(divisor), _x_stride(model), work,
-    )  # fmt: skip
-    slots = _slots(threads, _work(model, len(order), 1))
-    phases = steps.phases(dtype, uses(model, source))
-    norms = _norms(model) if goal == DELTAS else 0
-    if slots == 1:
-        steps.get("run", dtype)(*phases, 1, norms, *arguments)
+        steps.get("train", dtype)(*phases, 1, crew, 1, norms, *arguments)
     else:
-        with _launch(slots):
-            steps.get("run_parallel", dtype)(*phases, slots, norms, *arguments)
+        with _launch(slots) as members:
+            one = steps.pointer("train", dtype.name)
+            steps.get("train_parallel", dtype)(one, *phases, slots, crew, members, norms, *arguments)
+    return int(crew[team.REACHED])
 
 
 def loss_and_gradient(
@@ -135,8 +118,39 @@ def loss_and_gradient(
     threads: int = 1,
 ) -> float:
     """Σ weight · loss / divisor over the rows of `order` and its gradient: see reference.loss_and_gradient."""
-    _run(DELTAS, model, source, order, divisor, work._replace(grad=grad), threads)
+    dtype, work = model.params.dtype, work._replace(grad=grad)
+    source = _source(source, dtype)
+    _check_targets(model, source)
+    _check_room(model, work, len(order), 0, 0)
+    slots = _slots(threads, _work(model, len(order), 3) / 2)
+    phases, norms, crew = steps.phases(dtype, uses(model, source)), _norms(model), team.make(slots)
+    arguments = (norms, model, _no_optimizer(dtype), source, order, dtype.type(divisor), _x_stride(model), work)
+    if slots == 1:
+        steps.get("differentiate", dtype)(*phases, 1, crew, 1, *arguments)
+    else:
+        with _launch(slots) as members:
+            one = steps.pointer("differentiate", dtype.name)
+            steps.get("differentiate_parallel", dtype)(one, *phases, slots, crew, members, *arguments)
     return float(np.add.accumulate(work.losses[: len(order)])[-1] / divisor) if len(order) else 0.0
+
+
+def _infer(
+    goal: int, model: Model, source: Source, start: int, stop: int, work: Workspace, threads: int, out: np.ndarray,
+    losses: np.ndarray, corrects: np.ndarray,
+) -> None:  # fmt: skip
+    """Rows start … stop - 1 in one compiled call, as far as `goal` says."""
+    dtype = model.params.dtype
+    source = _source(source, dtype)
+    slots = _slots(threads, _work(model, stop - start, 1))
+    rows_phase, _, kinds = steps.phases(dtype, uses(model, source))
+    np.multiply(_BYTES, source.factor, out=work.scaled, dtype=dtype)
+    arguments = (goal, model, source, np.arange(start, stop), _x_stride(model), work, out, losses, corrects)
+    if slots == 1:
+        steps.get("infer", dtype)(rows_phase, kinds, 0, 1, *arguments)
+    else:
+        with _launch(slots):
+            one = steps.pointer("infer", dtype.name)
+            steps.get("infer_parallel", dtype)(one, rows_phase, kinds, slots, *arguments)
 
 
 def evaluate(
@@ -144,13 +158,11 @@ def evaluate(
 ) -> tuple[float, int]:
     """(Σ weight · loss, correct count) over rows start … stop - 1: see reference.evaluate."""
     _check_room(model, work, 0, stop, len(source.labels))
-    loss, correct = 0.0, 0
-    for first in range(start, stop, len(work.losses)):
-        rows = np.arange(first, min(first + len(work.losses), stop))
-        _run(LOSSES, model, source, rows, 1.0, work, threads)
-        loss += float(work.losses[: len(rows)].sum())
-        correct += int(work.corrects[: len(rows)].sum())
-    return loss, correct
+    _check_targets(model, source)
+    losses, corrects = np.empty(stop - start), np.empty(stop - start, np.int64)
+    none = np.empty((0, 0), model.params.dtype)
+    _infer(LOSSES, model, source, start, stop, work, threads, none, losses, corrects)
+    return float(losses.sum()), int(corrects.sum())
 
 
 def predict(
@@ -158,14 +170,11 @@ def predict(
 ) -> None:
     """Logits of rows start … stop - 1: see reference.predict."""
     _check_room(model, work, 0, stop, max(len(source.bytes), len(source.rows)))
-    batch = len(work.losses)
-    row = model.plan[-1]
-    stride, at = int(row[p.OUT_STRIDE]), int(row[p.OUT]) * batch
-    for first in range(start, stop, batch):
-        rows = np.arange(first, min(first + batch, stop))
-        _run(LOGITS, model, source, rows, 1.0, work, threads)
-        logits = work.outputs[at : at + len(rows) * stride].reshape(len(rows), stride)
-        out[first - start : first - start + len(rows)] = logits[:, : row[p.OUTPUTS]]
+    fits = out.flags.c_contiguous and out.dtype == model.params.dtype and out.flags.aligned
+    logits = out if fits else np.empty(out.shape, model.params.dtype)
+    _infer(LOGITS, model, source, start, stop, work, threads, logits, np.empty(0), np.empty(0, np.int64))
+    if not fits:
+        out[...] = logits
 
 
 _slots, _launch = threads.slots, threads.launch

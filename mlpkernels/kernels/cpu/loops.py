@@ -1,0 +1,187 @@
+"""The loops over mini-batch steps, as each member of a team runs them: its slots of every phase, then the barrier.
+
+A call on one thread is a team of one. What every member needs to know, it reckons itself from what all see behind the
+barrier, in the same order and so with the same bits: a batch's loss, a clipped gradient's factor, the step's number.
+"""
+
+from math import isfinite, sqrt
+
+import numpy as np
+
+from ..plan import CLIP_NORM, OUT, OUT_STRIDE, OUTPUTS, PENALTY, SEED, WEIGHT_DECAY, WEIGHT_SUM, OptimizerState
+from .borrow import borrow
+from .clock import clock
+from .jit import jit
+from .network import DELTAS, FUSED_UPDATE, GRADIENT, LOGITS, NORM, UPDATE, moments_phase, penalty, rows_share
+from .norm import copy, step_key
+from .sparse import scaled_bytes
+from .team import LINE, REACHED, STEPS, STOP, join, meet
+
+
+@jit
+def _totals(work, rows):
+    """Σ of the rows' losses, in order, and the correct count."""
+    loss, correct = 0.0, 0
+    for i in range(rows):
+        loss += work.losses[i]
+        correct += work.corrects[i]
+    return loss, correct
+
+
+@jit
+def _clip_factor(work, limit):
+    """What scales the gradient's norm down to the limit, as torch.nn.utils.clip_grad_norm_."""
+    total = 0.0
+    for i in range(work.norms.shape[0]):
+        total += work.norms[i]
+    return min(1.0, limit / (sqrt(total) + 1e-6))
+
+
+@jit
+def _divisor(settings, source, order, at, rows):
+    """What a mini-batch's gradient is divided by: its rows or the sum of their weights, unless that is 0."""
+    if settings[WEIGHT_SUM] == 0:
+        return float(rows)
+    total = 0.0
+    for i in range(rows):
+        total += source.weights[order[at + i]]
+    return total if total != 0 else float(rows)
+
+
+@jit
+def _decay(model, settings, divisor):
+    """A step's weight decay, and what the penalty that it stems from adds to the loss."""
+    decay = settings[WEIGHT_DECAY]
+    if settings[PENALTY] == 0 or decay == 0:
+        return decay, 0.0
+    return decay / divisor, decay * penalty(model, settings)
+
+
+@jit
+def _up_and_down(
+    rows_phase, kinds, slots, team, rank, size, met, norms, model, source, order, at, rows, divisor, x_stride, key, work
+):
+    """A member's rows of a mini-batch from the data to the deltas; returns how often it has met the others."""
+    for stage in range(2 * norms + 1):
+        for slot in range(rank, slots, size):
+            rows_phase(
+                kinds, DELTAS, stage, norms, slot, slots, model, source, order, at, rows, divisor, x_stride, key, work
+            )
+        met = meet(team, size, met)
+        if stage < 2 * norms:
+            for slot in range(rank, slots, size):
+                moments_phase(kinds, stage, norms, slot, slots, model, rows, x_stride, work)
+            met = meet(team, size, met)
+    return met
+
+
+@jit
+def train(
+    rows_phase, params_phase, kinds, slots, team, members, norms, model, optimizer, source, order, batch_size, first,
+    last, learning_rates, x_stride, work, losses, corrects, seconds,
+):  # fmt: skip
+    """Steps first … last - 1, or as many as the time allows; team[REACHED] is the one that comes next.
+
+    That of a batch whose loss is not finite is not taken, nor are those behind it.
+    """
+    rank, size = join(team, members)
+    if size == 0:
+        return
+    model, source, work = borrow(model), borrow(source), borrow(work)
+    order, learning_rates, team = borrow(order), borrow(learning_rates), borrow(team)
+    T, settings, counter = model.params.dtype.type, borrow(optimizer.settings), borrow(optimizer.step)
+    step = team[STEPS + LINE * rank : STEPS + LINE * rank + 1]  # a count of its own: nobody waits for it
+    step[0] = counter[0]
+    own = borrow(OptimizerState(optimizer.settings, step, optimizer.first, optimizer.second))
+    limit, until, met, reached = settings[CLIP_NORM], clock() + seconds, 0, first
+    if rank == 0:
+        scaled_bytes(source.factor, work.scaled)
+    met = meet(team, size, met)
+    while reached < last:
+        at = reached * batch_size
+        rows = min(batch_size, order.shape[0] - at)
+        rate, divisor = learning_rates[reached], _divisor(settings, source, order, at, rows)
+        decay, charge = _decay(model, settings, divisor)
+        key = step_key(np.int64(settings[SEED]), step[0])
+        met = _up_and_down(
+            rows_phase, kinds, slots, team, rank, size, met, norms, model, source, order, at, rows, T(divisor),
+            x_stride, key, work,
+        )  # fmt: skip
+        loss, correct = _totals(work, rows)
+        loss += charge
+        if rank == 0:
+            losses[reached], corrects[reached] = loss, correct
+        if not isfinite(loss):
+            break
+        factor, what = T(1), FUSED_UPDATE
+        if limit > 0:
+            for slot in range(rank, slots, size):
+                params_phase(
+                    kinds, NORM, slot, slots, model, own, source, order, at, rows, x_stride, work, rate, decay, factor
+                )
+            met = meet(team, size, met)
+            factor, what = T(_clip_factor(work, limit)), UPDATE
+        for slot in range(rank, slots, size):
+            params_phase(
+                kinds, what, slot, slots, model, own, source, order, at, rows, x_stride, work, rate, decay, factor
+            )
+        if rank == 0:
+            team[STOP] = np.int64(clock() > until)
+        met = meet(team, size, met)
+        step[0] += 1
+        reached += 1
+        if team[STOP] != 0:
+            break
+    if rank == 0:
+        team[REACHED], counter[0] = reached, step[0]
+
+
+@jit
+def differentiate(
+    rows_phase, params_phase, kinds, slots, team, members, norms, model, optimizer, source, order, divisor, x_stride,
+    work,
+):  # fmt: skip
+    """The rows of `order` as one batch: their losses and the gradient, in the workspace."""
+    rank, size = join(team, members)
+    if size == 0:
+        return
+    model, source, work = borrow(model), borrow(source), borrow(work)
+    optimizer, order, team = borrow(optimizer), borrow(order), borrow(team)
+    if rank == 0:
+        scaled_bytes(source.factor, work.scaled)
+    met = meet(team, size, 0)
+    rows = order.shape[0]
+    _up_and_down(
+        rows_phase, kinds, slots, team, rank, size, met, norms, model, source, order, 0, rows, divisor, x_stride,
+        step_key(0, 0), work,
+    )  # fmt: skip
+    for slot in range(rank, slots, size):
+        params_phase(
+            kinds, GRADIENT, slot, slots, model, optimizer, source, order, 0, rows, x_stride, work, 0.0, 0.0, divisor
+        )
+
+
+@jit
+def infer(rows_phase, kinds, slot, slots, goal, model, source, order, x_stride, work, out, losses, corrects):
+    """A slot's share of the rows of `order`, in mini-batches as large as the workspace; no slot needs another's.
+
+    LOGITS: out (N, K). LOSSES: each row's weighted loss in losses (N,) and whether it is right in corrects (N,).
+    All mini-batches have the same size, so that a slot keeps to its part of the workspace: the last one begins early,
+    and a few rows are computed again.
+    """
+    model, source, work, order = borrow(model), borrow(source), borrow(work), borrow(order)
+    plan, most, count = model.plan, work.losses.shape[0], order.shape[0]
+    parts = (count + most - 1) // most
+    rows = (count + parts - 1) // max(1, parts)
+    start, stop = rows_share(plan, work, rows, slot, slots)
+    last = plan.shape[0] - 1
+    stride, outputs, T = plan[last, OUT_STRIDE], plan[last, OUTPUTS], model.params.dtype.type
+    for part in range(parts):
+        at = min(part * rows, count - rows)
+        rows_phase(kinds, goal, 0, 0, slot, slots, model, source, order, at, rows, T(1), x_stride, 0, work)
+        for i in range(start, stop):
+            if goal == LOGITS:
+                logits = plan[last, OUT] * most + i * stride
+                copy(work.outputs[logits : logits + outputs], out[at + i])
+            else:
+                losses[at + i], corrects[at + i] = work.losses[i], work.corrects[i]
