@@ -339,6 +339,7 @@ def test_epsilon_before_the_correction_is_the_papers_efficient_form(backend):
 def test_a_network_asks_for_the_kernels_that_it_needs(activation, loss, monkeypatch):
     """One with ReLU and classes for neither the curves nor the losses of targets."""
     asked, get = set(), steps.pointer
+    steps.functions.cache_clear()
     monkeypatch.setattr(steps, "pointer", lambda name, dtype: asked.add(name) or get(name, dtype))
     run_of(activation, loss, (5, 4, 3), "float32").train(cpu)
     assert {"curved_layer", "no_curves"} & asked == {"curved_layer" if activation in CURVED else "no_curves"}

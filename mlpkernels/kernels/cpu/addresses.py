@@ -4,6 +4,7 @@ A block of numbers that holds addresses has one plain type for every network, in
 a function behind an address compiles nothing into its caller.
 """
 
+import itertools
 from typing import Any, NamedTuple
 
 from llvmlite import ir
@@ -70,6 +71,13 @@ class Phases(NamedTuple):
     kinds: Any
 
 
+def _function(context: Any, builder: Any, kind: Any, number: Any) -> Any:
+    """The function of a FunctionType at an address: neither with an owner nor in Numba's own calling convention."""
+    pointer = cgutils.create_struct_proxy(kind)(context, builder)
+    pointer.c_addr = builder.inttoptr(number, context.get_value_type(types.voidptr))
+    return pointer._getvalue()
+
+
 @intrinsic
 def phases_at(typingctx, addresses, like):
     """The phases of an executor, from the addresses of its functions one behind the other.
@@ -78,20 +86,29 @@ def phases_at(typingctx, addresses, like):
     """
     from .signatures import signatures  # which knows this module's users
 
-    made = types.NamedTuple(signatures(like.dtype)["differentiate"].args[:3], Phases)
+    taken = signatures(like.dtype)
+    members = [types.FunctionType(taken[name]) for name in ("rows_phase", "params_phase")]
+    made = types.NamedTuple([*members, taken["rows_phase"].args[0]], Phases)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        place = iter(range(len(made.types) + len(made.types[-1].types)))
-
-        def function(kind: Any) -> Any:
-            pointer = cgutils.create_struct_proxy(kind)(context, builder)  # cleared: neither owner nor Numba's own ABI
-            number = builder.load(builder.gep(args[0], [ir.Constant(ir.IntType(64), next(place))]))
-            pointer.c_addr = builder.inttoptr(number, context.get_value_type(types.voidptr))
-            return pointer._getvalue()
-
+        numbers = (builder.load(builder.gep(args[0], [ir.Constant(ir.IntType(64), i)])) for i in itertools.count())
         rows, params, kinds = made.types
-        values = [function(rows), function(params)]
-        values.append(context.make_tuple(builder, kinds, [function(kind) for kind in kinds.types]))
+        values = [_function(context, builder, kind, next(numbers)) for kind in (rows, params)]
+        members = [_function(context, builder, kind, next(numbers)) for kind in kinds.types]
+        values.append(context.make_tuple(builder, kinds, members))
         return context.make_tuple(builder, made, values)
 
     return made(types.CPointer(types.int64), like), codegen
+
+
+@intrinsic(prefer_literal=True)
+def entry_at(typingctx, name, address, like):
+    """The entry point of that name, a literal, at an address. like: a pointer to numbers of the network's type."""
+    from .signatures import signatures  # which knows this module's users
+
+    made = types.FunctionType(signatures(like.dtype)[name.literal_value])
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return _function(context, builder, made, args[1])
+
+    return made(name, types.int64, like), codegen

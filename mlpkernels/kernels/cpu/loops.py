@@ -1,7 +1,9 @@
 """The loops over mini-batch steps, as each member of a team runs them: its slots of every phase, then the barrier.
 
-A call on one thread is a team of one. What every member needs to know, it reckons itself from what all see behind the
-barrier, in the same order and so with the same bits: a batch's loss, a clipped gradient's factor, the step's number.
+`functions` are addresses, of the loop itself and behind it of what `phases_at` gives: as functions, each would cost a
+call 6 µs. A call on one thread is a team of one. What every member needs to know, it reckons itself from what all see
+behind the barrier, in the same order and so with the same bits: a batch's loss, a clipped gradient's factor, a step's
+number.
 """
 
 from math import isfinite, sqrt
@@ -9,11 +11,13 @@ from math import isfinite, sqrt
 import numpy as np
 
 from ..plan import CLIP_NORM, OUT, OUT_STRIDE, OUTPUTS, PENALTY, SEED, WEIGHT_DECAY, WEIGHT_SUM, OptimizerState
+from .addresses import phases_at
 from .borrow import borrow
 from .clock import clock
 from .jit import jit
 from .network import DELTAS, FUSED_UPDATE, GRADIENT, LOGITS, NORM, UPDATE, moments_phase, penalty, rows_share
 from .norm import copy, step_key
+from .simd import pointer_to
 from .sparse import scaled_bytes
 from .team import LINE, REACHED, STEPS, STOP, join, meet
 
@@ -77,7 +81,7 @@ def _up_and_down(
 
 @jit
 def train(
-    rows_phase, params_phase, kinds, slots, team, members, norms, model, optimizer, source, order, batch_size, first,
+    functions, slots, team, members, norms, model, optimizer, source, order, batch_size, first,
     last, learning_rates, x_stride, work, losses, corrects, seconds,
 ):  # fmt: skip
     """Steps first … last - 1, or as many as the time allows; team[REACHED] is the one that comes next.
@@ -87,6 +91,7 @@ def train(
     rank, size = join(team, members)
     if size == 0:
         return
+    rows_phase, params_phase, kinds = phases_at(pointer_to(functions, 1), pointer_to(model.params, 0))
     model, source, work = borrow(model), borrow(source), borrow(work)
     order, learning_rates, team = borrow(order), borrow(learning_rates), borrow(team)
     T, settings, counter = model.params.dtype.type, borrow(optimizer.settings), borrow(optimizer.step)
@@ -138,13 +143,14 @@ def train(
 
 @jit
 def differentiate(
-    rows_phase, params_phase, kinds, slots, team, members, norms, model, optimizer, source, order, divisor, x_stride,
+    functions, slots, team, members, norms, model, optimizer, source, order, divisor, x_stride,
     work,
 ):  # fmt: skip
     """The rows of `order` as one batch: their losses and the gradient, in the workspace."""
     rank, size = join(team, members)
     if size == 0:
         return
+    rows_phase, params_phase, kinds = phases_at(pointer_to(functions, 1), pointer_to(model.params, 0))
     model, source, work = borrow(model), borrow(source), borrow(work)
     optimizer, order, team = borrow(optimizer), borrow(order), borrow(team)
     if rank == 0:
@@ -162,13 +168,14 @@ def differentiate(
 
 
 @jit
-def infer(rows_phase, kinds, slot, slots, goal, model, source, order, x_stride, work, out, losses, corrects):
+def infer(functions, slot, slots, goal, model, source, order, x_stride, work, out, losses, corrects):
     """A slot's share of the rows of `order`, in mini-batches as large as the workspace; no slot needs another's.
 
     LOGITS: out (N, K). LOSSES: each row's weighted loss in losses (N,) and whether it is right in corrects (N,).
     All mini-batches have the same size, so that a slot keeps to its part of the workspace: the last one begins early,
     and a few rows are computed again.
     """
+    rows_phase, _, kinds = phases_at(pointer_to(functions, 1), pointer_to(model.params, 0))
     model, source, work, order = borrow(model), borrow(source), borrow(work), borrow(order)
     plan, most, count = model.plan, work.losses.shape[0], order.shape[0]
     parts = (count + most - 1) // most

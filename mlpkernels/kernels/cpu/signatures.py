@@ -51,11 +51,6 @@ def _named_tuples(T: Any) -> dict[str, Any]:
     return {made.__name__: types.NamedTuple(kinds, made) for made, kinds in members.items()}
 
 
-def _parallel(one: Any, *taken: Any) -> Any:
-    """The signature of what runs `one`, given as a pointer, on several threads."""
-    return types.void(types.FunctionType(one), *taken)
-
-
 def signatures(T: Any) -> dict[str, Any]:
     """The one signature each entry point is compiled for, given a floating type."""
     i, flat, order = types.int64, types.Array(T, 1, "C"), types.Array(types.int64, 1, "C")
@@ -79,12 +74,10 @@ def signatures(T: Any) -> dict[str, Any]:
     kinds = types.NamedTuple([types.FunctionType(member) for member in members], Kinds)
     rows = types.void(kinds, *[i] * 5, model, source, order, i, i, T, i, i, work)
     params = types.void(kinds, i, i, i, model, optimizer, source, order, i, i, i, work, d, d, T)
-    pointers = (types.FunctionType(rows), types.FunctionType(params), kinds)
-    member = (*pointers, i, count, i, i, model, optimizer, source, order)
+    member = (count, i, count, i, i, model, optimizer, source, order)
     train = types.void(*member, i, i, i, double, i, work, double, count, d)
     differentiate = types.void(*member, T, i, work)
-    data = (i, model, source, order, i, work, matrix, double, count)
-    infer = types.void(pointers[0], kinds, i, i, *data)
+    data = (i, i, model, source, order, i, work, matrix, double, count)
     product = types.void(gemm_pointer, i, flat, i, i, flat, i, i, flat, i, i, i, i, flat, i)
     return {
         "gemm": gemm,
@@ -100,11 +93,11 @@ def signatures(T: Any) -> dict[str, Any]:
         "rows_phase": rows,
         "params_phase": params,
         "train": train,
-        "train_parallel": _parallel(train, *train.args),
+        "train_parallel": train,
         "differentiate": differentiate,
-        "differentiate_parallel": _parallel(differentiate, *differentiate.args),
-        "infer": infer,
-        "infer_parallel": _parallel(infer, pointers[0], kinds, i, *data),
+        "differentiate_parallel": differentiate,
+        "infer": types.void(count, i, *data),
+        "infer_parallel": types.void(count, *data),
         "product_parallel": product,
         "column_sum": types.void(flat, flat),
         "cross_entropy": types.Tuple((d, i))(matrix, labels, flat, T, matrix),

@@ -15,6 +15,7 @@ from numba.core.typing.typeof import typeof_impl
 from numba.experimental.function_type import _get_wrapper_address
 
 from . import c_entries, curves, images, loops, network, norm, op_entries, single_entries, sparse
+from .addresses import entry_at
 from .cache import compiled, digest
 from .gemm import gemm as _gemm
 from .loss import cross_entropy as _cross_entropy
@@ -100,60 +101,50 @@ def entry_points(sources: str) -> dict[str, Any]:
         )  # fmt: skip
 
     def train(
-        rows_phase, params_phase, kinds, slots, team, members, norms, model, optimizer, source, order, batch_size,
-        first, last, learning_rates, x_stride, work, losses, corrects, seconds,
+        functions, slots, team, members, norms, model, optimizer, source, order, batch_size, first, last,
+        learning_rates, x_stride, work, losses, corrects, seconds,
     ):  # fmt: skip
         sources  # noqa: B018
         loops.train(
-            rows_phase, params_phase, kinds, slots, team, members, norms, model, optimizer, source, order, batch_size,
-            first, last, learning_rates, x_stride, work, losses, corrects, seconds,
+            functions, slots, team, members, norms, model, optimizer, source, order, batch_size, first, last,
+            learning_rates, x_stride, work, losses, corrects, seconds,
         )  # fmt: skip
 
     def train_parallel(
-        train, rows_phase, params_phase, kinds, slots, team, members, norms, model, optimizer, source, order,
-        batch_size, first, last, learning_rates, x_stride, work, losses, corrects, seconds,
+        functions, slots, team, members, norms, model, optimizer, source, order, batch_size, first, last,
+        learning_rates, x_stride, work, losses, corrects, seconds,
     ):  # fmt: skip
         sources  # noqa: B018
+        one = entry_at("train", functions[0], pointer_to(model.params, 0))
         for _ in prange(members):
-            train(
-                rows_phase, params_phase, kinds, slots, team, members, norms, model, optimizer, source, order,
-                batch_size, first, last, learning_rates, x_stride, work, losses, corrects, seconds,
+            one(
+                functions, slots, team, members, norms, model, optimizer, source, order, batch_size, first, last,
+                learning_rates, x_stride, work, losses, corrects, seconds,
             )  # fmt: skip
 
-    def differentiate(
-        rows_phase, params_phase, kinds, slots, team, members, norms, model, optimizer, source, order, divisor,
-        x_stride, work,
-    ):  # fmt: skip
+    def differentiate(functions, slots, team, members, norms, model, optimizer, source, order, divisor, x_stride, work):
         sources  # noqa: B018
         loops.differentiate(
-            rows_phase, params_phase, kinds, slots, team, members, norms, model, optimizer, source, order, divisor,
-            x_stride, work,
-        )  # fmt: skip
+            functions, slots, team, members, norms, model, optimizer, source, order, divisor, x_stride, work
+        )
 
     def differentiate_parallel(
-        differentiate, rows_phase, params_phase, kinds, slots, team, members, norms, model, optimizer, source, order,
-        divisor, x_stride, work,
-    ):  # fmt: skip
-        sources  # noqa: B018
-        for _ in prange(members):
-            differentiate(
-                rows_phase, params_phase, kinds, slots, team, members, norms, model, optimizer, source, order, divisor,
-                x_stride, work,
-            )  # fmt: skip
-
-    def infer(rows_phase, kinds, slot, slots, goal, model, source, order, x_stride, work, out, losses, corrects):
-        sources  # noqa: B018
-        loops.infer(rows_phase, kinds, slot, slots, goal, model, source, order, x_stride, work, out, losses, corrects)
-
-    def infer_parallel(
-        infer, rows_phase, kinds, slots, goal, model, source, order, x_stride, work, out, losses, corrects
+        functions, slots, team, members, norms, model, optimizer, source, order, divisor, x_stride, work
     ):
         sources  # noqa: B018
+        one = entry_at("differentiate", functions[0], pointer_to(model.params, 0))
+        for _ in prange(members):
+            one(functions, slots, team, members, norms, model, optimizer, source, order, divisor, x_stride, work)
+
+    def infer(functions, slot, slots, goal, model, source, order, x_stride, work, out, losses, corrects):
+        sources  # noqa: B018
+        loops.infer(functions, slot, slots, goal, model, source, order, x_stride, work, out, losses, corrects)
+
+    def infer_parallel(functions, slots, goal, model, source, order, x_stride, work, out, losses, corrects):
+        sources  # noqa: B018
+        one = entry_at("infer", functions[0], pointer_to(model.params, 0))
         for slot in prange(slots):
-            infer(
-                rows_phase, kinds, np.int64(slot), slots, goal, model, source, order, x_stride, work, out, losses,
-                corrects,
-            )  # fmt: skip
+            one(functions, np.int64(slot), slots, goal, model, source, order, x_stride, work, out, losses, corrects)
 
     def product_parallel(gemm, slots, a, a_row, a_k, b, b_k, b_j, c, m, n, k, epilogue, aux, aux_row):
         sources  # noqa: B018
@@ -319,3 +310,11 @@ def phases(dtype: Any, uses: Uses) -> tuple[Pointer, Pointer, Kinds]:
     )  # fmt: skip
     kinds = Kinds(*(pointer(name, kind) for name in names))
     return pointer("rows_phase", kind), pointer("params_phase", kind), kinds
+
+
+@once
+def functions(dtype: Any, uses: Uses, loop: str) -> np.ndarray:
+    """The addresses (F,) int64 that a loop takes first: its own, rows_phase's, params_phase's and those of kinds."""
+    rows_phase, params_phase, kinds = phases(dtype, uses)
+    pointers = (pointer(loop, np.dtype(dtype).name), rows_phase, params_phase, *kinds)
+    return np.array([one.__wrapper_address__() for one in pointers])

@@ -5,7 +5,8 @@ to, as `Network` and `fit` do: compiled code would read past the end.
 """
 
 from functools import cache as once
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,31 +19,45 @@ from .sparse import WIDEST
 _BYTES = np.arange(256)
 
 
-def _x_stride(model: Model) -> int:
-    return p.odd_stride(int(model.plan[0, p.TAKES]))
+class _Facts(NamedTuple):
+    """What a plan says of every call."""
+
+    x_stride: int
+    flops: float  # of a row and a pass: 2 a weight and pixel
+    norms: int  # batch norms
+    uses: steps.Uses  # but for a first layer that leaves out zeros
+    width: int  # of all outputs of a row
+    statistics: int
 
 
-def _work(model: Model, rows: int, passes: int) -> float:
-    """Floating-point operations of a region over that many rows: 2 a weight, pixel and pass."""
-    plan = model.plan
-    pixels = plan[:, p.OUT_HEIGHT] * plan[:, p.OUT_WIDTH]
-    return 2.0 * rows * passes * float((plan[:, p.INPUTS] * plan[:, p.OUTPUTS]) @ pixels)
+def _facts(plan: np.ndarray) -> _Facts:
+    return _facts_of(plan.tobytes())  # kept by what it says: found in 0.5 µs, where to look it all up again takes 12
+
+
+@lru_cache(maxsize=256)
+def _facts_of(content: bytes) -> _Facts:
+    plan = np.frombuffer(content, np.int64).reshape(-1, p.COLUMNS)
+    pixels, image, kind = plan[:, p.OUT_HEIGHT] * plan[:, p.OUT_WIDTH], plan[:, p.IMAGE] == 1, plan[:, p.KIND]
+    used = steps.Uses(
+        flat=bool(((kind != p.DENSE) & ~image).any()),
+        image=bool(image.any()),
+        curve=bool((plan[:, p.ACTIVATION] > p.RELU).any()),
+        loss=bool(plan[-1, p.LOSS] != p.SOFTMAX),
+    )
+    return _Facts(
+        x_stride=p.odd_stride(int(plan[0, p.TAKES])),
+        flops=2.0 * float((plan[:, p.INPUTS] * plan[:, p.OUTPUTS]) @ pixels),
+        norms=int((kind == p.BATCH_NORM).sum()),
+        uses=used,
+        width=int(plan[:, p.OUT_STRIDE].sum()),
+        statistics=p.buffer_size(plan),
+    )
 
 
 def uses(model: Model, source: Source) -> steps.Uses:
     """Which kernels the network needs."""
-    image = model.plan[:, p.IMAGE] == 1
-    flat = (model.plan[:, p.KIND] != p.DENSE) & ~image
     skips = source.skip_zeros and len(source.bytes) > 0 and model.plan[0, p.KIND] == p.DENSE
-    curve = model.plan[:, p.ACTIVATION] > p.RELU
-    return steps.Uses(
-        bool(flat.any()), bool(image.any()), bool(skips), bool(curve.any()), bool(model.plan[-1, p.LOSS] != p.SOFTMAX)
-    )
-
-
-def _norms(model: Model) -> int:
-    """The batch norms."""
-    return int((model.plan[:, p.KIND] == p.BATCH_NORM).sum())
+    return _facts(model.plan).uses._replace(sparse=bool(skips))
 
 
 @once
@@ -70,10 +85,10 @@ def _check_targets(model: Model, source: Source) -> None:
 
 def _check_room(model: Model, work: Workspace, rows: int, reached: int, there: int) -> None:
     """Raise ValueError where compiled code would run past an array."""
-    images = bool(model.plan[:, p.IMAGE].any())
-    if len(work.moments) != 2 * p.buffer_size(model.plan) or images != (len(work.layout) > 0):
+    facts = _facts(model.plan)
+    if len(work.moments) != 2 * facts.statistics or facts.uses.image != (len(work.layout) > 0):
         raise ValueError("work was made for another network, or by another backend: see make_workspace")
-    wanted = (_x_stride(model) * len(work.losses), int(model.plan[:, p.OUT_STRIDE].sum()) * len(work.losses))
+    wanted = (facts.x_stride * len(work.losses), facts.width * len(work.losses))
     if (len(work.x), len(work.outputs)) != wanted or len(work.grad) != len(model.params):
         raise ValueError("work, or grad, was made for another network: see make_workspace; grad is (P,) like params")
     if rows > len(work.losses):
@@ -88,23 +103,22 @@ def train_steps(
     seconds: float = float("inf"),
 ) -> int:  # fmt: skip
     """Mini-batch steps first … last - 1 in one compiled call, without the GIL: see reference.train_steps."""
-    dtype = model.params.dtype
+    dtype, facts = model.params.dtype, _facts(model.plan)
     source = _source(source, dtype)
     arguments = (
-        model, optimizer, source, order, batch_size, first, last, learning_rates, _x_stride(model),
+        model, optimizer, source, order, batch_size, first, last, learning_rates, facts.x_stride,
         work, losses, corrects, float(seconds),
     )  # fmt: skip
     _check_targets(model, source)
     steps_there = min(-(-len(order) // batch_size), *map(len, (learning_rates, losses, corrects)))
     _check_room(model, work, min(batch_size, len(order)), last, steps_there)
-    slots = _slots(threads, _work(model, min(batch_size, len(order)), 3) / 2, last - first)
-    phases, norms, crew = steps.phases(dtype, uses(model, source)), _norms(model), team.make(slots)
+    slots = _slots(threads, 1.5 * facts.flops * min(batch_size, len(order)), last - first)  # three passes, two phases
+    functions, crew = steps.functions(dtype, uses(model, source), "train"), team.make(slots)
     if slots == 1:
-        steps.get("train", dtype)(*phases, 1, crew, 1, norms, *arguments)
+        steps.get("train", dtype)(functions, 1, crew, 1, facts.norms, *arguments)
     else:
         with _launch(slots) as members:
-            one = steps.pointer("train", dtype.name)
-            steps.get("train_parallel", dtype)(one, *phases, slots, crew, members, norms, *arguments)
+            steps.get("train_parallel", dtype)(functions, slots, crew, members, facts.norms, *arguments)
     return int(crew[team.REACHED])
 
 
@@ -118,19 +132,18 @@ def loss_and_gradient(
     threads: int = 1,
 ) -> float:
     """Σ weight · loss / divisor over the rows of `order` and its gradient: see reference.loss_and_gradient."""
-    dtype, work = model.params.dtype, work._replace(grad=grad)
+    dtype, facts, work = model.params.dtype, _facts(model.plan), work._replace(grad=grad)
     source = _source(source, dtype)
     _check_targets(model, source)
     _check_room(model, work, len(order), 0, 0)
-    slots = _slots(threads, _work(model, len(order), 3) / 2)
-    phases, norms, crew = steps.phases(dtype, uses(model, source)), _norms(model), team.make(slots)
-    arguments = (norms, model, _no_optimizer(dtype), source, order, dtype.type(divisor), _x_stride(model), work)
+    slots = _slots(threads, 1.5 * facts.flops * len(order))
+    functions, crew = steps.functions(dtype, uses(model, source), "differentiate"), team.make(slots)
+    arguments = (facts.norms, model, _no_optimizer(dtype), source, order, dtype.type(divisor), facts.x_stride, work)
     if slots == 1:
-        steps.get("differentiate", dtype)(*phases, 1, crew, 1, *arguments)
+        steps.get("differentiate", dtype)(functions, 1, crew, 1, *arguments)
     else:
         with _launch(slots) as members:
-            one = steps.pointer("differentiate", dtype.name)
-            steps.get("differentiate_parallel", dtype)(one, *phases, slots, crew, members, *arguments)
+            steps.get("differentiate_parallel", dtype)(functions, slots, crew, members, *arguments)
     return float(np.add.accumulate(work.losses[: len(order)])[-1] / divisor) if len(order) else 0.0
 
 
@@ -139,18 +152,17 @@ def _infer(
     losses: np.ndarray, corrects: np.ndarray,
 ) -> None:  # fmt: skip
     """Rows start … stop - 1 in one compiled call, as far as `goal` says."""
-    dtype = model.params.dtype
+    dtype, facts = model.params.dtype, _facts(model.plan)
     source = _source(source, dtype)
-    slots = _slots(threads, _work(model, stop - start, 1))
-    rows_phase, _, kinds = steps.phases(dtype, uses(model, source))
+    slots = _slots(threads, facts.flops * (stop - start))
+    functions = steps.functions(dtype, uses(model, source), "infer")
     np.multiply(_BYTES, source.factor, out=work.scaled, dtype=dtype)
-    arguments = (goal, model, source, np.arange(start, stop), _x_stride(model), work, out, losses, corrects)
+    arguments = (goal, model, source, np.arange(start, stop), facts.x_stride, work, out, losses, corrects)
     if slots == 1:
-        steps.get("infer", dtype)(rows_phase, kinds, 0, 1, *arguments)
+        steps.get("infer", dtype)(functions, 0, 1, *arguments)
     else:
         with _launch(slots):
-            one = steps.pointer("infer", dtype.name)
-            steps.get("infer_parallel", dtype)(one, rows_phase, kinds, slots, *arguments)
+            steps.get("infer_parallel", dtype)(functions, slots, *arguments)
 
 
 def evaluate(
