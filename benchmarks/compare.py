@@ -19,6 +19,7 @@ from typing import Any
 import footprint
 import peers
 import report
+import start_up
 from cases import CASES, NAMES, Case, agree, order, trial
 from predictors import ONE_THREAD, PREDICTORS, installed
 from products import products
@@ -238,8 +239,8 @@ def main() -> None:
         found["inference"] = compare_inference(chosen.threads, chosen.turns)
         print(report.inference(found["inference"]), flush=True)
     if "start" in only:
-        found["start"] = footprint.measure()
-        print("\n" + footprint.table(found["start"]))
+        found["start"], found["memory"] = start_up.measure(), footprint.measure()
+        print("\n" + start_up.table(found["start"]) + "\n\n" + footprint.table(found["memory"]))
     found["load"].append(load())
     found["kernels"].append(digest())
     print(report.load(found))
