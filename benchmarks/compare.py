@@ -132,11 +132,11 @@ def _without_slow(workers: list[Worker], seconds: dict[Worker, float]) -> list[W
     return [worker for worker in workers if seconds[worker] <= limits[peers.family(worker.system)]]
 
 
-def compare_inference(threads: list[int], turns: int) -> list[dict[str, Any]]:
+def compare_inference(threads: list[int], turns: int, compiled: bool) -> list[dict[str, Any]]:
     """Each system's seconds for one sample, "one", and for 10,000 images, "many", at every thread count, in turns."""
     runs = []
     with Pool() as pool:
-        for system in installed():
+        for system in installed(compiled):
             for count in threads if system not in ONE_THREAD else threads[:1]:
                 worker = pool.hire(system, count)
                 has = worker.call("prepare_predictor")
@@ -236,7 +236,7 @@ def main() -> None:
         found["training"] = compare_training(chosen.cases, chosen.threads, chosen.turns, fraction, chosen.compile)
         print(report.training(found["training"]), flush=True)
     if "inference" in only:
-        found["inference"] = compare_inference(chosen.threads, chosen.turns)
+        found["inference"] = compare_inference(chosen.threads, chosen.turns, chosen.compile)
         print(report.inference(found["inference"]), flush=True)
     if "start" in only:
         found["start"], found["memory"] = start_up.measure(), footprint.measure()

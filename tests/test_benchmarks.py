@@ -210,6 +210,27 @@ def test_parts_of_an_epoch_are_whole_batches():
     assert cnn.rows(70, "JAX jit + scan") == cnn.batch
 
 
+def test_the_exported_network_answers_in_onnx_runtime_as_it_should():
+    for package in ("onnx", "onnxruntime"):
+        pytest.importorskip(package, reason=f"{package} is not installed")
+    import data
+    import predictors
+
+    images = data.load(40)
+    predictor = predictors.Onnx(images, 1)
+    predictor.check(images)
+    answer = predictor.run("many", 1)
+    assert answer.shape == (40, 10) and answer.dtype == np.float32
+    with pytest.raises(AssertionError, match="answers are"):
+        predictor.check(data.Images(images.x[::-1], images.y, ""))
+
+
+def test_the_compiled_peer_predicts_only_where_it_is_wanted():
+    from predictors import COMPILED, installed
+
+    assert COMPILED not in installed() and set(installed()) <= set(installed(compiled=True))
+
+
 def test_answers_that_differ_are_refused():
     from cases import NAMES, agree
 
