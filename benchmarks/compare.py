@@ -19,6 +19,7 @@ from typing import Any
 import footprint
 import peers
 import report
+import start_up
 from cases import CASES, NAMES, Case, agree, order, trial
 from predictors import ONE_THREAD, PREDICTORS, installed
 from products import products
@@ -131,11 +132,11 @@ def _without_slow(workers: list[Worker], seconds: dict[Worker, float]) -> list[W
     return [worker for worker in workers if seconds[worker] <= limits[peers.family(worker.system)]]
 
 
-def compare_inference(threads: list[int], turns: int) -> list[dict[str, Any]]:
+def compare_inference(threads: list[int], turns: int, compiled: bool) -> list[dict[str, Any]]:
     """Each system's seconds for one sample, "one", and for 10,000 images, "many", at every thread count, in turns."""
     runs = []
     with Pool() as pool:
-        for system in installed():
+        for system in installed(compiled):
             for count in threads if system not in ONE_THREAD else threads[:1]:
                 worker = pool.hire(system, count)
                 has = worker.call("prepare_predictor")
@@ -235,11 +236,11 @@ def main() -> None:
         found["training"] = compare_training(chosen.cases, chosen.threads, chosen.turns, fraction, chosen.compile)
         print(report.training(found["training"]), flush=True)
     if "inference" in only:
-        found["inference"] = compare_inference(chosen.threads, chosen.turns)
+        found["inference"] = compare_inference(chosen.threads, chosen.turns, chosen.compile)
         print(report.inference(found["inference"]), flush=True)
     if "start" in only:
-        found["start"] = footprint.measure()
-        print("\n" + footprint.table(found["start"]))
+        found["start"], found["memory"] = start_up.measure(), footprint.measure()
+        print("\n" + start_up.table(found["start"]) + "\n\n" + footprint.table(found["memory"]))
     found["load"].append(load())
     found["kernels"].append(digest())
     print(report.load(found))

@@ -1,41 +1,24 @@
-"""What training costs beside its steps: seconds from a process's start to its first step, and peak memory.
+"""How much memory training takes at most, beside PyTorch where it is installed: `python benchmarks/footprint.py`.
 
-`python benchmarks/footprint.py` prints both, and PyTorch's memory where it is installed. Each figure comes from
-processes of their own.
+Each figure comes from a process of its own.
 """
 
-import contextlib
 import importlib.util
 import json
-import os
-import statistics
 import subprocess
 import sys
-import tempfile
-import time
 from typing import Any
 
-WARM_STARTS = 5
 # How PyTorch's process holds the images: as people do, and as little of them as it can.
 PYTORCH = {"floats": "images as floats", "bytes": "images as bytes, scaled by batch"}
 
 
 def measure() -> dict[str, Any]:
-    """Seconds to the first step, cold (empty compile cache), warm, and of bare imports; memory of training on MNIST."""
-    with tempfile.TemporaryDirectory() as folder:
-        cold = _child("first-step", folder)["seconds"]
-        warm, bare = [], []
-        _child("imports", folder)  # fills the cache with its one function
-        for _ in range(WARM_STARTS):
-            bare.append(_child("imports", folder)["seconds"])
-            warm.append(_child("first-step", folder)["seconds"])
-        trained = _child("epoch", folder)
-        imports = _child("imports", folder)
-        peers = {} if importlib.util.find_spec("torch") is None else {what: _child(what, folder) for what in PYTORCH}
+    """Peak memory of training on MNIST, of the imports alone and of PyTorch's training; seconds of our epochs."""
+    _child("epoch")  # it may compile, which takes memory of its own
+    trained, imports = _child("epoch"), _child("imports")
+    peers = {} if importlib.util.find_spec("torch") is None else {what: _child(what) for what in PYTORCH}
     return {
-        "cold_seconds": cold,
-        "warm_seconds": warm,
-        "imports_seconds": bare,
         "imports_megabytes": imports["megabytes"],
         "epoch_megabytes": trained["megabytes"],
         "fit_seconds": trained["fit_seconds"],
@@ -47,26 +30,16 @@ def measure() -> dict[str, Any]:
 def table(found: dict[str, Any]) -> str:
     """The figures as a Markdown table."""
     lines = [f"| {name} | {value} |" for name, value in figures(found)]
-    return "\n".join(["| start and memory | |", "|---|---|", *lines])
+    return "\n".join(["| memory | |", "|---|---|", *lines])
 
 
 def figures(found: dict[str, Any]) -> list[tuple[str, str]]:
     """(what was measured, the figure), of what `measure` found."""
-    warm, bare = statistics.median(found["warm_seconds"]), statistics.median(found["imports_seconds"])
     fit = ", ".join(f"{seconds:.3f}" for seconds in found["fit_seconds"])
     ours = found["epoch_megabytes"]
     rows = [
-        (
-            "from a process's start to its first step (digits, 64-128-128-10, all cores), compile cache empty",
-            f"{found['cold_seconds']:.1f} s",
-        ),
-        (f"the same, cache filled, median of {WARM_STARTS}", f"{warm:.2f} s"),
-        (
-            "importing click, rich and Numba and one cached call",
-            f"{bare:.2f} s; the warm start is {warm - bare:.2f} s above",
-        ),
         (f"peak memory of fit(), {found['data']}, with evaluation", f"{ours:.0f} MB"),
-        ("of that, the same imports alone", f"{found['imports_megabytes']:.0f} MB"),
+        ("of that, importing click, rich and Numba and one cached call", f"{found['imports_megabytes']:.0f} MB"),
     ]
     for what, megabytes in found["pytorch_megabytes"].items():
         rows.append(
@@ -75,33 +48,21 @@ def figures(found: dict[str, Any]) -> list[tuple[str, str]]:
     return [*rows, ("seconds of its epochs, 784-128-128-10 Adam 128, by fit()", fit)]
 
 
-def _child(task: str, folder: str) -> dict[str, Any]:
-    """Run a task in a new process with that compile cache; its report, and the seconds until it came."""
-    environment = os.environ | {"NUMBA_CACHE_DIR": folder, "MLPK_CACHE": "1"}
-    began = time.perf_counter()
-    with subprocess.Popen(
-        [sys.executable, __file__, task], stdout=subprocess.PIPE, env=environment, text=True
-    ) as process:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        seconds = time.perf_counter() - began
-    if process.returncode != 0 or not line:
-        raise RuntimeError(f"{task}: its process ended with exit code {process.returncode}")
-    return {"seconds": seconds, **json.loads(line)}
+def _child(task: str) -> dict[str, Any]:
+    """Run a task in a new process; its report."""
+    done = subprocess.run([sys.executable, __file__, task], stdout=subprocess.PIPE, text=True)
+    if done.returncode != 0 or not done.stdout:
+        raise RuntimeError(f"{task}: its process ended with exit code {done.returncode}")
+    return dict(json.loads(done.stdout))
 
 
 # ---- the children
 
 
-def _command_line() -> None:
-    """What a command imports before it does anything."""
-    import click  # noqa: F401
-    import rich.progress  # noqa: F401
-
-
 def _imports() -> dict[str, Any]:
     """What every command of the kind has to pay: its imports and one compiled function from the cache."""
-    _command_line()
+    import click  # noqa: F401
+    import rich.progress  # noqa: F401
     from numba import njit
 
     @njit(cache=True)
@@ -109,26 +70,6 @@ def _imports() -> dict[str, Any]:
         return x + x
 
     double(1.0)
-    return {}
-
-
-def _first_step() -> dict[str, Any]:
-    """Load the digits and train until the first step is done."""
-    _command_line()
-    from mlpkernels import Adam, Dense, Network, Scaling, fit
-    from mlpkernels.datasets import load
-
-    class Done(Exception):
-        pass
-
-    def stop(progress: Any) -> None:
-        raise Done
-
-    digits = load("digits")
-    network = Network([Dense(128, "relu"), Dense(128, "relu"), Dense(len(digits.classes))], digits.shape)
-    network.scaling = Scaling.fit("unit", digits.train.x, digits.full_scale, digits.images)
-    with contextlib.suppress(Done):
-        list(fit(network, digits.train, optimizer=Adam(), on_progress=stop))
     return {}
 
 
@@ -188,7 +129,7 @@ def _megabytes() -> float:
 
 if __name__ == "__main__":
     tasks = {
-        "imports": _imports, "first-step": _first_step, "epoch": _epoch, "floats": lambda: _pytorch(True),
+        "imports": _imports, "epoch": _epoch, "floats": lambda: _pytorch(True),
         "bytes": lambda: _pytorch(False),
     }  # fmt: skip
     if len(sys.argv) > 1:

@@ -155,14 +155,14 @@ class Reading(Predictor):
 
 
 class Torch(Predictor):
-    """PyTorch eager in inference mode; the images all at once, or in chunks that stay in the caches."""
+    """PyTorch in inference mode, eager or compiled; the images all at once, or in chunks that stay in the caches."""
 
-    def __init__(self, images: Images, threads: int, chunk: int = ROWS) -> None:
+    def __init__(self, images: Images, threads: int, chunk: int = ROWS, compiled: bool = False) -> None:
         import peers
         import torch
 
-        trainer = peers.Torch(CASE, images, threads)
-        network, x = trainer.network.eval(), trainer.x[:ROWS]
+        trainer = peers.Torch(CASE, images, threads, compiled)
+        network, x = trainer.forward.eval(), trainer.x[:ROWS]
         first = x[:1].clone()
 
         def one() -> Any:
@@ -212,36 +212,27 @@ class Sklearn(Predictor):
 
 
 class Onnx(Predictor):
-    """ONNX Runtime: the network as a graph of Gemm and Relu."""
+    """ONNX Runtime on what `export.onnx` writes, without the probabilities."""
 
     def __init__(self, images: Images, threads: int) -> None:
+        import onnx.utils
         import onnxruntime
-        from onnx import TensorProto, checker, helper, numpy_helper
+        from peers import Kernels
 
-        nodes, weights, name = [], [], "x"
-        layers = CASE.initial()
-        for layer, (w, b) in enumerate(layers):
-            weights += [numpy_helper.from_array(w, f"w{layer}"), numpy_helper.from_array(b, f"b{layer}")]
-            nodes.append(helper.make_node("Gemm", [name, f"w{layer}", f"b{layer}"], [f"z{layer}"]))
-            name = f"z{layer}"
-            if layer + 1 < len(layers):
-                nodes.append(helper.make_node("Relu", [name], [f"a{layer}"]))
-                name = f"a{layer}"
-        ends = [
-            helper.make_tensor_value_info(end, TensorProto.FLOAT, ["N", width])
-            for end, width in (("x", CASE.sizes[0]), (name, CASE.sizes[-1]))
-        ]
-        graph = helper.make_graph(nodes, "mlp", ends[:1], ends[1:], weights)
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-        checker.check_model(model)
+        from mlpkernels.export.onnx import INPUT, LOGITS, to_onnx
+
+        network = Kernels(CASE, images, 1).network
+        network.scaling = None  # it is given floats, as the other peers are
+        model = onnx.utils.Extractor(to_onnx(network)).extract_model([INPUT], [LOGITS])
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         session = onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
-        x = images.floats()[:ROWS]
+        x = images.floats()[:ROWS].reshape(-1, *network.shape)
         first = x[:1].copy()
-        super().__init__(lambda: session.run(None, {"x": first})[0], lambda: session.run(None, {"x": x})[0])
+        super().__init__(lambda: session.run([LOGITS], {INPUT: first})[0], lambda: session.run([LOGITS], {INPUT: x})[0])
 
 
+COMPILED = "PyTorch, compiled"
 OURS, INSIDE, READING = "mlpkernels", "mlpkernels, inside @njit", "reading the weights once"
 INSIDE_DENSE = "mlpkernels, inside @njit, no zeros"
 PREDICTORS: dict[str, Callable[[Images, int], Predictor]] = {
@@ -252,6 +243,7 @@ PREDICTORS: dict[str, Callable[[Images, int], Predictor]] = {
     READING: Reading,
     "PyTorch, eager": Torch,
     f"PyTorch, eager by {_CHUNK:,}": partial(Torch, chunk=_CHUNK),
+    COMPILED: partial(Torch, compiled=True),
     "JAX, jit": Jax,
     "scikit-learn": Sklearn,
     "ONNX Runtime": Onnx,
@@ -260,9 +252,10 @@ ONE_THREAD = {INSIDE, INSIDE_DENSE, READING}
 _TRAINS_AS = {"JAX": "JAX jit + scan"}  # a family's name in peers.PACKAGES, where it is another
 
 
-def installed() -> list[str]:
-    """The systems that can be run here."""
+def installed(compiled: bool = False) -> list[str]:
+    """The systems that can be run here; that of PyTorch's compiler only if wanted."""
     import peers
 
-    missing, families = peers.absent(), {system: peers.family(system) for system in PREDICTORS}
+    missing = peers.absent()
+    families = {name: peers.family(name) for name in PREDICTORS if compiled or name != COMPILED}
     return [system for system, family in families.items() if _TRAINS_AS.get(family, family) not in missing]

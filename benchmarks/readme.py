@@ -13,6 +13,7 @@ from typing import Any
 import footprint
 import peers
 import report
+import start_up
 
 BEGIN, END = "<!-- measured -->", "<!-- end measured -->"
 README = Path(__file__).parent.parent / "README.md"
@@ -37,7 +38,8 @@ def block(found: dict[str, Any]) -> str:
         parts += [_fill(f"{text}mean of {len(shapes)} training shapes, medians (best passes):")]
         parts += ["\n".join(report.product_means(compared["shapes"]))]
     if "start" in found:
-        parts += ["\n".join(_fill(f"- {name}: {value}", "  ") for name, value in footprint.figures(found["start"]))]
+        rows = [*start_up.figures(found["start"]), *footprint.figures(found["memory"])]
+        parts += ["\n".join(_fill(f"- {name}: {value}", "  ") for name, value in rows)]
     return "\n\n".join([*parts, _fill(report.load(found).strip())])
 
 

@@ -26,7 +26,6 @@ RESULTS, ROOFLINE = "results.json", "roofline.png"
 @click.command(
     "bench",
     cls=Command,
-    short_help="Measure how fast this machine trains.",
     examples=[
         ("mlpk bench", "kernels and epochs beside this machine's limits"),
         ("mlpk bench --quick --only kernels", "a look, in a few seconds"),

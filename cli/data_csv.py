@@ -13,7 +13,6 @@ from .errors import OptionError
 @click.command(
     "csv",
     cls=Command,
-    short_help="Write images as a CSV of pixels.",
     examples=[
         ("mlpk data csv mnist", "mnist.csv: 42,000 rows label,pixel0,…, drawn by seed 0"),
         ("mlpk data csv mnist --output train.csv --rest test.csv", "and the other 28,000 rows without labels"),

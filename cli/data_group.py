@@ -2,20 +2,22 @@
 
 import click
 
-from .main import LazyGroup
+from .main import Lazy, LazyGroup
 
-COMMANDS = {"show": "show", "csv": "data_csv"}
+COMMANDS = {
+    "show": Lazy("show", "Draw samples, class counts, means and histogram."),
+    "csv": Lazy("data_csv", "Write images as a CSV of pixels."),
+}
 
 
 @click.group(
     "data",
     cls=LazyGroup,
-    modules=COMMANDS,
+    lazy=COMMANDS,
     examples=[
         ("mlpk data show mnist", "pictures of a data set: samples, counts, means, histogram"),
         ("mlpk data csv mnist", "its images as rows of pixels"),
     ],
-    short_help="Look at data sets, or write them.",
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )

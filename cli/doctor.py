@@ -17,7 +17,6 @@ _PACKAGES = ("numpy", "numba", "llvmlite", "click", "rich", "matplotlib", "safet
 @click.command(
     "doctor",
     cls=Command,
-    short_help="What the kernels find on this machine.",
     examples=[("mlpk doctor", "versions, processor, threads, cache, speed")],
 )
 @click.option(

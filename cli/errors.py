@@ -1,6 +1,5 @@
 """Every error as one line on stderr, and the exit code that goes with it."""
 
-import difflib
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -23,6 +22,8 @@ class OptionError(click.UsageError):
 
 def close_match(word: str, words: Iterable[str]) -> str:
     """`, did you mean train?` for the nearest of `words`; nothing where none is near."""
+    import difflib  # 2 ms, which only a mistake needs
+
     near = difflib.get_close_matches(word, list(words), n=1)
     return f", did you mean {near[0]}?" if near else ""
 

@@ -26,7 +26,6 @@ PARTS = ("test", "validation", "train")
 @click.command(
     "eval",
     cls=Command,
-    short_help="Accuracy by class, confusion matrix.",
     examples=[
         ("mlpk eval", "the newest run on its test data"),
         ("mlpk eval runs/NAME --part train", "a run on what it was trained on"),

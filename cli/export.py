@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 @click.command(
     "export",
     cls=Command,
-    short_help="A network as C source or ONNX file.",
     examples=[
         ("mlpk export", "model.h and model.c of the newest run"),
         ("mlpk export runs/NAME --name digits --out firmware", "digits.h and digits.c, into a folder"),

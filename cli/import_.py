@@ -67,7 +67,6 @@ _FILE, _STATE, _RUN = "What the file does not tell", "What a state dict does not
 @click.command(
     "import",
     cls=Command,
-    short_help="A network made elsewhere as a run.",
     examples=[
         ("mlpk import model.onnx --data mnist", "from PyTorch, Keras or scikit-learn; then mlpk eval"),
         ("mlpk import model.safetensors --activation tanh", "a PyTorch state dict of Linear layers"),

@@ -20,7 +20,6 @@ _MOST = 40  # classes that are listed one by one
 @click.command(
     "info",
     cls=Command,
-    short_help="Describe a run or a data set.",
     examples=[
         ("mlpk info", "the newest run"),
         ("mlpk info mnist", "a data set: shapes and classes"),

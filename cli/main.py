@@ -5,7 +5,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -16,53 +16,66 @@ from .examples import write_examples
 
 _COMPLETION = "_MLPK_COMPLETE"  # set by the shell that completes a line
 
-# Command -> module beside this one. In the order in which `mlpk --help` shows them.
+
+class Lazy(NamedTuple):
+    """A command that is not imported yet: the module beside this one, and its line in the group's --help."""
+
+    module: str
+    summary: str
+
+
+# In the order in which `mlpk --help` shows them.
 COMMANDS = {
-    "train": "train",
-    "sweep": "sweep",
-    "eval": "evaluate",
-    "predict": "predict",
-    "plot": "plot",
-    "export": "export",
-    "import": "import_",
-    "reproduce": "reproduce",
-    "info": "info",
-    "data": "data_group",
-    "bench": "bench",
-    "doctor": "doctor",
-    "warmup": "warmup",
+    "train": Lazy("train", "Train a network and keep a run folder."),
+    "sweep": Lazy("sweep", "Train for many settings, side by side."),
+    "eval": Lazy("evaluate", "Accuracy by class, confusion matrix."),
+    "predict": Lazy("predict", "Classes of pictures and table rows."),
+    "plot": Lazy("plot", "Draw a run's figures."),
+    "export": Lazy("export", "A network as C source or ONNX file."),
+    "import": Lazy("import_", "A network made elsewhere as a run."),
+    "reproduce": Lazy("reproduce", "Repeat the experiments this project grew from."),
+    "info": Lazy("info", "Describe a run or a data set."),
+    "data": Lazy("data_group", "Look at data sets, or write them."),
+    "bench": Lazy("bench", "Measure how fast this machine trains."),
+    "doctor": Lazy("doctor", "What the kernels find on this machine."),
+    "warmup": Lazy("warmup", "Compile all kernels ahead."),
 }
 
 
 class LazyGroup(click.Group):
-    """A group that imports a command's module when the command is wanted.
+    """A group that imports a command's module when the command is called: importing all doubles the time of --help.
 
-    modules: command -> module beside this one; examples that close --help: (command line, what for).
+    lazy: its commands by name; examples that close --help: (command line, what for).
     """
 
     def __init__(
-        self, *args: Any, modules: dict[str, str], examples: list[tuple[str, str]], **kwargs: Any
+        self, *args: Any, lazy: dict[str, Lazy], examples: list[tuple[str, str]], **kwargs: Any
     ) -> None:  # fmt: skip
         super().__init__(*args, **kwargs)
-        self.modules, self.examples = modules, examples
+        self.lazy, self.examples = lazy, examples
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.modules)
+        return list(self.lazy)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        module = self.modules.get(cmd_name)
-        if module is None:
+        lazy = self.lazy.get(cmd_name)
+        if lazy is None:
             return None
-        command: click.Command = importlib.import_module(f".{module}", __package__).command
+        command: click.Command = importlib.import_module(f".{lazy.module}", __package__).command
+        command.short_help = lazy.summary  # what a shell shows beside the name that it completes
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, lazy.summary) for name, lazy in self.lazy.items()])
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and not args[0].startswith("-") and args[0] not in self.modules:
+        if args and not args[0].startswith("-") and args[0] not in self.lazy:
             from .errors import close_match
 
-            raise click.UsageError(f"{args[0]}: no such command{close_match(args[0], self.modules)}", ctx)
+            raise click.UsageError(f"{args[0]}: no such command{close_match(args[0], self.lazy)}", ctx)
         return super().resolve_command(ctx, args)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -92,7 +105,7 @@ class LazyGroup(click.Group):
 
 @click.group(
     cls=LazyGroup,
-    modules=COMMANDS,
+    lazy=COMMANDS,
     examples=[
         ("mlpk train", "train on the bundled handwritten digits"),
         ("mlpk eval", "how good the newest run is"),

@@ -14,7 +14,6 @@ from .parsing import AUTO
 @click.command(
     "plot",
     cls=Command,
-    short_help="Draw a run's figures.",
     examples=[
         ("mlpk plot", "the figures of the newest run, into its folder"),
         ("mlpk plot runs/NAME --output figures", "of another run, into another folder"),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import backend as backends
-from . import tables
+from . import report, tables
 from .command import Checked, Command, format_option, output_option, setting_option
 from .errors import OptionError
 from .parsing import AUTO, whole
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 @click.command(
     "predict",
     cls=Command,
-    short_help="Classes of pictures and table rows.",
     examples=[
         ("mlpk predict digit.png", "one picture, by the newest run"),
         ("mlpk predict --invert scan.png --top 3", "dark on light, with the second and third guess"),
@@ -77,7 +76,7 @@ def command(
     count = None if threads in (None, AUTO) else threads
     taken = backends.chosen(backend, network, len(x))
     with compiling_notice():
-        network.predict_logits(x[:1], threads=count, backend=taken)
+        network.predict_logits(x[: report.SOME], threads=count, backend=taken)
     if not network.classes:
         numbers = network.predict(x, threads=count, backend=taken)
         trained.write(as_numbers(names, numbers, form), output)

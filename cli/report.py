@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mlpkernels.datasets import Dataset, Part
 
 MOST_CLASSES = 30  # a larger confusion matrix is no help on a terminal
+SOME = 64  # rows: enough that the kernels of many rows take them, not those of a few, 3 s of compiling more
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +90,7 @@ def measure(network: Network, part: Part, backend: str, threads: int | None) -> 
 
     labels = np.array(network.classes)[part.y]
     with compiling_notice():
-        network.predict_proba(part.x[:1], threads=threads, backend=backend)
+        network.predict_proba(part.x[:SOME], threads=threads, backend=backend)
     loss, accuracy = network.evaluate(part.x, labels, threads=threads, backend=backend)
     proba = network.predict_proba(part.x, threads=threads, backend=backend)
     predicted = proba.argmax(axis=1)

@@ -33,7 +33,6 @@ _CSV_ROW = "numpy-gd"  # the row that --csv and --unlabelled are for
 @click.command(
     "reproduce",
     cls=Command,
-    short_help="Repeat the experiments this project grew from.",
     examples=[
         ("mlpk reproduce", "the experiments and what they claimed"),
         ("mlpk reproduce mlp-64 --seeds 5", "one of them, with the spread over five seeds"),

@@ -125,8 +125,7 @@ def get_ready(
                 network, few, test=tested, epochs=1, batch_size="full", threads=count, backend=settings.backend,
                 skip_zeros=_skips(settings),
             ))  # fmt: skip
-            for x in (tested.x, tested.x[:1]):
-                network.predict_proba(x, threads=count, backend=settings.backend)
+            network.predict_proba(tested.x, threads=count, backend=settings.backend)
     seconds = time.perf_counter() - began
     say(f"kernels ready in {tables.seconds(seconds)}")
     return seconds

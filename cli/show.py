@@ -21,7 +21,6 @@ PARENT = Path("figures")
 @click.command(
     "show",
     cls=Command,
-    short_help="Draw samples, class counts, means and histogram.",
     examples=[
         ("mlpk data show mnist", "pictures into figures/mnist"),
         ("mlpk data show mine.csv --label-column kind", "a table: heat maps and a histogram a column"),

@@ -49,7 +49,6 @@ def _swept_option(name: str) -> Any:
 @click.command(
     "sweep",
     cls=Command,
-    short_help="Train for many settings, side by side.",
     examples=[
         ("mlpk sweep --batch-size 8,16,32 --learning-rate log:1e-4:1e-1:7 --seed 0:5", "a grid, five seeds each"),
         ("mlpk sweep mnist --hidden 64,64/128,128/none --dtype float32", "networks"),

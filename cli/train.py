@@ -29,7 +29,6 @@ def _options(function: Any) -> Any:
 @click.command(
     "train",
     cls=Command,
-    short_help="Train a network and keep a run folder.",
     examples=[
         ("mlpk train", "the bundled handwritten digits"),
         ("mlpk train mnist --hidden 256,128 --epochs 20", "another network on MNIST"),

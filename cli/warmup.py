@@ -27,7 +27,6 @@ _PURPOSES = {
 @click.command(
     "warmup",
     cls=Command,
-    short_help="Compile all kernels ahead.",
     examples=[("mlpk warmup", "once after installing")],
 )
 @click.option("--quiet", is_flag=True, help="Print the last line only.")

@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 _FEW = 32  # rows of the small workspace, for one sample or a few
 _MANY = 1024  # rows of the large one; of both fewer where they would take more than _ROOM
 _ROOM = 2**25  # bytes
+# Of one compiled call: floating-point operations, for which Ctrl-C waits some 50 ms, and rows. 10,000 images in ten
+# calls, each with its checks, took half as long again as in one.
+_CALL_FLOPS, _CALL_ROWS = 2**32, 2**16
 
 
 class Network:
@@ -238,7 +241,7 @@ class Network:
         scalar, count = self.dtype.type, len(rows)
         factor, offset = scalar(1), scalar(0)
         images, values = np.empty((0, self.inputs), np.uint8), np.empty((0, self.inputs), self.dtype)
-        if rows.dtype == np.uint8 and (self.scaling is None or self.scaling.is_scalar):
+        if self._as_they_are(rows):
             images = for_kernels(rows)
             if self.scaling is not None:
                 factor, offset = scalar(self.scaling.factor), scalar(self.scaling.offset)
@@ -303,14 +306,27 @@ class Network:
         pace = pace_for(threads, self._paces)
         rows = as_rows(x, self.shape)
         out = np.empty((len(rows), self.outputs), self.dtype)
-        step = chunk_rows(self.inputs)
+        step = len(rows) if self._as_they_are(rows) else chunk_rows(self.inputs)
         work = self.take_workspace(compiled, len(rows))
-        for first in range(0, len(rows), step):
-            part, chunk = rows[first : first + step], out[first : first + step]
-            source = self.rows_source(part, None, None, first=first)
-            pace.call(len(part), partial(compiled.predict, self.model, source, 0, len(part), work, chunk))
+        for first in range(0, len(rows), max(1, step)):
+            source, chunk = self.rows_source(rows[first : first + step], None, None, first=first), out[first:]
+            for start, stop in self._calls(len(source.labels), pace):
+                predict = partial(compiled.predict, self.model, source, start, stop, work, chunk[start:stop])
+                pace.call(stop - start, predict)
         self.give_workspace(compiled, work)
         return out
+
+    def _as_they_are(self, rows: np.ndarray) -> bool:
+        """Whether kernels read rows without a scaled copy: bytes, scaled as they are gathered."""
+        return rows.dtype == np.uint8 and (self.scaling is None or self.scaling.is_scalar)
+
+    def _calls(self, rows: int, pace: Pace) -> Iterator[tuple[int, int]]:
+        """(start, stop) of compiled calls that together do so many rows; short where `pace` tries a way."""
+        most, start = max(_FEW, min(_CALL_FLOPS // max(1, self.flops), _CALL_ROWS)), 0
+        while start < rows:
+            stop = min(start + pace.rows(most), rows)
+            yield start, stop
+            start = stop
 
     def compiled(self) -> "CompiledNetwork":
         """The network as a value for your own @njit functions, C or SciPy: see `mlpkernels.compiled`.
@@ -343,7 +359,7 @@ class Network:
             raise ValueError("x has no rows: at least one was wanted")
         answers = self.answers(y, len(rows))
         weights = mean_one(sample_weight, len(rows), self.dtype)
-        step = chunk_rows(self.inputs)
+        step = len(rows) if self._as_they_are(rows) else chunk_rows(self.inputs)
         chunks = (
             self.rows_source(
                 rows[i : i + step], Answers(*(part[i : i + step] for part in answers)), weights[i : i + step], first=i
@@ -361,11 +377,8 @@ class Network:
         loss, correct = 0.0, 0
         work = self.take_workspace(compiled, _MANY)
         for source in sources:
-            rows = len(source.labels)
-            step = chunk_rows(self.inputs)
-            for first in range(0, rows, step):
-                stop = min(first + step, rows)
-                part = pace.call(stop - first, partial(compiled.evaluate, self.model, source, first, stop, work))
+            for start, stop in self._calls(len(source.labels), pace):
+                part = pace.call(stop - start, partial(compiled.evaluate, self.model, source, start, stop, work))
                 loss, correct = loss + part[0], correct + part[1]
         self.give_workspace(compiled, work)
         return float(loss), int(correct)

@@ -19,6 +19,7 @@ _TRIAL_SECONDS = 0.004  # of a call that tries the slower way
 _ALONE = 0.02  # seconds of calls on one thread before others are tried
 _SOONEST, _LATEST = 0.25, 4.0  # seconds between trials
 _TELLING = 64  # rows of a prediction; the time of fewer is mostly that of the call itself
+_TRIED = 1024  # rows of a prediction that tries the slower way
 
 
 class Pace:
@@ -56,6 +57,10 @@ class Pace:
         if known and (threads != before or self.best != before):
             self._wait = _SOONEST if self.best != before else min(2 * self._wait, _LATEST)
             self._next_trial = time.perf_counter() + self._wait
+
+    def rows(self, most: int) -> int:
+        """How many rows the next `call` should take, of so many at most."""
+        return most if len(self.ways) == 1 or self.choose()[1] == CALL_SECONDS else min(most, _TRIED)
 
     def call(self, rows: int, predict: Callable[[int], T]) -> T:
         """Predict or evaluate some rows: predict(threads), with the threads chosen and the time recorded.

@@ -72,8 +72,15 @@ RESULTS = {
         ],
     },
     "start": {
-        "cold_seconds": 12.34, "warm_seconds": [1.0, 1.25, 2.0], "imports_seconds": [1.0], "imports_megabytes": 100.0,
-        "epoch_megabytes": 200.0, "fit_seconds": [0.1, 0.2], "data": "MNIST", "pytorch_megabytes": {"floats": 500.0},
+        "cold": {"seconds": 12.34, "noticed": 1.23, "notice": "compiling the kernels"},
+        "seconds": {
+            "empty": [0.05, 0.04, 0.06], "help": [0.06, 0.07, 0.05], "train_help": [0.08, 0.08, 0.08],
+            "bare": [1.0, 0.5, 1.0], "warm": [1.25, 1.0, 2.0],
+        },
+    },
+    "memory": {
+        "imports_megabytes": 100.0, "epoch_megabytes": 200.0, "fit_seconds": [0.1, 0.2], "data": "MNIST",
+        "pytorch_megabytes": {"floats": 500.0},
     },
 }  # fmt: skip
 
@@ -102,7 +109,9 @@ def test_everything_measured_is_in_the_readme():
         "| one sample | 5.00 (3.33…10.00) |", "| 10,000 images | **0.50 (0.50…0.50): slower** |",
         "4 (4…4) µs, 2.00 (2.00…2.00) times what reading", "| **all** | 2.00 (2.00) | 2.00 (2.00) |",
         "2 training shapes",
-        "openblas 0.3.31", "12.3 s", "1.25 s", "500 MB, 2.50 times ours", "after 0.4 0.5 0.6",
+        "openblas 0.3.31", "60 ms, 1.20 times an empty", "12.3 s; after 1.2 s it says: compiling the kernels",
+        "1.25 s", "1.00 s; the warm training is 0.50 s above (0.25…1.00)",
+        "500 MB, 2.50 times ours", "after 0.4 0.5 0.6",
     ):  # fmt: skip
         assert words in " ".join(text.split()), words
     assert "jax" not in text and "look" not in text
@@ -114,6 +123,13 @@ def test_sections_that_were_not_run_are_left_out():
         some = {name: value for name, value in RESULTS.items() if name != section}
         assert len(written(some)) < len(written(RESULTS))
     assert "a look and no measurement" in written({**RESULTS, "quick": True})
+
+
+def test_a_cold_start_that_says_nothing_is_told():
+    import start_up
+
+    silent = {**RESULTS["start"], "cold": {"seconds": 3.0, "noticed": None, "notice": None}}
+    assert any("it says nothing" in figure for _, figure in start_up.figures(silent))
 
 
 def test_a_source_that_changed_meanwhile_is_told():
@@ -192,6 +208,27 @@ def test_parts_of_an_epoch_are_whole_batches():
     assert cnn.rows(60_000, "mlpkernels") == 60_000
     assert cnn.rows(60_000, "PyTorch") == 14_976 and 14_976 % cnn.batch == 0
     assert cnn.rows(70, "JAX jit + scan") == cnn.batch
+
+
+def test_the_exported_network_answers_in_onnx_runtime_as_it_should():
+    for package in ("onnx", "onnxruntime"):
+        pytest.importorskip(package, reason=f"{package} is not installed")
+    import data
+    import predictors
+
+    images = data.load(40)
+    predictor = predictors.Onnx(images, 1)
+    predictor.check(images)
+    answer = predictor.run("many", 1)
+    assert answer.shape == (40, 10) and answer.dtype == np.float32
+    with pytest.raises(AssertionError, match="answers are"):
+        predictor.check(data.Images(images.x[::-1], images.y, ""))
+
+
+def test_the_compiled_peer_predicts_only_where_it_is_wanted():
+    from predictors import COMPILED, installed
+
+    assert COMPILED not in installed() and set(installed()) <= set(installed(compiled=True))
 
 
 def test_answers_that_differ_are_refused():

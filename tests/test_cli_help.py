@@ -57,6 +57,27 @@ def test_help_imports_neither_numba_nor_matplotlib_nor_numpy(command):
     assert done.stderr.strip() == ""
 
 
+@pytest.mark.parametrize("words", [["--help"], ["data", "--help"], ["--version"]])
+def test_the_group_imports_no_command_to_list_it(words):
+    code = (
+        "import sys\n"
+        "from mlpkernels_cli.main import COMMANDS, group\n"
+        f"group.main({words!r}, standalone_mode=False)\n"
+        "from mlpkernels_cli import data_group\n"
+        "modules = {lazy.module for lazy in (*COMMANDS.values(), *data_group.COMMANDS.values())} - {'data_group'}\n"
+        "print(*(name for name in modules if f'mlpkernels_cli.{name}' in sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == ""
+
+
+@pytest.mark.parametrize("lazy_group", ["mlpk", "data"])
+def test_a_shell_that_completes_shows_the_lines_of_help(lazy_group):
+    parent = group if lazy_group == "mlpk" else group.get_command(click.Context(group), "data")
+    for name, lazy in parent.lazy.items():
+        assert parent.get_command(click.Context(parent), name).get_short_help_str(100) == lazy.summary
+
+
 def test_version():
     assert good("--version").stdout == f"mlpk {__version__}\n"
 

@@ -164,6 +164,22 @@ def test_one_row_no_row_and_many_rows(backend):
     assert network.predict(x[:0], backend=backend).shape == (0,)
 
 
+def test_bytes_go_through_in_one_call_unless_that_would_be_long(monkeypatch, backend):
+    net, calls = images(), []
+    x = np.random.default_rng(0).integers(0, 256, (5000, 20), np.uint8)
+    y = np.arange(5000) % 3
+    wanted, loss = by_hand(net, x), net.evaluate(x, y, threads=1, backend=backend)
+    whole = Network._calls
+    monkeypatch.setattr(Network, "_calls", lambda *words: [calls.append(call) or call for call in whole(*words)])
+    once = net.predict_logits(x, threads=1, backend=backend)
+    assert calls == [(0, 5000)] and np.allclose(once, wanted, atol=1e-5)
+    monkeypatch.setattr("mlpkernels.network._CALL_FLOPS", 2100 * net.flops)
+    calls.clear()
+    assert np.array_equal(net.predict_logits(x, threads=1, backend=backend), once)
+    assert net.evaluate(x, y, threads=1, backend=backend) == pytest.approx(loss, rel=1e-12)
+    assert calls == 2 * [(0, 2100), (2100, 4200), (4200, 5000)]
+
+
 def test_classes_are_predicted(backend):
     x = np.random.default_rng(0).normal(size=(30, 7))
     index = by_hand(small(), x).argmax(axis=1)

@@ -99,6 +99,22 @@ def test_a_few_rows_say_nothing(clock):
     assert Pace(2, asked=True).call(1000, lambda threads: threads) == 2
 
 
+def test_a_trial_takes_few_rows_and_the_way_that_is_known_as_many_as_it_may(clock):
+    chosen = Pace(2, asked=False)
+    assert chosen.rows(50_000) == pace._TRIED and chosen.rows(100) == 100  # nothing is known yet
+    chosen.record(1, 1024, 0.001)
+    assert chosen.rows(50_000) == 50_000  # several threads are not tried before _ALONE
+    chosen.record(1, 50_000, 0.05)
+    assert chosen.rows(50_000) == pace._TRIED
+    chosen.record(2, 1024, 0.1)
+    assert chosen.rows(50_000) == pace._TRIED  # once more, from the start of the clock
+    chosen.record(2, 1024, 0.1)
+    assert chosen.rows(50_000) == 50_000
+    clock.now += pace._LATEST
+    assert chosen.rows(50_000) == pace._TRIED
+    assert Pace(2, asked=True).rows(50_000) == Pace(1, asked=False).rows(50_000) == 50_000
+
+
 def test_predictions_and_evaluations_learn_from_one_another(monkeypatch):
     monkeypatch.setattr(pace, "thread_count", lambda threads: threads or 2)
     monkeypatch.setattr(pace, "_ALONE", 0.0)

@@ -139,7 +139,7 @@ def test_a_narrower_processor_gets_the_same_product(features, wanted, dtype, cpu
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     wide, middle = map(int, done.stdout.split())
-    assert wide == 0 and (middle > 100) == (wanted[0] == 32)
+    assert wide == 0 and (middle > 50) == (wanted[0] == 32)
 
 
 @pytest.mark.skipif(not simd.FUSED, reason="this processor has no fused multiply-add")

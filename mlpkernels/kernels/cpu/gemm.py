@@ -5,7 +5,7 @@ One function serves all three products of a dense layer; which one it is, the st
 
 import numpy as np
 
-from .jit import jit
+from .jit import inlined, jit
 from .simd import (
     DESCEND,
     STORE,
@@ -93,7 +93,7 @@ def _store_edge(room, width, c, c_row, c_j, rows, n, epilogue, aux, aux_row):
                 store(c, i * c_row + j * c_j, load(room, i * width + j))
 
 
-@jit
+@inlined
 def gemm(a, a_at, a_row, a_k, b, b_at, b_k, b_j, c, c_at, c_row, m, n, k, padded, epilogue, aux, aux_at, aux_row):
     """c[m, n] = epilogue(a[m, k] @ b[k, n]), flat arrays with an offset and strides each, in elements.
 

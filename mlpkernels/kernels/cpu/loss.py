@@ -163,7 +163,7 @@ def cross_entropy(logits, labels, weights, divisor, dlogits):
     return loss, correct
 
 
-@jit
+@inlined
 def softmax_rows(logits, out, logarithm):
     """Each row's softmax, or its logarithm, of contiguous logits (B, K) -> out (B, K)."""
     T = logits.dtype.type

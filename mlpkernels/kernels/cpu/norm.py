@@ -22,7 +22,7 @@ from ..plan import (
     WEIGHT,
     WEIGHT_STRIDE,
 )  # fmt: skip
-from .jit import jit
+from .jit import inlined, jit
 
 # What a layer is asked to do.
 TRAIN, INFER, BACKWARD, MOMENTS, BACK_MOMENTS, ENTER = range(6)
@@ -241,7 +241,7 @@ def _batch_norm(what, layer, start, stop, slot, slots, rows, model, work, source
             normalise(x, work.outputs[there], mean, variance, epsilon, gamma, beta, row[ACTIVATION] == RELU)
 
 
-@jit
+@inlined
 def flat_layers(what, layer, last, start, stop, slot, slots, rows, model, key, x_stride, work):
     """Rows start … stop - 1 of a flat batch norm or dropout; or, for moments, a slot's share of the columns."""
     plan = model.plan

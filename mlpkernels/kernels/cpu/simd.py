@@ -17,7 +17,7 @@ from numba.core.imputils import impl_ret_borrowed
 from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
 
-from .blocks import switch
+from .blocks import rolled, switch
 
 # What happens to the sums when they are stored; the numbers are compiled into every kernel.
 STORE, ADD_BIAS, ADD_BIAS_RELU, RELU_SLOPE, DESCEND = range(5)
@@ -157,7 +157,7 @@ def _emit_tile(builder: Any, dtype: Any, rows: int, vectors: int, args: Any) -> 
         a_at[i].add_incoming(builder.gep(a_at[i], [a_k]), loop)
     b_at.add_incoming(builder.gep(b_at, [b_k]), loop)
     step.add_incoming(builder.add(step, ir.Constant(_I64, 1)), loop)
-    builder.branch(head)
+    rolled(builder, builder.branch(head))
 
     builder.position_at_end(done)
     results = sums

@@ -14,7 +14,7 @@ from numba.extending import overload
 from .. import plan as p
 from .addresses import as_places, at, call_at
 from .curves import activate
-from .jit import OPTIONS, jit
+from .jit import OPTIONS, inlined, jit
 from .norm import normalise
 from .simd import ADD_BIAS, ADD_BIAS_RELU, advance, lanes, load, pointer_to, store
 from .single_table import (
@@ -50,7 +50,7 @@ LEAST_INPUTS = 64  # of a layer that looks for zeros
 MARKED = 0x6D6C706B << 8  # "mlpk"
 
 
-@jit
+@inlined
 def row(net, x, scratch, out):
     """The network's outputs (K,) for scaled inputs x (D,), which may be where the scratch begins."""
     steps = at(load(net, STEPS), np.int64)

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..plan import ACTIVATION, BIAS, OUT, OUT_STRIDE, RELU, WEIGHT, WEIGHT_STRIDE
 from .curves import activate
-from .jit import jit
+from .jit import inlined, jit
 from .simd import ADD_BIAS, ADD_BIAS_RELU, DESCEND, STORE, VECTOR_BYTES, flat, lanes, load, pointer_to, stack, store
 from .sparse_tiles import (
     GROUP,
@@ -59,7 +59,7 @@ def _tail_bits(bytes_, place, count):
     return lit
 
 
-@jit
+@inlined
 def forward(
     source, offset, order, at, start, stop, scaled, w, w_at, w_row, width, c, c_at, c_row, epilogue, bias, bias_at
 ):  # fmt: skip
@@ -128,7 +128,7 @@ def _lit_words(bytes_, order, at, count, inputs, block, places, masks, words, cl
         store(words, g, lit)
 
 
-@jit
+@inlined
 def gradient(
     source, offset, order, at, rows, scaled, delta, delta_at, delta_row, first, last, c, c_at, c_row, width, epilogue,
     rate_at, rates,
@@ -170,7 +170,7 @@ def gradient(
 FORWARD, GRADIENT, DESCENT = range(3)
 
 
-@jit
+@inlined
 def first_layer(what, source, order, at, rows, start, stop, model, work, grad_at):
     """The first layer of a plan from the bytes themselves.
 

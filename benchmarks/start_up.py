@@ -1,0 +1,143 @@
+"""What a user waits for: `mlpk --help`, and `mlpk train` from its start to its summary, cold and warm.
+
+`python benchmarks/start_up.py` prints the figures. Commands are processes of their own, in turns: `--help` beside an
+empty Click program, a training on the bundled digits beside what any such program pays, importing click, rich and Numba
+and one cached call. All write their bytecode and their compiled kernels into a folder that is made for it.
+"""
+
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+TURNS = 9
+_SUMMARY = "  run folder"  # begins the summary's last line that figures have no part in
+_NOTICE = "compiling the kernels"
+# As installers write console scripts: the module is imported, so that its bytecode is kept.
+_SCRIPT = "import sys\nfrom {module} import main\nif __name__ == '__main__':\n    sys.exit(main())\n"
+_EMPTY = '''import click
+
+
+@click.command()
+def main():
+    """An empty program."""
+'''
+_BARE = """import click
+import rich.progress
+from numba import njit
+
+
+@njit(cache=True)
+def double(x):
+    return x + x
+
+
+def main():
+    double(1.0)
+"""
+_HELP = {"empty": ["empty", "--help"], "help": ["mlpk", "--help"], "train_help": ["mlpk", "train", "--help"]}
+
+
+def measure(turns: int = TURNS) -> dict[str, Any]:
+    """Seconds of each command in every turn; of the cold start, which is one, also until its line and that line."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for module, text in (("empty_program", _EMPTY), ("bare_program", _BARE)):
+            (folder / f"{module}.py").write_text(text)
+        modules = {"empty": "empty_program", "bare": "bare_program", "mlpk": "mlpkernels_cli.main"}
+        for script, module in modules.items():
+            (folder / f"{script}.py").write_text(_SCRIPT.format(module=module))
+        for words in (*_HELP.values(), ["bare"]):
+            _seconds(folder, words)  # bytecode, and the bare program's one function
+        shutil.rmtree(folder / "kernels")
+        cold = _train(folder)
+        seconds: dict[str, list[float]] = {what: [] for what in (*_HELP, "bare", "warm")}
+        _seconds(folder, ["bare"])
+        for _ in range(turns):
+            for what, words in _HELP.items():
+                seconds[what].append(_seconds(folder, words))
+            seconds["bare"].append(_seconds(folder, ["bare"]))
+            seconds["warm"].append(_train(folder)["seconds"])
+    return {"cold": cold, "seconds": seconds}
+
+
+def figures(found: dict[str, Any]) -> list[tuple[str, str]]:
+    """(what was measured, the figure), of what `measure` found."""
+    seconds, cold = found["seconds"], found["cold"]
+    middle = {what: statistics.median(each) for what, each in seconds.items()}
+    above = [warm - bare for warm, bare in zip(seconds["warm"], seconds["bare"], strict=True)]
+    rows = [
+        (
+            f"`mlpk {words}`, median of {len(seconds[what])}",
+            f"{1e3 * middle[what]:.0f} ms, {middle[what] / middle['empty']:.2f} times an empty Click program's",
+        )
+        for what, words in (("help", "--help"), ("train_help", "train --help"))
+    ]
+    said = "it says nothing" if cold["notice"] is None else f"after {cold['noticed']:.1f} s it says: {cold['notice']}"
+    return [
+        *rows,
+        (
+            "`mlpk train` on the bundled digits from its start to its summary, compile cache empty",
+            f"{cold['seconds']:.1f} s; {said}",
+        ),
+        (f"the same, cache filled, median of {len(seconds['warm'])}", f"{middle['warm']:.2f} s"),
+        (
+            "importing click, rich and Numba and one cached call",
+            f"{middle['bare']:.2f} s; the warm training is {statistics.median(above):.2f} s above "
+            f"({min(above):.2f}…{max(above):.2f})",
+        ),
+    ]
+
+
+def table(found: dict[str, Any]) -> str:
+    """The figures as a Markdown table."""
+    lines = [f"| {name} | {value} |" for name, value in figures(found)]
+    return "\n".join(["| start-up | |", "|---|---|", *lines])
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    """This process's, with bytecode and kernels in the folder; bytecode is kept whatever this process does."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    places = {"PYTHONPYCACHEPREFIX": folder / "bytecode", "NUMBA_CACHE_DIR": folder / "kernels"}
+    return {**kept, "MLPK_CACHE": "1", **{name: str(path) for name, path in places.items()}}
+
+
+def _seconds(folder: Path, words: list[str]) -> float:
+    """How long a command takes; CalledProcessError where it fails."""
+    command = [sys.executable, str(folder / f"{words[0]}.py"), *words[1:]]
+    began = time.perf_counter()
+    subprocess.run(command, stdout=subprocess.DEVNULL, env=_environment(folder), check=True)
+    return time.perf_counter() - began
+
+
+def _train(folder: Path) -> dict[str, Any]:
+    """Train on the digits until the summary is printed; the seconds to it and to the line about compiling, if any.
+
+    Drawing, which comes after it, is cut short.
+    """
+    with tempfile.TemporaryDirectory(dir=folder) as out:
+        command = [sys.executable, str(folder / "mlpk.py"), "train", "--out", f"{out}/run"]
+        began, noticed, notice = time.perf_counter(), None, None
+        with subprocess.Popen(command, stdout=subprocess.PIPE, env=_environment(folder), text=True) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if line.startswith(_NOTICE):
+                    noticed, notice = time.perf_counter() - began, line.strip()
+                if line.startswith(_SUMMARY):
+                    seconds = time.perf_counter() - began
+                    process.kill()
+                    return {"seconds": seconds, "noticed": noticed, "notice": notice}
+        raise RuntimeError(f"mlpk train ended with exit code {process.returncode} and without a summary")
+
+
+if __name__ == "__main__":
+    found = measure()
+    print(table(found))
+    if len(sys.argv) > 1:
+        Path(sys.argv[1]).write_text(json.dumps(found, indent=1))
