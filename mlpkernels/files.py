@@ -96,10 +96,7 @@ def read_tensors(path: str | os.PathLike[str], kind: str) -> tuple[Tensors, dict
     import safetensors
 
     path = os.fspath(path)
-    if not os.path.exists(path):
-        raise FileNotFoundError(f"{path}: no such file; a {kind} file that training wrote was wanted")
-    if not os.path.isfile(path):
-        raise ModelFileError(f"{path} is a folder or a device; a {kind} file (.safetensors) was wanted")
+    check_is_file(path, f"a {kind} file (.safetensors) that training wrote")
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             metadata = dict(file.metadata() or {})
@@ -112,6 +109,15 @@ def read_tensors(path: str | os.PathLike[str], kind: str) -> tuple[Tensors, dict
     if metadata.get("checksum") != _checksum(tensors, metadata):
         raise ModelFileError(f"{path} is corrupted: its checksum does not fit its content; {_REMEDY}")
     return tensors, metadata
+
+
+def check_is_file(path: str, wanted: str) -> None:
+    """FileNotFoundError where nothing is there, ModelFileError for a folder or a device; both say what was wanted."""
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"{path}: no such file; {wanted} was wanted")
+    if not os.path.isfile(path):
+        kind = "folder" if os.path.isdir(path) else "device"
+        raise ModelFileError(f"{path} is a {kind}; {wanted} was wanted")
 
 
 _REMEDY = "copy it again from where it came from, or train again"

@@ -107,7 +107,7 @@ def test_what_is_no_such_file_is_named(tmp_path, monkeypatch):
     path = tmp_path / "t.safetensors"
     with pytest.raises(FileNotFoundError, match="no such file"):
         files.read_tensors(path, "model")
-    with pytest.raises(ModelFileError, match="is a folder or a device"):
+    with pytest.raises(ModelFileError, match="is a folder; a model file"):
         files.read_tensors(tmp_path, "model")
     files.write_tensors(path, TENSORS, {"kind": "checkpoint"})
     with pytest.raises(ModelFileError, match="holds a checkpoint; a model was wanted: read it with load_checkpoint"):

@@ -175,7 +175,12 @@ def test_a_table_is_evaluated_and_predicted(folder):
 
 
 WRONG = {
-    "no file": (("nothing.onnx",), "nothing.onnx: no such file"),
+    "no file": (("nothing",), "nothing: no such file; an ONNX or .safetensors file was wanted"),
+    "a folder": (("full",), "full is a folder; an ONNX or .safetensors file was wanted"),
+    "a run": (("run",), "run: it is a run already, which mlpk eval, predict, info and export take"),
+    "pool": (("net.safetensors", "--pool", "2"), "pool: it goes with convolutions, and no module in the file is one"),
+    "padding": (("net.safetensors", "--padding", "0,1"), "padding: it goes with convolutions, and no module"),
+    "no place": (("one.safetensors", "--activation", "tanh"), "--activation tanh: one.safetensors leaves no place"),
     "shape": (("net.safetensors", "--input-shape", "1x"), "--input-shape 1x: sizes were wanted"),
     "shapes disagree": (("net.safetensors", "--input-shape", "1x9x9"), "it takes 64 values, not the given shape 1x9x9"),
     "activation": (("net.safetensors", "--activation", "gelu"), "--activation gelu: one of relu, tanh, logistic, none"),
@@ -198,7 +203,10 @@ WRONG = {
 def test_wrong_input_is_one_line_and_leaves_nothing(name, folder):
     arguments, message = WRONG[name]
     state_dict("net.safetensors")
+    state_dict("one.safetensors", [Dense(10)])
     Network([Dense(3)], 4).save("own.safetensors")
+    (folder / "run").mkdir()
+    (folder / "run" / "config.toml").write_text('data = "digits"\n')
     (folder / "bad.safetensors").write_bytes(b"nothing of the kind")
     (folder / "full").mkdir()
     (folder / "full" / "mine.txt").write_text("mine")
@@ -243,6 +251,8 @@ def test_export_of_a_model_file(folder):
 EXPORTS = {
     "untrained": (("runs/empty",), 1, "runs/empty: no model.safetensors in it; its training has not finished an epoch"),
     "no run": (("runs/nowhere",), 2, "runs/nowhere: neither a run folder nor a file"),
+    "no run in it": (("there",), 2, "there: no run folder: there is no config.toml in it"),
+    "another file": (("there/model.h",), 2, "there/model.h: no run folder and no .safetensors file"),
     "keyword": (("runs/net.safetensors", "--name", "static"), 2, "--name static: a word of C or C++"),
     "identifier": (("runs/net.safetensors", "--name", "3d-net"), 2, "--name 3d-net: a C identifier was wanted"),
     "format": (("runs/net.safetensors", "--format", "tflite"), 2, "--format tflite: one of c, onnx was wanted"),

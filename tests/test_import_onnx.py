@@ -68,6 +68,10 @@ PLAIN = {
     "matmul and add": model(LAYERS, DENSE),
     "gemm": model([("Gemm", "x t b", "a", {"transB": 1}), ("Tanh", "a", "r"), ("Gemm", "r v", "y")],
                   DENSE | {"t": weights(5, 4)}),
+    "alpha and beta": model([("Gemm", "x w s", "a", {"alpha": 2.0, "beta": 0.5}), *LAYERS[2:]],
+                            DENSE | {"s": weights(1, 5)}),
+    "alpha alone": changed(0, "Gemm", "x w", "m", {"alpha": -0.25, "beta": 3.0}),
+    "beta 0": model([("Gemm", "x w s", "a", {"beta": 0.0}), *LAYERS[2:]], DENSE | {"s": np.float32([7])}),
     "one bias for all": changed(1, "Add", "m s", "a", more={"s": np.float32(0.3)}),
     "bias with a batch axis": changed(1, "Add", "m s", "a", more={"s": weights(1, 5)}),
     "logistic": changed(2, "Sigmoid", "a", "r"),
@@ -233,6 +237,8 @@ CHANGED = {
     "another order": ((PROBABLE, ("Gather", "q i", "p", {"axis": 1})), r"\(Gather\): .*changes their order"),
     "rows": ((PROBABLE, ("Gather", "q all", "p")), r"\(Gather\): it takes some"),
     "columns": ((PROBABLE, ("ArrayFeatureExtractor", "q i", "p")), r"\(ArrayFeatureExtractor\): .*order"),
+    "the first of several": ((LIKELY, ("Greater", "q h", "r2"), ("ArgMax", "r2", "p", {"axis": 1})),
+                             r"\(ArgMax\): the first or greatest of several yes or no"),
     "the opposite": ((PROBABLE, ("Sub", "one q", "p")), r"\(Sub\): it stands behind a softmax"),
     "threshold": ((LIKELY, ("Greater", "q nine", "p")), r"\(Greater\): a threshold of \[0.8999.*\] behind binary"),
     "of a softmax": ((PROBABLE, ("Greater", "q h", "p")), r"\(Greater\): a threshold of \[0.5\] behind cross-entropy"),
@@ -253,6 +259,7 @@ def test_what_changes_the_meaning_of_outputs_is_named(name, tmp_path):
 SAME_MEANING = {
     "all in order": ((PROBABLE, ("Gather", "q all", "p", {"axis": 1})), "cross-entropy", (0, 1, 2)),
     "a half": ((LIKELY, ("Greater", "q h", "p")), "binary", (0, 1, 2)),
+    "the greatest of several yes or no": ((LIKELY, ("ArgMax", "q", "p", {"axis": 1})), "cross-entropy", (0, 1, 2)),
     "label of an index": ((PROBABLE, ("ArgMax", "q", "k", {"axis": 1}), ("Gather", "i k", "p")),
                           "cross-entropy", (2, 0, 1)),
 }  # fmt: skip
@@ -263,6 +270,13 @@ def test_what_keeps_the_meaning_of_outputs_is_read(name, tmp_path):
     nodes, loss, classes = SAME_MEANING[name]
     network = from_onnx(saved(behind(*nodes, more=HALF), tmp_path))
     assert (network.loss, network.classes) == (loss, classes)
+
+
+def test_a_yes_or_no_each_beside_one_class_of_all_is_named(tmp_path):
+    """A label by ArgMax goes with a softmax, logistic outputs with any number of labels: no network has both."""
+    made = behind(LIKELY, ("ArgMax", "q", "p", {"axis": 1}), outputs=("p", "q"))
+    with pytest.raises(ModelFileError, match=r"its outputs p, q are of different losses, cross-entropy and binary: "):
+        from_onnx(saved(made, tmp_path))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -362,12 +376,15 @@ def sklearn_models():
         "min and max": (make_pipeline(MinMaxScaler(), MLPClassifier((5,), **few)), names),
         "robust": (make_pipeline(RobustScaler(), MLPClassifier((5,), **few)), kind + 5),
         "number": (make_pipeline(StandardScaler(), MLPRegressor(hidden_layer_sizes=(5,), **few)), kind * 1.5),
+        "numbers": (MLPRegressor(hidden_layer_sizes=(5,), **few), x[:, :2]),
+        "labels": (MLPClassifier((5,), **few), np.stack([kind > 0, kind > 1, kind == 1], 1).astype(int)),
     }
 
 
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize(
-    "name", ["multi", "strings", "binary", "yes and no", "standard", "min and max", "robust", "number"]
+    "name",
+    ["multi", "strings", "binary", "yes and no", "standard", "min and max", "robust", "number", "numbers", "labels"],
 )
 def test_scikit_learn_through_skl2onnx(name, zipped, tmp_path):
     skl2onnx = pytest.importorskip("skl2onnx", reason="skl2onnx is not installed")
@@ -376,13 +393,13 @@ def test_scikit_learn_through_skl2onnx(name, zipped, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # scikit-learn's of few iterations
         estimator.fit(x.astype(np.float64), y)
-        options = {} if zipped or name == "number" else {"zipmap": False}
+        options = {} if zipped or name.startswith("number") else {"zipmap": False}
         made = skl2onnx.to_onnx(estimator, x[:1].astype(np.float64), options=options)
     network = from_onnx(saved(made, tmp_path))
     assert network.dtype == np.float64
     # a Scaler of ONNX holds its numbers in float32
-    if name == "number":
-        same(network.predict(x, backend="reference")[:, 0], estimator.predict(x), 1e-4)
+    if name.startswith("number"):
+        same(network.predict(x, backend="reference"), estimator.predict(x), 1e-4)
         return
     assert np.array_equal(network.predict(x, backend="reference"), estimator.predict(x))
     same(network.predict_proba(x, backend="reference"), estimator.predict_proba(x), 1e-4)
@@ -434,14 +451,30 @@ def test_pytorch(dynamo, tmp_path):
 # ---- what is refused
 
 
+def gemm(bias, **more):
+    """The model of LAYERS with its first layer as one Gemm of this bias."""
+    return model([("Gemm", f"x w {bias}", "a"), *LAYERS[2:]], DENSE | more)
+
+
 GATES = {"k": weights(6, 1, 3, 3), "w": weights(6 * 12, 3), "b": weights(3)}
 REFUSED = {
     "operator": (changed(2, "LeakyRelu", "a", "r"), r"node 'nr' \(LeakyRelu\): no layer here computes it; Gemm"),
     "two paths": (changed(2, "Add", "a a", "r"), r"node 'nr' \(Add\): two paths meet"),
-    "shapes": (changed(3, "MatMul", "r w", "n"), r"\(MatMul\): a sample of shape \(5,\) reaches its weight \(4, 5\)"),
-    "broadcast": (changed(1, "Add", "m c", "a"), r"node 'na' \(Add\): a constant \(3,\) meets"),
+    "shapes": (changed(3, "MatMul", "r w", "n"), r"shape \(5,\) reaches its weight 'w' of shape \(4, 5\)"),
+    "broadcast": (changed(1, "Add", "m c", "a"), r"node 'na' \(Add\): the constant 'c' of shape \(3,\) meets"),
     "weights first": (changed(0, "MatMul", "w x", "m"), "weights times samples; samples times weights"),
-    "alpha": (changed(0, "Gemm", "x w", "m", {"alpha": 2.0}), "alpha=2; 1 was wanted"),
+    "transA": (changed(0, "Gemm", "x w", "m", {"transA": 1}), r"\(Gemm\): transA=1 .*; 0 was wanted"),
+    "bias of gemm": (gemm("c"), r"node 'na' \(Gemm\): its bias 'c' has shape \(3,\); \(5,\) was wanted"),
+    "bias of rows": (gemm("s", s=weights(5, 1)), r"\(Gemm\): its bias 's' has shape \(5, 1\); \(5,\) was wanted"),
+    "bias of a batch": (gemm("s", s=weights(4, 5)), r"\(Gemm\): its bias 's' has shape \(4, 5\); \(5,\) was wanted"),
+    "bias of convolutions": (model([("Conv", "x k b", "a"), *BEHIND], IMAGE, ("N", 2, 5, 6)),
+                             r"node 'na' \(Conv\): its bias 'b' has shape \(3,\); \(6,\) was wanted"),
+    "kernel": (model([("Conv", "x k kb", "a"), *BEHIND], IMAGE, ("N", 3, 5, 6)),
+               r"\(Conv\): a sample of shape \(3, 5, 6\) reaches its weight 'k' of shape \(6, 2, 3, 3\)"),
+    "batch norm": (changed(2, "BatchNormalization", "a b b c b", "r"),
+                   r"\(BatchNormalization\): its mean 'c' has shape \(3,\); \(5,\) was wanted"),
+    "columns of a batch norm": (changed(2, "BatchNormalization", "a c c c c", "r"),
+                                r"reaches its scale 'c' of shape \(3,\); as many channels were wanted"),
     "two activations": (changed(1, "Tanh", "m", "a"), r"node 'nr' \(Relu\): relu behind tanh: one activation"),
     "activation first": (model([("Relu", "x", "q"), ("MatMul", "q w", "y")], DENSE), "relu behind a layer was wanted"),
     "activation last": (model([*LAYERS, ("Relu", "y", "z")], DENSE, outputs=("z",)), "ends with a dense layer"),
@@ -494,6 +527,8 @@ def test_files_that_are_none(tmp_path):
     path = tmp_path / "net.onnx"
     with pytest.raises(FileNotFoundError, match=r"net\.onnx: no such file"):
         from_onnx(path)
+    with pytest.raises(ModelFileError, match="is a folder; an ONNX file was wanted"):
+        from_onnx(tmp_path)
     whole = PLAIN["gemm"].SerializeToString()
     for content in (b"", b"PK\x03\x04 a pickle", b"\x80\x04\x95 another", whole[: len(whole) // 2]):
         path.write_bytes(content)

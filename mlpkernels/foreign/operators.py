@@ -12,12 +12,13 @@ NAMES = {"Relu": "relu", "Tanh": "tanh", "Sigmoid": "logistic", "Exp": "exp"}
 
 
 class Node(NamedTuple):
-    """A node: operator, what names it in errors, attributes, and its inputs: None where left out."""
+    """A node: operator, what names it in errors, attributes, and its inputs, None where left out, with their names."""
 
     operator: str
     where: str
     attributes: dict[str, Any]
     inputs: Sequence[Any]
+    names: Sequence[str]
 
     def constant(self, number: int, name: str) -> np.ndarray:
         """Input `number`, float64. ValueError where it is computed from the sample."""
@@ -30,6 +31,13 @@ class Node(NamedTuple):
         """The same of an input that may be left out."""
         return self.constant(number, name) if len(self.inputs) > number and self.inputs[number] is not None else None
 
+    def vector(self, number: int, name: str, size: int) -> np.ndarray:
+        """The same of an input that must be (size,); ValueError names one that is not."""
+        values = self.constant(number, name)
+        if values.shape != (size,):
+            raise ValueError(f"its {name} {self.names[number]!r} has shape {values.shape}; ({size},) was wanted")
+        return values
+
 
 def apply(node: Node, flow: Flow) -> Flow:
     """The flow behind a node. ValueError says what of it this library has not; KeyError: the operator itself."""
@@ -40,19 +48,26 @@ def apply(node: Node, flow: Flow) -> Flow:
 
 
 def _gemm(node: Node, flow: Flow) -> Flow:
-    wanted = {"alpha": 1.0, "beta": 1.0, "transA": 0}
-    for name, usual in wanted.items():
-        if node.attributes.get(name, usual) != usual:
-            raise ValueError(f"{name}={node.attributes[name]:g}; {usual:g} was wanted")
+    """alpha · x @ weight + beta · bias."""
+    if node.attributes.get("transA", 0):
+        raise ValueError("transA=1 turns rows and columns of the samples round; 0 was wanted")
     _data_first(node)
     weights = node.constant(1, "weight")
     weights = weights.T if node.attributes.get("transB") else weights
-    return _product(node, flow, weights, node.optional(2, "bias"))
+    outputs = weights.shape[-1] if weights.ndim else 0
+    bias = node.optional(2, "bias")
+    if bias is None:
+        bias = np.zeros(outputs)
+    elif bias.ndim > 2 or bias.shape[-1:] not in ((), (1,), (outputs,)) or bias.shape[:-1] not in ((), (1,)):
+        raise ValueError(f"its bias {node.names[2]!r} has shape {bias.shape}; ({outputs},) was wanted")
+    alpha, beta = (float(node.attributes.get(name, 1.0)) for name in ("alpha", "beta"))
+    return _product(node, flow, alpha * weights, beta * np.broadcast_to(bias.reshape(-1), outputs))
 
 
 def _matmul(node: Node, flow: Flow) -> Flow:
     _data_first(node)
-    return _product(node, flow, node.constant(1, "weight"), None)
+    weights = node.constant(1, "weight")
+    return _product(node, flow, weights, np.zeros(weights.shape[-1] if weights.ndim else 0))
 
 
 def _data_first(node: Node) -> None:
@@ -60,15 +75,13 @@ def _data_first(node: Node) -> None:
         raise ValueError("weights times samples; samples times weights was wanted")
 
 
-def _product(node: Node, flow: Flow, weights: np.ndarray, bias: np.ndarray | None) -> Flow:
+def _product(node: Node, flow: Flow, weights: np.ndarray, bias: np.ndarray) -> Flow:
     if weights.ndim != 2 or flow.places.ndim != 1 or len(weights) != flow.places.size:
-        raise ValueError(f"a sample of shape {flow.places.shape} reaches its weight {weights.shape}; (I,) and (I, O) "
-                         "were wanted")  # fmt: skip
+        raise ValueError(f"a sample of shape {flow.places.shape} reaches its weight {node.names[1]!r} of shape "
+                         f"{weights.shape}; (I,) and (I, O) were wanted")  # fmt: skip
     ordered = np.empty_like(weights)
     ordered[flow.places] = weights
-    outputs = weights.shape[1]
-    bias = np.zeros(outputs) if bias is None else np.broadcast_to(bias.reshape(-1), outputs)
-    return flow.then(Product(node.where, ordered, bias), (outputs,))
+    return flow.then(Product(node.where, ordered, bias), bias.shape)
 
 
 def _conv(node: Node, flow: Flow) -> Flow:
@@ -76,12 +89,12 @@ def _conv(node: Node, flow: Flow) -> Flow:
         raise ValueError(f"group={node.attributes['group']}; 1 was wanted")
     weights, image = node.constant(1, "weight"), flow.as_image()
     if image is None or weights.ndim != 4 or weights.shape[1] != image.shape[0]:
-        raise ValueError(f"a sample of shape {flow.places.shape} reaches its weight {weights.shape}; (C, H, W) and "
-                         "(O, C, kh, kw) were wanted")  # fmt: skip
+        raise ValueError(f"a sample of shape {flow.places.shape} reaches its weight {node.names[1]!r} of shape "
+                         f"{weights.shape}; (C, H, W) and (O, C, kh, kw) were wanted")  # fmt: skip
     kernel = (weights.shape[2], weights.shape[3])
     stride, padding, size = _window(node, image, kernel)
-    bias = node.optional(2, "bias")
-    bias = np.zeros(len(weights)) if bias is None else bias
+    given = node.optional(2, "bias") is not None
+    bias = node.vector(2, "bias", len(weights)) if given else np.zeros(len(weights))
     return image.then(Convolution(node.where, weights, bias, stride, padding), (len(weights), *size))
 
 
@@ -129,15 +142,17 @@ def _pads(given: dict[str, Any], image: Sequence[int], kernel: Pair, stride: Seq
 def _batch_norm(node: Node, flow: Flow) -> Flow:
     if node.attributes.get("training_mode"):
         raise ValueError("training_mode=1: it was exported while training; model.eval() first was wanted")
+    channels = node.constant(1, "scale").size
     gamma, beta, mean, variance = (
-        node.constant(k, name) for k, name in enumerate(("scale", "bias", "mean", "variance"), 1)
+        node.vector(k, name, channels) for k, name in enumerate(("scale", "bias", "mean", "variance"), 1)
     )
     epsilon = float(str(np.float32(node.attributes.get("epsilon", 1e-5))))  # the number that was meant
     image = flow if flow.ordered else flow.as_image()
     if image is not None and image.places.ndim in (1, 3) and len(gamma) == image.shape[0]:
         return image.then(Normalisation(node.where, gamma, beta, mean, variance, epsilon))
     if flow.places.ndim != 1 or len(gamma) != flow.places.size:
-        raise ValueError(f"a sample of shape {flow.places.shape} reaches its {len(gamma)} channels")
+        raise ValueError(f"a sample of shape {flow.places.shape} reaches its scale {node.names[1]!r} of shape "
+                         f"{gamma.shape}; as many channels were wanted")  # fmt: skip
     factor = gamma / np.sqrt(variance + epsilon)
     return flow.affine(node.where, factor, beta - mean * factor)
 
@@ -151,7 +166,7 @@ def _activation(node: Node, flow: Flow) -> Flow:
 
 def _arithmetic(node: Node, flow: Flow) -> Flow:
     first = isinstance(node.inputs[0], Flow)
-    constant = _without_batch(node.constant(1 if first else 0, "other operand"), flow)
+    constant = _without_batch(node, 1 if first else 0, flow)
     if node.operator == "Add":
         return flow.affine(node.where, np.ones(()), constant)
     if node.operator == "Sub":
@@ -163,14 +178,16 @@ def _arithmetic(node: Node, flow: Flow) -> Flow:
     return flow.affine(node.where, 1 / constant, np.zeros(()))
 
 
-def _without_batch(constant: np.ndarray, flow: Flow) -> np.ndarray:
-    """A constant without the axis of rows; ValueError where it does not broadcast to the sample."""
+def _without_batch(node: Node, number: int, flow: Flow) -> np.ndarray:
+    """Input `number`, a constant, without the axis of rows; ValueError where it does not broadcast to the sample."""
+    constant = node.constant(number, "other operand")
     if constant.ndim == flow.places.ndim + 1 and len(constant) == 1:
         constant = constant[0]
     try:
         np.broadcast_to(constant, flow.places.shape)
     except ValueError:
-        raise ValueError(f"a constant {constant.shape} meets a sample of shape {flow.places.shape}") from None
+        raise ValueError(f"the constant {node.names[number]!r} of shape {constant.shape} meets a sample of shape "
+                         f"{flow.places.shape}, to which it does not broadcast") from None  # fmt: skip
     return constant
 
 
@@ -183,7 +200,8 @@ def _scaler(node: Node, flow: Flow) -> Flow:
     offset, scale = (np.asarray(node.attributes[name], np.float64) for name in ("offset", "scale"))
     for values in (offset, scale):
         if values.size not in (1, flow.places.size):
-            raise ValueError(f"{values.size} columns; a sample of shape {flow.places.shape} reaches it")
+            raise ValueError(f"its offset and scale are of {values.size} columns; a sample of shape "
+                             f"{flow.places.shape} reaches it")  # fmt: skip
     return flow.affine(node.where, scale, -offset * scale)
 
 
