@@ -12,7 +12,7 @@ import numpy as np
 
 from .errors import ModelFileError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # the newest that is read; 2 has losses other than cross-entropy, which readers of 1 would overlook
 Tensors = dict[str, np.ndarray]
 
 
@@ -68,11 +68,16 @@ def _sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
-    """Write C-contiguous arrays and texts as a safetensors file, atomically, with a checksum over both."""
+def write_tensors(
+    path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str], version: int = 1
+) -> None:
+    """Write C-contiguous arrays and texts as a safetensors file, atomically, with a checksum over both.
+
+    version: the oldest format that has all that is in it, so that old readers read what they can and refuse the rest.
+    """
     import safetensors.numpy
 
-    texts = {**metadata, "format_version": str(FORMAT_VERSION)}
+    texts = {**metadata, "format_version": str(version)}
     texts["checksum"] = _checksum(tensors, texts)
     write_atomic(path, _in_order(safetensors.numpy.save(dict(tensors), texts)))
 

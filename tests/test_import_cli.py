@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+import stacks
 from cli_running import good, mlpk, refusal, train
 from exported_c import golden_run, needs_compiler
 from safetensors.numpy import save_file
@@ -242,7 +243,7 @@ def test_export_as_c(folder):
 
 
 def test_export_of_a_model_file(folder):
-    Network([Dense(3)], 4, classes=["a", "b", "c"]).save("net.safetensors")
+    stacks.made([Dense(3)], 4, classes=["a", "b", "c"]).save("net.safetensors")
     good("export", "net.safetensors", "--name", "net", backend=False)
     assert sorted(path.name for path in (folder / "export").iterdir()) == ["net.c", "net.h"]
     assert '"a", "b", "c"' in (folder / "export" / "net.c").read_text()
@@ -250,6 +251,7 @@ def test_export_of_a_model_file(folder):
 
 EXPORTS = {
     "untrained": (("runs/empty",), 1, "runs/empty: no model.safetensors in it; its training has not finished an epoch"),
+    "initial values": (("runs/new.safetensors",), 1, "error: the network is untrained, its parameters are the initial"),
     "no run": (("runs/nowhere",), 2, "runs/nowhere: neither a run folder nor a file"),
     "no run in it": (("there",), 2, "there: no run folder: there is no config.toml in it"),
     "another file": (("there/model.h",), 2, "there/model.h: no run folder and no .safetensors file"),
@@ -267,7 +269,8 @@ def test_wrong_exports_are_one_line_and_leave_nothing(name, folder):
     arguments, code, message = EXPORTS[name]
     (folder / "runs" / "empty").mkdir(parents=True)
     (folder / "runs" / "empty" / "config.toml").write_text('data = "digits"\n')
-    Network([Dense(3)], 4).save("runs/net.safetensors")
+    stacks.made([Dense(3)], 4).save("runs/net.safetensors")
+    Network([Dense(3)], 4).save("runs/new.safetensors")
     (folder / "there").mkdir()
     (folder / "there" / "model.h").write_text("mine")
     before = sorted(folder.rglob("*"))
@@ -278,7 +281,7 @@ def test_wrong_exports_are_one_line_and_leave_nothing(name, folder):
 
 
 def test_onnx_without_the_package_names_the_extra(folder, monkeypatch):
-    Network([Dense(3)], 4).save("net.safetensors")
+    stacks.made([Dense(3)], 4).save("net.safetensors")
     monkeypatch.setitem(sys.modules, "onnx", None)
     assert "pip install mlpkernels[onnx]" in refusal(
         mlpk("export", "net.safetensors", "--format", "onnx", backend=False)
@@ -289,7 +292,7 @@ def test_onnx_without_the_package_names_the_extra(folder, monkeypatch):
 
 
 def test_names_of_onnx_files(folder):
-    Network([Dense(3)], 4).save("net.safetensors")
+    stacks.made([Dense(3)], 4).save("net.safetensors")
     assert "--name a/b: a file's name was wanted" in refusal(
         mlpk("export", "net.safetensors", "--format", "onnx", "--name", "a/b", backend=False)
     )

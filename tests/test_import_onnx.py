@@ -306,7 +306,7 @@ def test_exports_that_could_not_be_imported(name, scaled, tmp_path):
     layers, shape = COMING_BACK[name]
     size, random = int(np.prod(shape)), np.random.default_rng(0)
     scaling = Scaling("standard", random.uniform(1, 2, size), random.normal(size=size)) if scaled else None
-    network = Network(layers, shape, scaling=scaling)
+    network = stacks.made(layers, shape, scaling=scaling)
     tensors = network.state_dict()
     for key, value in tensors.items():
         if value.ndim == 1:  # batch norms that do something
@@ -347,7 +347,7 @@ def test_a_scaling_of_channels(tmp_path):
 
 
 def test_one_yes_or_no_comes_back(tmp_path):
-    network = Network([Dense(4, "tanh"), Dense(1)], 5, loss="binary", classes=["no", "yes"])
+    network = stacks.made([Dense(4, "tanh"), Dense(1)], 5, loss="binary", classes=["no", "yes"])
     back = from_onnx(saved(to_onnx(network), tmp_path))
     assert (back.loss, back.classes, back.layers) == (network.loss, network.classes, network.layers)
     assert all(np.array_equal(back.state_dict()[name], value) for name, value in network.state_dict().items())

@@ -108,13 +108,14 @@ class Epochs:
 
 
 class Objective:
-    """The loss of all rows and its gradient, as a function of scikit-learn's packed parameters."""
+    """The loss of all rows and its gradient, as a function of scikit-learn's packed parameters; loss: the last one."""
 
     def __init__(self, flat: Flat, rows: Rows, alpha: float, threads: int | None) -> None:
         self.flat, self.rows, self.alpha = flat, rows, alpha
         self.compiled = kernels.load(flats.BACKEND)
         self.threads, self.pace = threads, Pace(thread_count(threads), threads is not None)
         self.divisor = float(rows.weights.sum(dtype=np.float64))
+        self.loss = math.nan
         if self.divisor == 0:
             raise ZeroDivisionError("Weights sum to zero, can't be normalized")
 
@@ -141,7 +142,8 @@ class Objective:
         weights, biases = flat.views(total)
         for gradient, coef in zip(weights, flat.coefs, strict=True):
             gradient += (self.alpha / self.divisor) * coef
-        return loss + float(self.alpha) / 2 * flat.squares() / self.divisor, pack([*weights, *biases])
+        self.loss = loss + float(self.alpha) / 2 * flat.squares() / self.divisor
+        return self.loss, pack([*weights, *biases])
 
     def _beyond(self, source: Source, rows: np.ndarray, work: Workspace) -> float:
         """What scikit-learn makes less, or more, of these rows' losses, which are in work.
