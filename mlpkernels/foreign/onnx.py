@@ -42,6 +42,7 @@ def from_onnx(
         raise ModelFileError(f"{name} is no ONNX file, or damaged ({error}){_REMEDY}") from None
 
 
+@np.errstate(all="ignore")  # what then is not finite is named
 def _network(path: str, model: "ModelProto", shape: tuple[int, ...] | None, reading: Reading) -> Network:
     walk = _Walk(path, model)
     value = _input(path, model.graph)
@@ -224,8 +225,9 @@ class _Walk:
         feeds = {name: value for name, value in zip(proto.input, inputs, strict=True) if name}
         try:
             return list(ReferenceEvaluator(proto, opsets=self.opsets).run(None, feeds))
-        except (RuntimeError, NotImplementedError) as error:
-            raise ValueError(f"it cannot be computed from constants: {error}") from None
+        except (RuntimeError, NotImplementedError, ValueError, KeyError, TypeError, IndexError) as error:
+            given = ", ".join(f"{name!r} {np.shape(value)}" for name, value in feeds.items())
+            raise ValueError(f"it cannot be computed from its constants {given}: {error}") from None
 
     def _moved(self, proto: "NodeProto", node: Node, moving: Sequence[Flow | End]) -> Value:
         """What a node makes of the sample."""

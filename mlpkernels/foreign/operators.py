@@ -24,8 +24,11 @@ class Node(NamedTuple):
         """Input `number`, float64. ValueError where it is computed from the sample."""
         value = self.inputs[number]
         if not isinstance(value, np.ndarray):
-            raise ValueError(f"its {name} is no constant, which was wanted")
-        return value.astype(np.float64)
+            raise ValueError(f"its {name} {self.names[number]!r} is no constant, which was wanted")
+        values = value.astype(np.float64)
+        if not np.isfinite(values).all():
+            raise ValueError(f"its {name} {self.names[number]!r} holds a value that is not finite")
+        return values
 
     def optional(self, number: int, name: str) -> np.ndarray | None:
         """The same of an input that may be left out."""
@@ -146,6 +149,8 @@ def _batch_norm(node: Node, flow: Flow) -> Flow:
     gamma, beta, mean, variance = (
         node.vector(k, name, channels) for k, name in enumerate(("scale", "bias", "mean", "variance"), 1)
     )
+    if (variance < 0).any():
+        raise ValueError(f"its variance {node.names[4]!r} holds a negative value")
     epsilon = float(str(np.float32(node.attributes.get("epsilon", 1e-5))))  # the number that was meant
     image = flow if flow.ordered else flow.as_image()
     if image is not None and image.places.ndim in (1, 3) and len(gamma) == image.shape[0]:
@@ -227,48 +232,53 @@ def _flatten(node: Node, flow: Flow) -> Flow:
 
 
 def _reshape(node: Node, flow: Flow) -> Flow:
-    target = [int(size) for size in node.constant(1, "shape")]
-    rest = [flow.places.shape[k - 1] if size == 0 and k and not node.attributes.get("allowzero") else size
-            for k, size in enumerate(target)][1:]  # fmt: skip
-    if -1 in rest and target[0] == -1:
+    target = [int(size) for size in node.constant(1, "shape").reshape(-1)]
+    if not target or (target[0] == -1 and -1 in target[1:]):
         raise ValueError(f"shape {target}; the batch and then a sample's shape was wanted")
     try:
+        rest = [flow.places.shape[k] if size == 0 and not node.attributes.get("allowzero") else size
+                for k, size in enumerate(target[1:])]  # fmt: skip
         return flow.moved(flow.places.reshape(rest))
-    except ValueError:
+    except (ValueError, IndexError):
         raise ValueError(f"a sample of shape {flow.places.shape} does not fill shape {target}") from None
 
 
 def _transpose(node: Node, flow: Flow) -> Flow:
     order = node.attributes.get("perm", tuple(range(flow.places.ndim, -1, -1)))
+    if sorted(order) != list(range(flow.places.ndim + 1)):
+        raise ValueError(f"perm={list(order)} is no order of {flow.places.ndim + 1} axes")
     if order[0] != 0:
         raise ValueError(f"perm={list(order)} moves the batch; 0 first was wanted")
     return flow.moved(flow.places.transpose([axis - 1 for axis in order[1:]]))
 
 
-def _axes(node: Node) -> list[int]:
-    if "axes" in node.attributes:
-        return list(node.attributes["axes"])
-    axes = node.optional(1, "axes")
+def _axes(node: Node, rank: int, more: bool = False) -> list[int]:
+    """The axes that a node names, in order, of a tensor of that rank; more: of one that has them beside its own."""
+    given = node.attributes.get("axes")
+    axes = node.optional(1, "axes") if given is None else np.array(given)
     if axes is None:
         raise ValueError("without axes it may remove the batch; axes were wanted")
-    return [int(axis) for axis in axes]
+    rank += axes.size if more else 0
+    named = [int(axis) for axis in axes.reshape(-1)]
+    if any(not -rank <= axis < rank for axis in named) or len({axis % rank for axis in named}) < len(named):
+        raise ValueError(f"axes {named}; different ones from {-rank} to {rank - 1} were wanted")
+    return sorted(axis % rank for axis in named)
 
 
 def _squeeze(node: Node, flow: Flow) -> Flow:
-    rank = flow.places.ndim + 1
-    axes = {axis % rank for axis in _axes(node)}
+    axes = set(_axes(node, flow.places.ndim + 1))
     if 0 in axes:
         raise ValueError("it removes the batch")
+    if any(flow.places.shape[axis - 1] != 1 for axis in axes):
+        raise ValueError(f"axes {sorted(axes)} of a sample of shape {flow.places.shape} are not all of size 1")
     return flow.moved(flow.places.squeeze(tuple(axis - 1 for axis in axes)))
 
 
 def _unsqueeze(node: Node, flow: Flow) -> Flow:
-    axes = _axes(node)
-    rank = flow.places.ndim + 1 + len(axes)
-    places = sorted(axis % rank for axis in axes)
+    places = _axes(node, flow.places.ndim + 1, more=True)
     if 0 in places:
         raise ValueError("it puts an axis before the batch")
-    return flow.moved(np.expand_dims(flow.places, [place - 1 for place in places]))
+    return flow.moved(np.expand_dims(flow.places, tuple(place - 1 for place in places)))
 
 
 OPERATORS: dict[str, Callable[[Node, Flow], Flow]] = {
