@@ -198,9 +198,11 @@ class Network:
 
         They are no more once any is changed, by `fit` or by hand, or all are loaded, be it the same ones.
         """
-        if self._seed is None:
-            return False
-        return all(np.array_equal(view, values.astype(self.dtype)) for view, values in self._initial(self._seed))
+        if self._seed is not None:
+            pairs = self._initial(self._seed)
+            if not all(np.array_equal(view, values.astype(self.dtype)) for view, values in pairs):
+                self._seed = None  # once is enough: a network is saved again and again
+        return self._seed is not None
 
     @property
     def parameter_count(self) -> int:

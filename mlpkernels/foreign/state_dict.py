@@ -128,6 +128,13 @@ def _check(path: str, module: str, parts: Module) -> None:
     if weight.ndim not in (1, 2, 4):
         raise refuse(path, f"module {module}", f"a weight {weight.shape}; (out, in), (out, in, height, width) or (C,) "
                      "was wanted")  # fmt: skip
+    statistics = [kind for kind in ("running_mean", "running_var") if kind in parts]
+    if weight.ndim != 1 and statistics:
+        raise refuse(path, f"module {module}", f"{statistics[0]}, as BatchNorm has it, and a weight {weight.shape}; "
+                     "(C,) was wanted")  # fmt: skip
+    if weight.ndim == 1 and len(statistics) == 1:
+        raise refuse(path, f"module {module}", "a BatchNorm without running_var; its statistics were wanted, as "
+                     "track_running_stats=True keeps them")  # fmt: skip
     width = len(weight)
     for kind, tensor in parts.items():
         if kind not in ("weight", "num_batches_tracked") and tensor.shape != (width,):
