@@ -40,12 +40,12 @@ def command(arguments: tuple[str, ...], form: str, out: str | None, name: str) -
     """
     from mlpkernels import Network
 
-    from . import runs, trained
+    from . import runs
 
-    run, rest = trained.split_arguments(arguments)
-    if rest:
-        raise OptionError(rest[0], None, "one RUN was wanted, no more")
+    if len(arguments) > 1:
+        raise OptionError(arguments[1], None, "one RUN was wanted, no more")
     _check_name(name, form)
+    run = _run(arguments[0]) if arguments else runs.newest()
     network = Network.load(runs.model_file(run))
     folder = Path(out) if out else (run if run.is_dir() else run.parent) / "export"
     made = runs.make_folders(folder)
@@ -56,6 +56,22 @@ def command(arguments: tuple[str, ...], form: str, out: str | None, name: str) -
         raise
     for path in paths:
         click.echo(f"{path}: {tables.size(path.stat().st_size)}")
+
+
+def _run(name: str) -> Path:
+    """The run folder or model file that an argument names; OptionError says what is there in its place."""
+    from . import runs
+
+    run = runs.find(name)
+    if run is not None:
+        return run
+    path = Path(name).expanduser()
+    if path.is_dir():
+        raise OptionError(name, None, f"no run folder: there is no {runs.CONFIG} in it; one that mlpk train or mlpk "
+                          "import made was wanted, or a model.safetensors file")  # fmt: skip
+    if path.exists():
+        raise OptionError(name, None, "no run folder and no .safetensors file; mlpk import reads other files")
+    raise OptionError(name, None, "neither a run folder nor a file; without RUN the newest is taken")
 
 
 def _check_name(name: str, form: str) -> None:

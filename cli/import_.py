@@ -112,6 +112,7 @@ def command(file: str, out: str | None, data: str | None, label_column: str | No
     from . import imported, runs
 
     path = Path(file).expanduser()
+    _check_file(path)
     given = {name: value for name, value in options.items() if value is not None}
     network = _read(path, given)
     folder = runs.RunFolder.create(out or "", Path(file).stem, resumable=False)
@@ -128,6 +129,16 @@ def command(file: str, out: str | None, data: str | None, label_column: str | No
     click.echo(f"\nrun folder     {folder.path}")
 
 
+def _check_file(path: Path) -> None:
+    from mlpkernels.files import check_is_file
+
+    from . import runs
+
+    if runs.is_run(path):
+        raise OptionError(str(path), None, "it is a run already, which mlpk eval, predict, info and export take")
+    check_is_file(str(path), "an ONNX or .safetensors file")
+
+
 def _read(path: Path, given: dict[str, Any]) -> Network:
     """The network of a file, by what its first bytes are."""
     from mlpkernels import foreign
@@ -142,10 +153,14 @@ def _read(path: Path, given: dict[str, Any]) -> Network:
         return foreign.from_onnx(path, shape=shape, reading=reading)
     windows = foreign.Windows(**{name: given[name] for name in ("stride", "padding", "pool") if name in given})
     activation = given.get("activation", "relu")
-    return foreign.from_state_dict(
+    network = foreign.from_state_dict(
         path, activation=None if activation == "none" else activation, shape=shape, windows=windows,
         modules=given.get("modules"), reading=reading,
     )  # fmt: skip
+    if given.get("activation", "none") != "none" and not any(layer.code for layer in network.layers):
+        raise OptionError("--activation", activation, f"{path} leaves no place for one: it has one layer, or its "
+                          "modules' numbers leave none out")  # fmt: skip
+    return network
 
 
 def _is_safetensors(path: Path) -> bool:

@@ -36,8 +36,8 @@ _HEADER = """\
  * out receives the last layer's outputs: logits, or what the network's loss makes of them. scratch holds net->scratch
  * numbers of the network's type, whatever is in them. Arrays are contiguous and need no alignment beyond a number's.
  *
- * Returned are MLPK_OK; MLPK_NULL, a pointer is null; MLPK_OTHER, net is no network of that type; or MLPK_NEGATIVE,
- * rows is. Only MLPK_OK writes to out.
+ * Returned are MLPK_OK; MLPK_NULL, a pointer is null; MLPK_OTHER, net is no network of that type, a float one that was
+ * cast to a double one for instance; or MLPK_NEGATIVE, rows is. Only MLPK_OK writes to out.
  */
 #ifndef MLPKERNELS_H
 #define MLPKERNELS_H
@@ -55,7 +55,7 @@ struct mlpk_network_{suffix} {{
     int64_t inputs;  /* numbers of a sample */
     int64_t outputs; /* numbers of an answer */
     int64_t scratch; /* numbers of room that a call takes */
-
+{others}
     /* x[inputs] -> out[outputs] */
     int32_t (*predict_one)(const mlpk_network_{suffix} *net, const {number} *x, {number} *scratch, {number} *out);
 
@@ -74,11 +74,12 @@ struct mlpk_network_{suffix} {{
 
 def header() -> str:
     """The text of mlpkernels.h, C99: the structs of float and double networks, their functions and statuses."""
-    structs = [_STRUCT.format(suffix=_SUFFIX[name], number=_C_NAMES[name]) for name in _NUMBERS]
+    structs = [_STRUCT.format(suffix=_SUFFIX[name], number=_C_NAMES[name], others=_OTHERS[name]) for name in _NUMBERS]
     return _HEADER + "".join(structs) + "\n#endif\n"
 
 
 _C_NAMES = {"float32": "float", "float64": "double"}
+_OTHERS = {"float32": "", "float64": "    void (*others[3])(void); /* a float network's functions */\n"}
 
 
 def _structure(dtype: str) -> Any:
@@ -95,6 +96,7 @@ def _structure(dtype: str) -> Any:
         ("inputs", long),
         ("outputs", long),
         ("scratch", long),
+        *([("others", ctypes.c_void_p * 3)] if dtype == "float64" else []),
         ("predict_one", ctypes.CFUNCTYPE(status, net, number, number, number)),
         ("predict_rows", ctypes.CFUNCTYPE(status, net, long, number, number, number)),
         ("predict_doubles", ctypes.CFUNCTYPE(status, net, long, doubles, number, doubles)),
@@ -134,21 +136,28 @@ def network(net: "Network") -> Handle:
 class _Call(ctypes.Structure):
     """What SciPy hands back to the function: a network, scratch and room for a number. The rest keeps them."""
 
-    _fields_ = (("network", ctypes.c_int64), ("scratch", ctypes.c_int64), ("result", ctypes.c_int64))
+    _fields_ = tuple((name, ctypes.c_int64) for name in ("network", "scratch", "result", "function"))
 
 
-def low_level_callable(net: "Network", kind: str) -> Any:
+def low_level_callable(net: "Network", kind: str, dimensions: int = 1) -> Any:
     """A network of one output as a scipy.LowLevelCallable, which SciPy calls without Python; one thread at a time.
 
-    kind "integrand", for scipy.integrate's quad, dblquad, …: the network's inputs are the point, and of another number
-    of them the result is nan. "filter", for scipy.ndimage.generic_filter: they are the footprint's values, and another
-    number of them is a RuntimeError. Both give the last layer's output, as `predict_logits` does, in float64.
-    ValueError for another kind or a network of more outputs; ImportError without SciPy.
+    kind "integrand", for scipy.integrate: the network's inputs are the point, of so many dimensions: 1 for quad, 2 for
+    dblquad, 3 for tplquad, those of nquad's ranges, and one more for each of their args; where SciPy passes another
+    number after all, which it has no way to refuse, the result is nan. "filter", for scipy.ndimage.generic_filter: the
+    inputs are the footprint's values, and another number of them is a RuntimeError. Both give the last layer's output,
+    as `predict_logits` does, in float64. ValueError for another kind, for a network of more outputs or of another
+    number of inputs than dimensions; ImportError without SciPy.
     """
     if kind not in _KINDS:
         raise ValueError(f"kind={kind!r}: one of {', '.join(map(repr, _KINDS))} was wanted")
     if net.outputs != 1:
         raise ValueError(f"the network has {net.outputs} outputs: SciPy takes a function of one")
+    if kind == "integrand" and net.inputs != dimensions:
+        raise ValueError(
+            f"the network has {net.inputs} inputs, the integral dimensions={dimensions}: say "
+            f"dimensions={net.inputs} where dblquad, tplquad, nquad, or quad with args, passes as many numbers"
+        )
     try:
         from scipy import LowLevelCallable
     except ImportError:
@@ -156,7 +165,8 @@ def low_level_callable(net: "Network", kind: str) -> Any:
     from .kernels.cpu.value import address_of, function_address
 
     handle, scratch, result = network(net), net.compiled().scratch(), np.zeros(1)
-    call = _Call(handle.address, address_of(scratch), address_of(result))
+    predict = function_address("c_predict_doubles", net.dtype.name)
+    call = _Call(handle.address, address_of(scratch), address_of(result), predict)
     call.kept = handle, scratch, result
     doubles = ctypes.POINTER(ctypes.c_double)
     prototypes = {

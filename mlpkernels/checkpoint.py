@@ -57,7 +57,9 @@ def save_checkpoint(
         "best_epoch": mark.best_epoch,
     }
     texts = {"training": json.dumps(training), "extra": json.dumps(dict(extra or {}))}
-    files.write_tensors(path, tensors, {"kind": "checkpoint", **network.describe(), **texts})
+    files.write_tensors(
+        path, tensors, {"kind": "checkpoint", **network.describe(), **texts}, network.format_version
+    )  # fmt: skip
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> tuple[Network, TrainingState, dict[str, Any]]:

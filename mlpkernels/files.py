@@ -12,7 +12,7 @@ import numpy as np
 
 from .errors import ModelFileError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # the newest that is read; 2 has losses other than cross-entropy, which readers of 1 would overlook
 Tensors = dict[str, np.ndarray]
 
 
@@ -68,11 +68,16 @@ def _sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
-    """Write C-contiguous arrays and texts as a safetensors file, atomically, with a checksum over both."""
+def write_tensors(
+    path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str], version: int = 1
+) -> None:
+    """Write C-contiguous arrays and texts as a safetensors file, atomically, with a checksum over both.
+
+    version: the oldest format that has all that is in it, so that old readers read what they can and refuse the rest.
+    """
     import safetensors.numpy
 
-    texts = {**metadata, "format_version": str(FORMAT_VERSION)}
+    texts = {**metadata, "format_version": str(version)}
     texts["checksum"] = _checksum(tensors, texts)
     write_atomic(path, _in_order(safetensors.numpy.save(dict(tensors), texts)))
 
@@ -96,10 +101,7 @@ def read_tensors(path: str | os.PathLike[str], kind: str) -> tuple[Tensors, dict
     import safetensors
 
     path = os.fspath(path)
-    if not os.path.exists(path):
-        raise FileNotFoundError(f"{path}: no such file; a {kind} file that training wrote was wanted")
-    if not os.path.isfile(path):
-        raise ModelFileError(f"{path} is a folder or a device; a {kind} file (.safetensors) was wanted")
+    check_is_file(path, f"a {kind} file (.safetensors) that training wrote")
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             metadata = dict(file.metadata() or {})
@@ -112,6 +114,15 @@ def read_tensors(path: str | os.PathLike[str], kind: str) -> tuple[Tensors, dict
     if metadata.get("checksum") != _checksum(tensors, metadata):
         raise ModelFileError(f"{path} is corrupted: its checksum does not fit its content; {_REMEDY}")
     return tensors, metadata
+
+
+def check_is_file(path: str, wanted: str) -> None:
+    """FileNotFoundError where nothing is there, ModelFileError for a folder or a device; both say what was wanted."""
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"{path}: no such file; {wanted} was wanted")
+    if not os.path.isfile(path):
+        kind = "folder" if os.path.isdir(path) else "device"
+        raise ModelFileError(f"{path} is a {kind}; {wanted} was wanted")
 
 
 _REMEDY = "copy it again from where it came from, or train again"

@@ -94,6 +94,7 @@ class Network:
         self._params = plans.zeros(size, self.dtype)
         self._buffers = np.zeros(plans.buffer_size(self._plan))
         self._rates = np.array([row.rates for row in rows], np.float64)
+        self._seed: int | None = None  # of initial values that may still be there
         self._naming = Naming(self.plan, architecture.module_numbers(self.layers, rows))
         for name, view in self.statistics().items():
             view[...] = name.endswith("running_var")
@@ -103,12 +104,18 @@ class Network:
         self._few: FewRows | None = None
 
     def _draw(self, seed: int) -> None:
+        self._seed = seeds.check_seed(seed)
+        for view, values in self._initial(self._seed):
+            view[...] = values
+
+    def _initial(self, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Each view of the parameters with the initial values that a seed draws for it."""
         generator = seeds.generator(seed, seeds.INITIAL_VALUES)
         for number, (layer, row) in enumerate(zip(self.layers, self._rows, strict=True)):
             if row.weights[1]:
-                start = layer.initial(row, self.init, generator)
-                for view, values in zip((plans.weight_view, plans.bias_view), start, strict=True):
-                    view(self.plan, number, self.params)[...] = values
+                weights, biases = layer.initial(row, self.init, generator)
+                yield plans.weight_view(self.plan, number, self.params), weights
+                yield plans.bias_view(self.plan, number, self.params), biases
 
     # ---- parameters
 
@@ -186,6 +193,19 @@ class Network:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over what is named and shaped as in `state_dict`; all or, on a ValueError, nothing."""
         self.params[...], self.buffers[...] = self.flatten_all(state)
+        self._seed = None
+
+    @property
+    def untrained(self) -> bool:
+        """Whether all parameters are the initial values still, as `seed` drew them.
+
+        They are no more once any is changed, by `fit` or by hand, or all are loaded, be it the same ones.
+        """
+        if self._seed is not None:
+            pairs = self._initial(self._seed)
+            if not all(np.array_equal(view, values.astype(self.dtype)) for view, values in pairs):
+                self._seed = None  # once is enough: a network is saved again and again
+        return self._seed is not None
 
     @property
     def parameter_count(self) -> int:
@@ -408,13 +428,19 @@ class Network:
         for name, tensor in tensors.items():
             if not np.isfinite(tensor).all():
                 raise ValueError(f"{name} holds a value that is not finite: a network that diverged is not saved")
-        files.write_tensors(path, tensors, {"kind": "model", **self.describe()})
+        seed = {"seed": str(self._seed)} if self.untrained else {}
+        files.write_tensors(path, tensors, {"kind": "model", **self.describe(), **seed}, self.format_version)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Network":
         """The network of a file that `save` wrote. FileNotFoundError; ModelFileError says what is wrong."""
         tensors, metadata = files.read_tensors(path, "model")
         return cls.restore(tensors, metadata, path)
+
+    @property
+    def format_version(self) -> int:
+        """The oldest format of files that tells all of it: before 2 there was no loss but cross-entropy."""
+        return 1 if self.loss == "cross-entropy" else 2
 
     def describe(self) -> dict[str, str]:
         """Everything but the parameters, as texts for a file's metadata."""
@@ -447,6 +473,7 @@ class Network:
                 None if scaling is None else Scaling.from_json(scaling), description.get("loss", "cross-entropy"),
             )  # fmt: skip
             network.load_state_dict(tensors)
+            network._seed = seeds.check_seed(int(description["seed"])) if "seed" in description else None
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
             raise ModelFileError(
@@ -466,7 +493,7 @@ class Network:
 
     def _parts(self) -> tuple[Any, ...]:
         arguments = (self.layers, self.shape, self.classes, self.dtype.name, self.init, self.scaling, self.loss)
-        return type(self), arguments, self.state_dict()
+        return type(self), arguments, self.state_dict(), self._seed
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, self._parts()  # unpadded: the padding may differ where it is unpickled
@@ -496,8 +523,11 @@ def _size(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape if shape[1:] != (1, 1) else shape[:1]))
 
 
-def _rebuild(kind: type[Network], arguments: tuple[Any, ...], tensors: dict[str, np.ndarray]) -> Network:
+def _rebuild(
+    kind: type[Network], arguments: tuple[Any, ...], tensors: dict[str, np.ndarray], seed: int | None = None
+) -> Network:
     network = kind.__new__(kind)
     network._build(*arguments)
+    network._seed = seed
     network._naming.write(tensors, network.params, network.buffers)  # unchecked: one that diverged can be copied too
     return network

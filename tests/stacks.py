@@ -61,10 +61,17 @@ CURVED = {
 NORMLESS = [name for name, (stack, _) in STACKS.items() if not any(isinstance(layer, BatchNorm) for layer in stack)]
 
 
+def made(*arguments, **options):
+    """A network whose parameters, though as they were drawn, are set: it may be exported."""
+    net = Network(*arguments, **options)
+    net.load_state_dict(net.state_dict())
+    return net
+
+
 def network(name, dtype="float64", seed=3, **options):
     """The network of a name of STACKS or CURVED; biases, gammas and running statistics are no round numbers."""
     stack, inputs = (STACKS | CURVED)[name]
-    net = Network(stack, inputs, dtype=dtype, seed=seed, init="pytorch", **options)
+    net = made(stack, inputs, dtype=dtype, seed=seed, init="pytorch", **options)
     random = np.random.default_rng(seed)
     for number in np.flatnonzero(net.plan[:, p.KIND] == p.BATCH_NORM):
         for view in (p.tensor_view(net.plan, number, net.params), p.bias_view(net.plan, number, net.params)):

@@ -110,6 +110,39 @@ def test_a_network_of_another_type_is_refused():
     assert single.pointer.contents.predict_one(other, *numbers) == 2
 
 
+@pytest.mark.parametrize(("dtype", "other"), [("float32", "float64"), ("float64", "float32")])
+def test_a_pointer_cast_to_the_other_type_is_refused_by_every_function(dtype, other):
+    """The struct of the other type has its functions elsewhere, where the block has some that say so."""
+    handle = capi.network(network(dtype))
+    net = ctypes.cast(handle.address, ctypes.POINTER(capi.STRUCTURES[other]))
+    number = ctypes.POINTER(ctypes.c_float if other == "float32" else ctypes.c_double)
+    x, scratch, out, doubles = (np.full(1000, 7.0) for _ in range(4))
+    pointers = [array.ctypes.data_as(number) for array in (x, scratch, out)]
+    wide = [array.ctypes.data_as(ctypes.POINTER(ctypes.c_double)) for array in (x, doubles)]
+    assert (net.contents.inputs, net.contents.outputs) == (4, 3)
+    assert net.contents.predict_one(net, *pointers) == 2
+    assert net.contents.predict_rows(net, 2, *pointers) == 2
+    assert net.contents.predict_doubles(net, 2, wide[0], pointers[1], wide[1]) == 2
+    assert all((array == 7).all() for array in (x, scratch, out, doubles))
+    with pytest.raises(ctypes.ArgumentError):  # without the cast
+        net.contents.predict_one(handle.pointer, *pointers)
+
+
+def test_a_c_compiler_warns_of_the_other_type(compiled, tmp_path):
+    source = """
+        #include "mlpkernels.h"
+        int ask(const mlpk_network_f32 *net, const double *x, double *scratch, double *out);
+        int ask(const mlpk_network_f32 *net, const double *x, double *scratch, double *out)
+        {
+            const mlpk_network_f64 *other = net;
+            return other->predict_one(other, x, scratch, out);
+        }
+    """
+    with pytest.raises(subprocess.CalledProcessError):
+        compiled(source)
+    compiled(source.replace("= net;", "= (const mlpk_network_f64 *)(const void *)net;"))
+
+
 def test_outputs_that_are_more_than_the_inputs_fit():
     """predict_doubles keeps its outputs where the inputs were."""
     net = Network([Dense(40), Dense(70)], 2)
@@ -164,10 +197,30 @@ def test_scipy_filters_with_a_network():
         ndimage.generic_filter(image, capi.low_level_callable(net, "filter"), size=5)
 
 
-def test_another_number_of_arguments_is_no_number():
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_scipy_integrates_over_several_dimensions(dtype):
     integrate = pytest.importorskip("scipy.integrate")
-    with pytest.warns(Warning):
-        made, _ = integrate.quad(capi.low_level_callable(network(outputs=1), "integrand"), 0, 1)
+    net = Network([Dense(4, "tanh"), Dense(1)], 3, loss="squared-error", dtype=dtype, seed=3)
+    integrand = capi.low_level_callable(net, "integrand", dimensions=3)
+    loose = {"epsabs": 1e-3, "epsrel": 1e-3}
+    points, weights = np.polynomial.legendre.leggauss(12)
+    places = np.stack(np.meshgrid(*[(points + 1) / 2] * 3, indexing="ij"), -1).reshape(-1, 3)
+    many = np.einsum("i,j,k->ijk", *[weights / 2] * 3).ravel()
+    wanted = many @ net.predict_logits(places)[:, 0]
+    assert integrate.nquad(integrand, [(0, 1)] * 3, opts=loose)[0] == pytest.approx(wanted, abs=1e-3)
+    wanted = weights / 2 @ net.predict_logits(np.c_[(points + 1) / 2, np.full((12, 2), (0.5, -2))])[:, 0]
+    assert integrate.quad(integrand, 0, 1, args=(0.5, -2.0), **loose)[0] == pytest.approx(wanted, abs=1e-3)
+
+
+def test_another_number_of_dimensions_is_named():
+    integrate = pytest.importorskip("scipy.integrate")
+    net = network(outputs=1)
+    with pytest.raises(ValueError, match=r"has 4 inputs, the integral dimensions=1: say dimensions=4"):
+        capi.low_level_callable(net, "integrand")
+    with pytest.raises(ValueError, match="dimensions=3"):
+        capi.low_level_callable(net, "integrand", 3)
+    with pytest.warns(Warning):  # quad passes 1 of 4 numbers, and no one can raise there
+        made, _ = integrate.quad(capi.low_level_callable(net, "integrand", 4), 0, 1)
     assert np.isnan(made)
 
 
@@ -181,4 +234,4 @@ def test_scipy_gets_no_other_functions():
 def test_without_scipy_the_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "scipy", None)
     with pytest.raises(ImportError, match="pip install scipy"):
-        capi.low_level_callable(network(outputs=1), "integrand")
+        capi.low_level_callable(network(outputs=1), "filter")

@@ -181,6 +181,21 @@ def wrong_start():
     return value, np.ones(4, np.float32), scratch, out
 
 
+@pytest.mark.parametrize("call", [one, rows])
+def test_half_precision_is_refused_where_it_is_compiled_and_converted_from_python(call):
+    """Numba knows the type and computes nothing with it."""
+    value, x, scratch, out = wrong_start()
+    if call is rows:
+        x, out = x[None], out[None]
+    message = r"x must be an array of real numbers \(inside compiled code .* float32 or float64\), got array\(float16"
+    with pytest.raises(TypingError, match=message):
+        call(value, x.astype(np.float16), scratch, out)
+    call.py_func(value, x.astype(np.float16), scratch, out)
+    half = out.copy()
+    call(value, x, scratch, out)
+    assert np.array_equal(out, half) and out.any()
+
+
 def test_an_image_that_is_not_contiguous_is_refused():
     value, scratch, out = made(network())
     with pytest.raises(TypingError, match="x must be a vector, or C-contiguous"):

@@ -240,7 +240,9 @@ def test_from_python_wrong_types_are_a_type_error_of_one_line():
     net = Network([Dense(3)], 4)
     value = net.compiled()
     work, grad = value.workspace(2), value.gradient()
-    assert loss_and_gradient(value, [[1, 2, 3, 4.0]], [1], work, grad) > 0  # lists are converted
+    loss = loss_and_gradient(value, [[1, 2, 3, 4.0]], [1], work, grad)  # lists are converted
+    for dtype in ("float16", "longdouble", ">f4"):  # and what Numba does not compute with
+        assert loss_and_gradient(value, np.array([[1, 2, 3, 4]], dtype), [1], work, grad) == loss > 0
     for text, given in (
         ("net must be what Network.compiled", (net, np.ones((1, 4)), [1], work, grad)),
         ("x must be an array of real numbers", (value, [["a"] * 4], [1], work, grad)),

@@ -49,14 +49,14 @@ def test_the_golden_test_of_every_kind_of_layer_passes(name, dtype, tmp_path):
 @pytest.mark.parametrize("flags", ["-O0", "-Os", "-O2", "-O3", *(["-O3 -march=native"] if X86 else [])])
 def test_warnings_and_results_do_not_depend_on_optimisation(flags, tmp_path):
     write_c(stacks.network("all", "float32", scaling=Scaling("unit", 1 / 255, 0.0)), tmp_path, "net")
-    write_c(Network([Dense(64, "relu"), Dense(5)], 32), tmp_path, "flat")
+    write_c(stacks.made([Dense(64, "relu"), Dense(5)], 32), tmp_path, "flat")
     for name in ("net", "flat"):
         assert golden_run(tmp_path, name, *flags.split()).returncode == 0
 
 
 @needs_compiler
 def test_a_changed_weight_fails_the_golden_test(tmp_path):
-    write_c(Network([Dense(4, "relu"), Dense(3)], 5, seed=1), tmp_path, "net")
+    write_c(stacks.made([Dense(4, "relu"), Dense(3)], 5, seed=1), tmp_path, "net")
     source = (tmp_path / "net.c").read_text()
     (tmp_path / "net.c").write_text(re.sub(r"(weights2\[12\] = \{\n    )([^,]+),", r"\g<1>7.5f,", source, count=1))
     done = golden_run(tmp_path, "net")
@@ -70,7 +70,7 @@ def test_a_changed_weight_fails_the_golden_test(tmp_path):
 @pytest.mark.parametrize(("loss", "outputs"), [("binary", 1), ("binary", 4), ("squared-error", 1), ("poisson", 3)])
 def test_every_loss_and_activation(loss, outputs, dtype, tmp_path):
     layers = [Dense(6, "tanh"), Dense(9, "logistic"), BatchNorm("tanh"), Dense(outputs)]
-    network = Network(layers, 5, loss=loss, dtype=dtype, init="pytorch", scaling=Scaling("symmetric", 0.5, -1.0))
+    network = stacks.made(layers, 5, loss=loss, dtype=dtype, init="pytorch", scaling=Scaling("symmetric", 0.5, -1.0))
     library = Library(network, tmp_path)
     assert golden_run(tmp_path, "net").returncode == 0
     x = samples(network, 20, seed=3)
@@ -95,13 +95,13 @@ def test_any_name_compiles_with_its_golden_test(name, tmp_path):
     for loss, outputs in (("cross-entropy", 3), ("binary", 3), ("squared-error", 2)):
         folder = tmp_path / loss
         folder.mkdir()
-        write_c(Network([Conv2d(2, 3), Dense(outputs)], (1, 5, 5), loss=loss), folder, name)
+        write_c(stacks.made([Conv2d(2, 3), Dense(outputs)], (1, 5, 5), loss=loss), folder, name)
         assert golden_run(folder, name).returncode == 0
 
 
 @needs_compiler
 def test_predictions_that_overflow_are_no_golden_vectors(tmp_path):
-    network = Network([Dense(1)], 2, loss="poisson")
+    network = stacks.made([Dense(1)], 2, loss="poisson")
     network.load_state_dict({"0.weight": np.float32([[60, 0]]), "0.bias": np.float32([80])})
     vectors = golden(network)
     assert 0 < len(vectors.x) < 8 and np.isfinite(vectors.answers).all()
@@ -139,9 +139,9 @@ def networks(draw):
     scaling = SCALINGS[draw(st.sampled_from(list(SCALINGS)))](int(np.prod(shape)))
     seed = draw(st.integers(0, 99))
     try:
-        network = Network([*layers, Dense(draw(st.integers(1, 5)))], shape, dtype=dtype, scaling=scaling, seed=seed)
+        network = stacks.made([*layers, Dense(draw(st.integers(1, 5)))], shape, dtype=dtype, scaling=scaling, seed=seed)
     except ValueError:  # strides left less than a kernel takes
-        network = Network([BatchNorm(), Dense(3)], shape, dtype=dtype)
+        network = stacks.made([BatchNorm(), Dense(3)], shape, dtype=dtype)
     random = np.random.default_rng(seed)
     for name, view in {**network.parameters(), **network.statistics()}.items():
         if name.endswith("running_var"):
@@ -169,11 +169,11 @@ def test_any_small_network_predicts_what_ours_does(tmp_path_factory, network):
 @needs_compiler
 @pytest.mark.parametrize("compiler", COMPILERS)
 def test_class_names_of_any_text(compiler, tmp_path):
-    network = Network([Dense(len(NAMES))], 3, classes=NAMES)
+    network = stacks.made([Dense(len(NAMES))], 3, classes=NAMES)
     library = Library(network, tmp_path)
     assert library.classes() == NAMES
     assert golden_run(tmp_path, "net", compiler=compiler).returncode == 0
-    assert Library(Network([Dense(2)], 3, classes=[-5, 10**12]), tmp_path, "numbers").classes() == [
+    assert Library(stacks.made([Dense(2)], 3, classes=[-5, 10**12]), tmp_path, "numbers").classes() == [
         "-5",
         "1000000000000",
     ]
@@ -182,12 +182,12 @@ def test_class_names_of_any_text(compiler, tmp_path):
 def test_class_names_that_c_cannot_have():
     for label in ("nul\0inside", "x" * 5000):
         with pytest.raises(ValueError, match=r"C keeps names of up to 4,095 bytes without NUL"):
-            c_source(Network([Dense(2)], 3, classes=["a", label]))
+            c_source(stacks.made([Dense(2)], 3, classes=["a", label]))
 
 
 @needs_compiler
 def test_the_first_of_equal_classes_is_predicted(tmp_path):
-    network = Network([Dense(3)], 2)
+    network = stacks.made([Dense(3)], 2)
     for view in network.parameters().values():
         view[...] = 0
     library = Library(network, tmp_path)
@@ -231,7 +231,7 @@ def test_it_needs_math_alone(tmp_path):
 @pytest.mark.skipif("gcc" not in COMPILERS, reason="no gcc here, whose report this reads")
 def test_inner_loops_are_vectorised(tmp_path):
     layers = [Conv2d(32, 3, activation="relu"), MaxPool2d(2), Dense(64, "relu"), Dense(10)]
-    write_c(Network(layers, (3, 12, 12)), tmp_path, "net")
+    write_c(stacks.made(layers, (3, 12, 12)), tmp_path, "net")
     report = compiled(tmp_path, "-O3", "-fopt-info-vec", "-c", "net.c", "-o", "net.o", compiler="gcc")
     lines = (tmp_path / "net.c").read_text().splitlines()
     vectorised = {int(number) for number in re.findall(r"net.c:(\d+):.*loop vectorized", report)}
@@ -246,11 +246,11 @@ def test_inner_loops_are_vectorised(tmp_path):
 @pytest.mark.parametrize("name", ["", "3d", "a-b", "a b", "_x", "é", "a" * 64, "x\n", *sorted(KEYWORDS)[::9], "main"])
 def test_names_that_c_cannot_have(name):
     with pytest.raises(ValueError, match="name="):
-        c_source(Network([Dense(2)], 3), name)
+        c_source(stacks.made([Dense(2)], 3), name)
 
 
 def test_weights_read_back_exactly():
-    network = Network([Dense(40, "relu"), Dense(7)], 30, init="pytorch")
+    network = stacks.made([Dense(40, "relu"), Dense(7)], 30, init="pytorch")
     source = c_source(network).source
     text = re.search(r"weights1\[1200\] = \{([^}]*)\}", source)[1]
     read = np.array([np.float32(word.strip().removesuffix("f")) for word in text.split(",")])
@@ -258,7 +258,7 @@ def test_weights_read_back_exactly():
 
 
 def test_what_is_there_is_left_as_it_is(tmp_path):
-    network = Network([Dense(2)], 3)
+    network = stacks.made([Dense(2)], 3)
     for there in ("net.c", "net.h"):
         folder = tmp_path / there
         folder.mkdir()
@@ -280,12 +280,23 @@ def test_a_full_disk_leaves_neither_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr(files, "write_atomic", full)
     with pytest.raises(OSError, match="disk full"):
-        write_c(Network([Dense(2)], 3), tmp_path)
+        write_c(stacks.made([Dense(2)], 3), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_untrained_network_is_not_exported(tmp_path):
+    network = Network([Dense(4, "relu"), Dense(2)], 3, seed=5)
+    network.save(tmp_path / "net.safetensors")
+    for same in (network, network.copy(), Network.load(tmp_path / "net.safetensors")):
+        with pytest.raises(ValueError, match="the network is untrained, its parameters are the initial values: fit it"):
+            write_c(same, tmp_path, "net")
+    assert [path.name for path in tmp_path.iterdir()] == ["net.safetensors"]
+    network.load_state_dict(network.state_dict())
+    write_c(network, tmp_path, "net")
+
+
 def test_a_network_that_diverged_is_not_exported():
-    network = Network([Dense(4, "relu"), Dense(2)], 3)
+    network = stacks.made([Dense(4, "relu"), Dense(2)], 3)
     network.parameters()["0.weight"][1, 1] = np.nan
     with pytest.raises(ValueError, match=r"0\.weight holds a value that is not finite"):
         c_source(network)

@@ -45,7 +45,7 @@ def test_the_runtime_predicts_what_we_do_for_any_batch(name, dtype, tmp_path):
 
 
 def test_the_checker_takes_it_and_the_metadata_tell_the_classes():
-    model = to_onnx(Network([Dense(4, "relu"), Dense(3)], 5, classes=["é", '"', "x\ny"]))
+    model = to_onnx(stacks.made([Dense(4, "relu"), Dense(3)], 5, classes=["é", '"', "x\ny"]))
     onnx.checker.check_model(model, full_check=True)
     texts = {entry.key: entry.value for entry in model.metadata_props}
     assert json.loads(texts["classes"]) == ["é", '"', "x\ny"] and texts["loss"] == "cross-entropy"
@@ -57,7 +57,7 @@ def test_the_checker_takes_it_and_the_metadata_tell_the_classes():
 
 def test_the_same_network_is_the_same_file(tmp_path):
     for name in ("a", "b"):
-        write_onnx(Network([Dense(4, "relu"), Dense(3)], 5, classes=["a", "b", "c"]), tmp_path / name)
+        write_onnx(stacks.made([Dense(4, "relu"), Dense(3)], 5, classes=["a", "b", "c"]), tmp_path / name)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
@@ -65,8 +65,8 @@ def test_a_runtime_that_disagrees_is_an_error_and_leaves_no_file(tmp_path, monke
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
     from mlpkernels.export import onnx as module
 
-    network = Network([Dense(4, "relu"), Dense(3)], 5)
-    other = Network([Dense(4, "relu"), Dense(3)], 5, seed=1)
+    network = stacks.made([Dense(4, "relu"), Dense(3)], 5)
+    other = stacks.made([Dense(4, "relu"), Dense(3)], 5, seed=1)
     monkeypatch.setattr(module, "golden", lambda _: golden(other))
     with pytest.raises(MlpkError, match=r"ONNX Runtime .* gives logits that differ by .* nothing was written"):
         write_onnx(network, tmp_path / "net.onnx")
@@ -77,24 +77,31 @@ def test_without_the_runtime_it_is_written_unchecked_by_it(tmp_path, monkeypatch
     from mlpkernels.export import onnx as module
 
     monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
-    assert module.compare(Network([Dense(3)], 5), b"") is False
+    assert module.compare(stacks.made([Dense(3)], 5), b"") is False
 
 
 def test_without_the_package_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(UnavailableError, match=r"pip install mlpkernels\[onnx\]"):
-        to_onnx(Network([Dense(3)], 5))
+        to_onnx(stacks.made([Dense(3)], 5))
 
 
 def test_an_existing_file_is_left_as_it_is(tmp_path):
     (tmp_path / "net.onnx").write_text("mine")
     with pytest.raises(FileExistsError, match=r"net\.onnx exists"):
-        write_onnx(Network([Dense(3)], 5), tmp_path / "net.onnx")
+        write_onnx(stacks.made([Dense(3)], 5), tmp_path / "net.onnx")
     assert (tmp_path / "net.onnx").read_text() == "mine"
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_an_untrained_network_is_not_exported(dtype, tmp_path):
+    with pytest.raises(ValueError, match="the network is untrained"):
+        write_onnx(Network([Conv2d(2, 3), Dense(3)], (1, 5, 5), dtype=dtype), tmp_path / "net.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_weights_that_are_not_finite():
-    network = Network([Dense(3)], 5)
+    network = stacks.made([Dense(3)], 5)
     network.parameters()["0.bias"][0] = np.inf
     with pytest.raises(ValueError, match=r"0\.bias holds a value that is not finite"):
         to_onnx(network)
@@ -102,7 +109,7 @@ def test_weights_that_are_not_finite():
 
 def test_predictions_that_overflow_do_not_hinder_the_comparison(tmp_path):
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
-    network = Network([Dense(1)], 2, loss="poisson")
+    network = stacks.made([Dense(1)], 2, loss="poisson")
     network.load_state_dict({"0.weight": np.float32([[60, 0]]), "0.bias": np.float32([80])})
     assert write_onnx(network, tmp_path / "net.onnx").exists()
     network.load_state_dict({"0.weight": np.float32([[0, 0]]), "0.bias": np.float32([100])})

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+import stacks
 from cli_running import good, mlpk, refusal, train
 from exported_c import golden_run, needs_compiler
 from safetensors.numpy import save_file
@@ -175,7 +176,12 @@ def test_a_table_is_evaluated_and_predicted(folder):
 
 
 WRONG = {
-    "no file": (("nothing.onnx",), "nothing.onnx: no such file"),
+    "no file": (("nothing",), "nothing: no such file; an ONNX or .safetensors file was wanted"),
+    "a folder": (("full",), "full is a folder; an ONNX or .safetensors file was wanted"),
+    "a run": (("run",), "run: it is a run already, which mlpk eval, predict, info and export take"),
+    "pool": (("net.safetensors", "--pool", "2"), "pool: it goes with convolutions, and no module in the file is one"),
+    "padding": (("net.safetensors", "--padding", "0,1"), "padding: it goes with convolutions, and no module"),
+    "no place": (("one.safetensors", "--activation", "tanh"), "--activation tanh: one.safetensors leaves no place"),
     "shape": (("net.safetensors", "--input-shape", "1x"), "--input-shape 1x: sizes were wanted"),
     "shapes disagree": (("net.safetensors", "--input-shape", "1x9x9"), "it takes 64 values, not the given shape 1x9x9"),
     "activation": (("net.safetensors", "--activation", "gelu"), "--activation gelu: one of relu, tanh, logistic, none"),
@@ -198,7 +204,10 @@ WRONG = {
 def test_wrong_input_is_one_line_and_leaves_nothing(name, folder):
     arguments, message = WRONG[name]
     state_dict("net.safetensors")
+    state_dict("one.safetensors", [Dense(10)])
     Network([Dense(3)], 4).save("own.safetensors")
+    (folder / "run").mkdir()
+    (folder / "run" / "config.toml").write_text('data = "digits"\n')
     (folder / "bad.safetensors").write_bytes(b"nothing of the kind")
     (folder / "full").mkdir()
     (folder / "full" / "mine.txt").write_text("mine")
@@ -234,7 +243,7 @@ def test_export_as_c(folder):
 
 
 def test_export_of_a_model_file(folder):
-    Network([Dense(3)], 4, classes=["a", "b", "c"]).save("net.safetensors")
+    stacks.made([Dense(3)], 4, classes=["a", "b", "c"]).save("net.safetensors")
     good("export", "net.safetensors", "--name", "net", backend=False)
     assert sorted(path.name for path in (folder / "export").iterdir()) == ["net.c", "net.h"]
     assert '"a", "b", "c"' in (folder / "export" / "net.c").read_text()
@@ -242,7 +251,10 @@ def test_export_of_a_model_file(folder):
 
 EXPORTS = {
     "untrained": (("runs/empty",), 1, "runs/empty: no model.safetensors in it; its training has not finished an epoch"),
+    "initial values": (("runs/new.safetensors",), 1, "error: the network is untrained, its parameters are the initial"),
     "no run": (("runs/nowhere",), 2, "runs/nowhere: neither a run folder nor a file"),
+    "no run in it": (("there",), 2, "there: no run folder: there is no config.toml in it"),
+    "another file": (("there/model.h",), 2, "there/model.h: no run folder and no .safetensors file"),
     "keyword": (("runs/net.safetensors", "--name", "static"), 2, "--name static: a word of C or C++"),
     "identifier": (("runs/net.safetensors", "--name", "3d-net"), 2, "--name 3d-net: a C identifier was wanted"),
     "format": (("runs/net.safetensors", "--format", "tflite"), 2, "--format tflite: one of c, onnx was wanted"),
@@ -257,7 +269,8 @@ def test_wrong_exports_are_one_line_and_leave_nothing(name, folder):
     arguments, code, message = EXPORTS[name]
     (folder / "runs" / "empty").mkdir(parents=True)
     (folder / "runs" / "empty" / "config.toml").write_text('data = "digits"\n')
-    Network([Dense(3)], 4).save("runs/net.safetensors")
+    stacks.made([Dense(3)], 4).save("runs/net.safetensors")
+    Network([Dense(3)], 4).save("runs/new.safetensors")
     (folder / "there").mkdir()
     (folder / "there" / "model.h").write_text("mine")
     before = sorted(folder.rglob("*"))
@@ -268,7 +281,7 @@ def test_wrong_exports_are_one_line_and_leave_nothing(name, folder):
 
 
 def test_onnx_without_the_package_names_the_extra(folder, monkeypatch):
-    Network([Dense(3)], 4).save("net.safetensors")
+    stacks.made([Dense(3)], 4).save("net.safetensors")
     monkeypatch.setitem(sys.modules, "onnx", None)
     assert "pip install mlpkernels[onnx]" in refusal(
         mlpk("export", "net.safetensors", "--format", "onnx", backend=False)
@@ -279,7 +292,7 @@ def test_onnx_without_the_package_names_the_extra(folder, monkeypatch):
 
 
 def test_names_of_onnx_files(folder):
-    Network([Dense(3)], 4).save("net.safetensors")
+    stacks.made([Dense(3)], 4).save("net.safetensors")
     assert "--name a/b: a file's name was wanted" in refusal(
         mlpk("export", "net.safetensors", "--format", "onnx", "--name", "a/b", backend=False)
     )

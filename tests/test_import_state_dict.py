@@ -213,6 +213,12 @@ def convolution(channels=2, size=3):
 
 REFUSED = {
     "layer norm": ({**tensors(4, 3), "1.weight": np.ones(3, np.float32)}, {}, "module 1: .* without running_mean"),
+    "half a norm": ({**tensors(4, 3), "1.weight": np.ones(3, np.float32), "1.running_mean": np.ones(3, np.float32)}, {},
+                    "module 1: a BatchNorm without running_var"),
+    "a norm of rows": ({**tensors(4, 3), "0.running_var": np.ones(3, np.float32)}, {},
+                       r"module 0: running_var, as BatchNorm has it, and a weight \(3, 4\); \(C,\) was wanted"),
+    "pool of none": (tensors(4, 3), {"windows": Windows(pool=(2,))}, "pool: it goes with convolutions, and no module"),
+    "stride of none": (tensors(4, 3), {"windows": Windows(stride=(1, 2))}, "stride: it goes with convolutions"),
     "recurrent": ({"0.weight_ih_l0": np.ones((4, 4), np.float32)}, {}, r"tensor 0\.weight_ih_l0: not one of bias"),
     "one dimension": ({"0.weight": np.ones((4, 2, 3), np.float32)}, {}, r"module 0: a weight \(4, 2, 3\)"),
     "scalar": ({"0.weight": np.array(2, np.float32)}, {}, r"module 0: a weight \(\); \(out, in\)"),

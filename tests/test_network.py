@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from support import BACKENDS
 
-from mlpkernels import Dense, Network
+from mlpkernels import BatchNorm, Conv2d, Dense, Network, fit
 from mlpkernels.errors import DataError
 from mlpkernels.kernels import plan
 from mlpkernels.scaling import Scaling
@@ -309,3 +309,28 @@ def test_words():
     assert lines[-1] == "316 bytes of float32, 134 FLOPs a sample"
     assert len({len(line) for line in lines[:-1]}) == 1
     assert small().plan.shape == (3, plan.COLUMNS)
+
+
+def test_untrained_until_any_parameter_changes_or_all_are_set(tmp_path):
+    def fresh():
+        return Network([Conv2d(2, 3), BatchNorm("relu"), Dense(3)], (1, 5, 5), init="pytorch", seed=4)
+
+    def moved(network):
+        network.parameters()["4.bias"][1] += 1e-3
+
+    def saved(network):
+        network.save(tmp_path / "net.safetensors")
+        return Network.load(tmp_path / "net.safetensors")
+
+    copies = (fresh, lambda: fresh().copy(), lambda: pickle.loads(pickle.dumps(fresh())), lambda: saved(fresh()))
+    for make in copies:
+        network = make()
+        assert network.untrained
+        moved(network)
+        assert not network.untrained and not network.copy().untrained and not saved(network).untrained
+    network = fresh()
+    network.load_state_dict(network.state_dict())
+    assert not network.untrained and not saved(network).untrained
+    trained = Network([Dense(3)], 4)
+    list(fit(trained, (np.ones((6, 4)), [0, 1, 2] * 2), batch_size=3, epochs=1, backend="reference"))
+    assert not trained.untrained

@@ -110,6 +110,20 @@ def test_metadata_is_readable(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(("loss", "outputs"), [("cross-entropy", 3), ("binary", 1), ("binary", 3), ("poisson", 2)])
+def test_a_reader_that_knows_no_losses_refuses_them(loss, outputs, tmp_path, monkeypatch):
+    """It would take the three yes or no of a row for one class of three."""
+    network = Network([Dense(outputs)], 4, loss=loss)
+    network.save(tmp_path / "model.safetensors")
+    assert Network.load(tmp_path / "model.safetensors").loss == loss
+    monkeypatch.setattr(files, "FORMAT_VERSION", 1)
+    if loss == "cross-entropy":
+        assert Network.load(tmp_path / "model.safetensors").loss == loss
+        return
+    with pytest.raises(ModelFileError, match=r"model\.safetensors has format 2, this mlpkernels reads up to 1"):
+        Network.load(tmp_path / "model.safetensors")
+
+
 def test_torch_loads_the_file_unconverted(tmp_path, backend):
     torch = pytest.importorskip("torch")
     from safetensors.torch import load_file

@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+import scipy.sparse
 from estimator_cases import PROBLEMS, assert_same, digits, fitted, ours, pair, quietly
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
@@ -132,19 +133,70 @@ def test_the_callback_sees_each_epoch_and_may_end_the_fit():
     assert_same(fitted_with(max_iter=3), other, 0)
 
 
-def test_a_callback_that_ends_the_fit_warns_of_nothing():
+@pytest.mark.parametrize("name", ["classes", "number"])
+def test_the_callback_sees_each_iteration_of_lbfgs(name):
+    """With the same results as without it, and as scikit-learn's after as many iterations."""
+    seen = []
+
+    def callback(estimator):
+        seen.append((estimator.n_iter_, estimator.loss_, [coef.copy() for coef in estimator.coefs_]))
+
+    one, other, x, y = pair(name, solver="lbfgs", max_iter=5)
+    quietly(one.fit, x, y)
+    other.set_params(callback=callback)
+    with pytest.warns(ConvergenceWarning, match="lbfgs failed to converge after 5 iteration"):
+        other.fit(x, y)
+    assert_same(one, other)
+    assert [n for n, _, _ in seen] == [1, 2, 3, 4, 5] and seen[-1][1] == other.loss_
+    for iterations in (1, 3):
+        quietly(one.set_params(max_iter=iterations).fit, x, y)
+        assert seen[iterations - 1][1] == pytest.approx(one.loss_, rel=1e-9)
+        for a, b in zip(one.coefs_, seen[iterations - 1][2], strict=True):
+            np.testing.assert_allclose(a, b, rtol=0, atol=1e-10)
+
+
+def test_the_callback_may_end_lbfgs():
+    x, _ = digits()
+    seen = []
+
+    def callback(estimator):
+        seen.append(estimator.predict(x[:40]))
+        return estimator.n_iter_ == 2
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        other = fitted_with(solver="lbfgs", callback=callback, max_iter=50)
+    assert len(seen) == other.n_iter_ == 2
+    assert_same(quietly(fitted_with, solver="lbfgs", max_iter=2), other, 0)
+    np.testing.assert_array_equal(seen[-1], other.predict(x[:40]))
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_the_callback_of_large_rows_that_are_hardly_filled(solver, monkeypatch):
+    x, y = digits()
+    monkeypatch.setattr(flat, "SMALL", 10)
+    monkeypatch.setattr(flat, "_HARDLY", 1.1)
+    seen = []
+    fit = ours.MLPClassifier(9, solver=solver, max_iter=3, callback=lambda model: seen.append(model.loss_)).fit
+    fit(scipy.sparse.csr_array(x), y)
+    assert len(seen) == 3
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_a_callback_that_ends_the_fit_warns_of_nothing(solver):
     x, y = digits()
     with warnings.catch_warnings():
         warnings.simplefilter("error", ConvergenceWarning)
-        ours.MLPClassifier(9, max_iter=3, callback=lambda estimator: estimator.n_iter_ == 3).fit(x, y)
+        ours.MLPClassifier(9, solver=solver, max_iter=3, callback=lambda model: model.n_iter_ == 3).fit(x, y)
 
 
-def test_an_error_of_the_callback_comes_through():
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_an_error_of_the_callback_comes_through(solver):
     def callback(estimator):
         raise RuntimeError("no more")
 
     with pytest.raises(RuntimeError, match="no more"):
-        fitted_with(callback=callback)
+        fitted_with(solver=solver, callback=callback)
 
 
 @pytest.mark.parametrize("name", PROBLEMS)

@@ -14,7 +14,7 @@ from .c_layers import arrays, forward, needs_preparing, prepare, uses
 from .c_main import test_main
 from .c_verbs import verbs
 from .golden import golden
-from .steps import centred, steps
+from .steps import centred, check_trained, steps
 from .writing import write_new
 
 
@@ -41,13 +41,14 @@ def c_source(network: Network, name: str = "model") -> CSource:
 
     Every name that the header declares begins with `name`; the header documents them. Inputs are raw, as the data set
     has them: the scaling is inside. Compiled with -DTEST, the source is a program that checks golden vectors. Calls
-    may run in parallel, each with its own scratch. ValueError for a name that C cannot have, for a weight that is not
-    finite, for predictions that overflow and for class names that are no C strings.
+    may run in parallel, each with its own scratch. ValueError for a name that C cannot have, for an untrained network,
+    for a weight that is not finite, for predictions that overflow and for class names that are no C strings.
     """
     try:
         text.check_name(name)
     except ValueError as error:
         raise ValueError(f"name={name!r}: {error}") from None
+    check_trained(network)
     layers = steps(network)
     scaling = centred(network.scaling, network.dtype)
     code, room = forward(layers, network.inputs if needs_preparing(layers[0], scaling) else 0)

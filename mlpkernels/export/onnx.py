@@ -12,7 +12,7 @@ from ..errors import MlpkError, UnavailableError
 from ..kernels import plan as p
 from ..network import Network
 from .golden import as_dtype, golden
-from .steps import Step, centred, steps
+from .steps import Step, centred, check_trained, steps
 from .writing import write_new
 
 if TYPE_CHECKING:
@@ -42,9 +42,11 @@ def to_onnx(network: Network) -> "ModelProto":
     Input: `input` (N, D) or (N, C, H, W), any N, raw values of the network's dtype. Outputs: `logits` (N, K) and
     `probabilities` (N, classes), or of a regression `predictions` (N, K). Metadata: `classes`, a JSON list in the order
     of the probabilities, and `loss`. A float64 network with convolutions becomes float32, in which alone ONNX Runtime
-    computes them. UnavailableError where the package onnx is not installed, ValueError where a weight is not finite.
+    computes them. UnavailableError where the package onnx is not installed, ValueError for an untrained network and
+    where a weight is not finite.
     """
     onnx = needed("onnx")
+    check_trained(network)
     network = _computable(network)
     graph = _Graph(network.dtype)
     value = _body(graph, network)

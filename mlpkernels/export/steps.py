@@ -71,6 +71,15 @@ def centred(scaling: Scaling | None, dtype: np.dtype) -> Centred | None:
     return made
 
 
+def check_trained(network: Network) -> None:
+    """Refuse, by ValueError, a network that predicts nothing but what its initial values do."""
+    if network.untrained:
+        raise ValueError(
+            "the network is untrained, its parameters are the initial values: fit it first, or load parameters with "
+            "load_state_dict, its own state_dict() where initial values are what is wanted"
+        )
+
+
 def steps(network: Network) -> list[Step]:
     """The steps of a network's layers, in order. ValueError where a weight is not finite.
 

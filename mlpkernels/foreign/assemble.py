@@ -28,6 +28,7 @@ class Reading(NamedTuple):
     dtype: Any = "float32"
 
 
+@np.errstate(all="ignore")  # what then is not finite is named
 def assemble(path: str, operations: Sequence[Operation], shape: tuple[int, ...], reading: Reading) -> Network:
     """The network that does the operations to samples of `shape`. ModelFileError names what no layer can do."""
     given = _spread(path, reading.scaling, shape)

@@ -14,6 +14,7 @@ _PASSED = {  # operators that make labels or dictionaries of probabilities, and 
     "Squeeze", "TopK", "Unsqueeze", "ZipMap",
 }  # fmt: skip
 _FIRST = {"ArgMax", "ReduceMax", "TopK", "ZipMap"}  # of a flow
+_CHOOSING = {"ArgMax", "TopK"}  # which take one class of all, whatever function that keeps their order came before
 _THRESHOLDS = {"Binarizer", "Greater", "GreaterOrEqual"}
 _LOSSES = {"logistic": "binary", "exp": "poisson"}
 
@@ -35,6 +36,8 @@ def apply(node: Node, flow: Flow | End) -> End | None:
     if node.operator in _THRESHOLDS:
         return _threshold(node, flow)
     if isinstance(flow, End):
+        if node.operator in _CHOOSING and flow.loss == "binary" and not flow.pair:
+            raise ValueError("the first or greatest of several yes or no, which is no answer of a network here")
         if node.operator in ("ArrayFeatureExtractor", "Gather"):
             return _gathered(node, flow)
         return flow if node.operator in _PASSED else None
@@ -47,6 +50,8 @@ def apply(node: Node, flow: Flow | End) -> End | None:
         return _pair(node)
     if node.operator == "ArgMax" and node.attributes.get("axis", 0) not in (1, -1):
         raise ValueError(f"over axis {node.attributes.get('axis', 0)}; over the outputs was wanted")
+    if node.operator in _CHOOSING and flow.places.size > 1 and (stripped := _stripped(flow))[1]:
+        return End(stripped[0], "cross-entropy")
     return End(flow, None) if node.operator in _FIRST else None
 
 
@@ -124,8 +129,14 @@ def result(path: str, outputs: list[tuple[str, Value]]) -> Result:
             raise refuse(path, f"output {name}", "the outputs in another order than the last layer's")
     if not flows:
         raise ModelFileError(f"{path}: a graph without outputs")
-    if any(flow.operations != flows[0].operations for flow in flows) or len(set(losses)) > 1:
-        raise ModelFileError(f"{path}: its outputs {', '.join(name for name, _ in outputs)} come from different layers")
+    names = ", ".join(name for name, _ in outputs)
+    if any(flow.operations != flows[0].operations for flow in flows):
+        raise ModelFileError(f"{path}: its outputs {names} come from different layers")
+    if len(kinds := dict.fromkeys(losses)) > 1:
+        raise ModelFileError(
+            f"{path}: its outputs {names} are of different losses, {' and '.join(kinds)}: the one class of all "
+            "has probabilities by a softmax, a yes or no by a logistic function; export one of them alone"
+        )
     return Result(flows[0], losses[0] if losses else None, labels)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..errors import ModelFileError
 from ..export.onnx import needed
+from ..files import check_is_file
 from ..network import Network
 from . import ends, operators
 from .assemble import Reading, assemble
@@ -41,6 +42,7 @@ def from_onnx(
         raise ModelFileError(f"{name} is no ONNX file, or damaged ({error}){_REMEDY}") from None
 
 
+@np.errstate(all="ignore")  # what then is not finite is named
 def _network(path: str, model: "ModelProto", shape: tuple[int, ...] | None, reading: Reading) -> Network:
     walk = _Walk(path, model)
     value = _input(path, model.graph)
@@ -92,8 +94,7 @@ def _for_loss(loss: str | None, classes: Sequence[int | str], flow: Flow) -> Seq
 
 def read(path: str) -> "ModelProto":
     """The file's model, its local functions inlined. FileNotFoundError; ModelFileError where it is no valid ONNX."""
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"{path}: no such file; an ONNX file was wanted")
+    check_is_file(path, "an ONNX file")
     onnx = needed("onnx")
     importlib.import_module("onnx.inliner")
     from google.protobuf.message import DecodeError
@@ -178,6 +179,8 @@ class _Walk:
         self.opsets = {entry.domain: entry.version for entry in model.opset_import}
         self.values: dict[str, Value | None] = {tensor.name: self._array(tensor) for tensor in model.graph.initializer}
         self.classes: list[int | str] | None = None
+        self.outputs = {output.name for output in model.graph.output}
+        self.producer = model.producer_name
 
     def _array(self, tensor: "TensorProto") -> np.ndarray:
         try:
@@ -198,7 +201,7 @@ class _Walk:
         where = f"node {name!r} ({proto.op_type})"
         inputs = [self.value(name, where) if name else None for name in proto.input]
         attributes = {entry.name: self.onnx.helper.get_attribute_value(entry) for entry in proto.attribute}
-        node = Node(proto.op_type, where, attributes, inputs)
+        node = Node(proto.op_type, where, attributes, inputs, proto.input)
         moving = [value for value in inputs if isinstance(value, (Flow, End))]
         try:
             if not moving:
@@ -222,8 +225,9 @@ class _Walk:
         feeds = {name: value for name, value in zip(proto.input, inputs, strict=True) if name}
         try:
             return list(ReferenceEvaluator(proto, opsets=self.opsets).run(None, feeds))
-        except (RuntimeError, NotImplementedError) as error:
-            raise ValueError(f"it cannot be computed from constants: {error}") from None
+        except (RuntimeError, NotImplementedError, ValueError, KeyError, TypeError, IndexError) as error:
+            given = ", ".join(f"{name!r} {np.shape(value)}" for name, value in feeds.items())
+            raise ValueError(f"it cannot be computed from its constants {given}: {error}") from None
 
     def _moved(self, proto: "NodeProto", node: Node, moving: Sequence[Flow | End]) -> Value:
         """What a node makes of the sample."""
@@ -238,6 +242,8 @@ class _Walk:
             raise ValueError("it stands behind a softmax or labels, where layers were wanted to have ended")
         if proto.op_type not in operators.OPERATORS or proto.domain not in _DOMAINS:
             raise ValueError(f"no layer here computes it; {', '.join(operators.OPERATORS)} and Softmax are read")
+        if self.producer == "skl2onnx" and proto.op_type == "Reshape" and self.outputs.issuperset(proto.output):
+            return flow  # a regressor's (N, K), which it lays one below the other as (N·K, 1), whatever K is
         if len(moving) > 1:
             raise ValueError("two paths meet in it; layers one behind the other were wanted")
         return operators.apply(node, flow)

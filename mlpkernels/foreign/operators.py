@@ -12,23 +12,34 @@ NAMES = {"Relu": "relu", "Tanh": "tanh", "Sigmoid": "logistic", "Exp": "exp"}
 
 
 class Node(NamedTuple):
-    """A node: operator, what names it in errors, attributes, and its inputs: None where left out."""
+    """A node: operator, what names it in errors, attributes, and its inputs, None where left out, with their names."""
 
     operator: str
     where: str
     attributes: dict[str, Any]
     inputs: Sequence[Any]
+    names: Sequence[str]
 
     def constant(self, number: int, name: str) -> np.ndarray:
         """Input `number`, float64. ValueError where it is computed from the sample."""
         value = self.inputs[number]
         if not isinstance(value, np.ndarray):
-            raise ValueError(f"its {name} is no constant, which was wanted")
-        return value.astype(np.float64)
+            raise ValueError(f"its {name} {self.names[number]!r} is no constant, which was wanted")
+        values = value.astype(np.float64)
+        if not np.isfinite(values).all():
+            raise ValueError(f"its {name} {self.names[number]!r} holds a value that is not finite")
+        return values
 
     def optional(self, number: int, name: str) -> np.ndarray | None:
         """The same of an input that may be left out."""
         return self.constant(number, name) if len(self.inputs) > number and self.inputs[number] is not None else None
+
+    def vector(self, number: int, name: str, size: int) -> np.ndarray:
+        """The same of an input that must be (size,); ValueError names one that is not."""
+        values = self.constant(number, name)
+        if values.shape != (size,):
+            raise ValueError(f"its {name} {self.names[number]!r} has shape {values.shape}; ({size},) was wanted")
+        return values
 
 
 def apply(node: Node, flow: Flow) -> Flow:
@@ -40,19 +51,26 @@ def apply(node: Node, flow: Flow) -> Flow:
 
 
 def _gemm(node: Node, flow: Flow) -> Flow:
-    wanted = {"alpha": 1.0, "beta": 1.0, "transA": 0}
-    for name, usual in wanted.items():
-        if node.attributes.get(name, usual) != usual:
-            raise ValueError(f"{name}={node.attributes[name]:g}; {usual:g} was wanted")
+    """alpha · x @ weight + beta · bias."""
+    if node.attributes.get("transA", 0):
+        raise ValueError("transA=1 turns rows and columns of the samples round; 0 was wanted")
     _data_first(node)
     weights = node.constant(1, "weight")
     weights = weights.T if node.attributes.get("transB") else weights
-    return _product(node, flow, weights, node.optional(2, "bias"))
+    outputs = weights.shape[-1] if weights.ndim else 0
+    bias = node.optional(2, "bias")
+    if bias is None:
+        bias = np.zeros(outputs)
+    elif bias.ndim > 2 or bias.shape[-1:] not in ((), (1,), (outputs,)) or bias.shape[:-1] not in ((), (1,)):
+        raise ValueError(f"its bias {node.names[2]!r} has shape {bias.shape}; ({outputs},) was wanted")
+    alpha, beta = (float(node.attributes.get(name, 1.0)) for name in ("alpha", "beta"))
+    return _product(node, flow, alpha * weights, beta * np.broadcast_to(bias.reshape(-1), outputs))
 
 
 def _matmul(node: Node, flow: Flow) -> Flow:
     _data_first(node)
-    return _product(node, flow, node.constant(1, "weight"), None)
+    weights = node.constant(1, "weight")
+    return _product(node, flow, weights, np.zeros(weights.shape[-1] if weights.ndim else 0))
 
 
 def _data_first(node: Node) -> None:
@@ -60,15 +78,13 @@ def _data_first(node: Node) -> None:
         raise ValueError("weights times samples; samples times weights was wanted")
 
 
-def _product(node: Node, flow: Flow, weights: np.ndarray, bias: np.ndarray | None) -> Flow:
+def _product(node: Node, flow: Flow, weights: np.ndarray, bias: np.ndarray) -> Flow:
     if weights.ndim != 2 or flow.places.ndim != 1 or len(weights) != flow.places.size:
-        raise ValueError(f"a sample of shape {flow.places.shape} reaches its weight {weights.shape}; (I,) and (I, O) "
-                         "were wanted")  # fmt: skip
+        raise ValueError(f"a sample of shape {flow.places.shape} reaches its weight {node.names[1]!r} of shape "
+                         f"{weights.shape}; (I,) and (I, O) were wanted")  # fmt: skip
     ordered = np.empty_like(weights)
     ordered[flow.places] = weights
-    outputs = weights.shape[1]
-    bias = np.zeros(outputs) if bias is None else np.broadcast_to(bias.reshape(-1), outputs)
-    return flow.then(Product(node.where, ordered, bias), (outputs,))
+    return flow.then(Product(node.where, ordered, bias), bias.shape)
 
 
 def _conv(node: Node, flow: Flow) -> Flow:
@@ -76,12 +92,12 @@ def _conv(node: Node, flow: Flow) -> Flow:
         raise ValueError(f"group={node.attributes['group']}; 1 was wanted")
     weights, image = node.constant(1, "weight"), flow.as_image()
     if image is None or weights.ndim != 4 or weights.shape[1] != image.shape[0]:
-        raise ValueError(f"a sample of shape {flow.places.shape} reaches its weight {weights.shape}; (C, H, W) and "
-                         "(O, C, kh, kw) were wanted")  # fmt: skip
+        raise ValueError(f"a sample of shape {flow.places.shape} reaches its weight {node.names[1]!r} of shape "
+                         f"{weights.shape}; (C, H, W) and (O, C, kh, kw) were wanted")  # fmt: skip
     kernel = (weights.shape[2], weights.shape[3])
     stride, padding, size = _window(node, image, kernel)
-    bias = node.optional(2, "bias")
-    bias = np.zeros(len(weights)) if bias is None else bias
+    given = node.optional(2, "bias") is not None
+    bias = node.vector(2, "bias", len(weights)) if given else np.zeros(len(weights))
     return image.then(Convolution(node.where, weights, bias, stride, padding), (len(weights), *size))
 
 
@@ -129,15 +145,19 @@ def _pads(given: dict[str, Any], image: Sequence[int], kernel: Pair, stride: Seq
 def _batch_norm(node: Node, flow: Flow) -> Flow:
     if node.attributes.get("training_mode"):
         raise ValueError("training_mode=1: it was exported while training; model.eval() first was wanted")
+    channels = node.constant(1, "scale").size
     gamma, beta, mean, variance = (
-        node.constant(k, name) for k, name in enumerate(("scale", "bias", "mean", "variance"), 1)
+        node.vector(k, name, channels) for k, name in enumerate(("scale", "bias", "mean", "variance"), 1)
     )
+    if (variance < 0).any():
+        raise ValueError(f"its variance {node.names[4]!r} holds a negative value")
     epsilon = float(str(np.float32(node.attributes.get("epsilon", 1e-5))))  # the number that was meant
     image = flow if flow.ordered else flow.as_image()
     if image is not None and image.places.ndim in (1, 3) and len(gamma) == image.shape[0]:
         return image.then(Normalisation(node.where, gamma, beta, mean, variance, epsilon))
     if flow.places.ndim != 1 or len(gamma) != flow.places.size:
-        raise ValueError(f"a sample of shape {flow.places.shape} reaches its {len(gamma)} channels")
+        raise ValueError(f"a sample of shape {flow.places.shape} reaches its scale {node.names[1]!r} of shape "
+                         f"{gamma.shape}; as many channels were wanted")  # fmt: skip
     factor = gamma / np.sqrt(variance + epsilon)
     return flow.affine(node.where, factor, beta - mean * factor)
 
@@ -151,7 +171,7 @@ def _activation(node: Node, flow: Flow) -> Flow:
 
 def _arithmetic(node: Node, flow: Flow) -> Flow:
     first = isinstance(node.inputs[0], Flow)
-    constant = _without_batch(node.constant(1 if first else 0, "other operand"), flow)
+    constant = _without_batch(node, 1 if first else 0, flow)
     if node.operator == "Add":
         return flow.affine(node.where, np.ones(()), constant)
     if node.operator == "Sub":
@@ -163,14 +183,16 @@ def _arithmetic(node: Node, flow: Flow) -> Flow:
     return flow.affine(node.where, 1 / constant, np.zeros(()))
 
 
-def _without_batch(constant: np.ndarray, flow: Flow) -> np.ndarray:
-    """A constant without the axis of rows; ValueError where it does not broadcast to the sample."""
+def _without_batch(node: Node, number: int, flow: Flow) -> np.ndarray:
+    """Input `number`, a constant, without the axis of rows; ValueError where it does not broadcast to the sample."""
+    constant = node.constant(number, "other operand")
     if constant.ndim == flow.places.ndim + 1 and len(constant) == 1:
         constant = constant[0]
     try:
         np.broadcast_to(constant, flow.places.shape)
     except ValueError:
-        raise ValueError(f"a constant {constant.shape} meets a sample of shape {flow.places.shape}") from None
+        raise ValueError(f"the constant {node.names[number]!r} of shape {constant.shape} meets a sample of shape "
+                         f"{flow.places.shape}, to which it does not broadcast") from None  # fmt: skip
     return constant
 
 
@@ -183,7 +205,8 @@ def _scaler(node: Node, flow: Flow) -> Flow:
     offset, scale = (np.asarray(node.attributes[name], np.float64) for name in ("offset", "scale"))
     for values in (offset, scale):
         if values.size not in (1, flow.places.size):
-            raise ValueError(f"{values.size} columns; a sample of shape {flow.places.shape} reaches it")
+            raise ValueError(f"its offset and scale are of {values.size} columns; a sample of shape "
+                             f"{flow.places.shape} reaches it")  # fmt: skip
     return flow.affine(node.where, scale, -offset * scale)
 
 
@@ -209,48 +232,53 @@ def _flatten(node: Node, flow: Flow) -> Flow:
 
 
 def _reshape(node: Node, flow: Flow) -> Flow:
-    target = [int(size) for size in node.constant(1, "shape")]
-    rest = [flow.places.shape[k - 1] if size == 0 and k and not node.attributes.get("allowzero") else size
-            for k, size in enumerate(target)][1:]  # fmt: skip
-    if -1 in rest and target[0] == -1:
+    target = [int(size) for size in node.constant(1, "shape").reshape(-1)]
+    if not target or (target[0] == -1 and -1 in target[1:]):
         raise ValueError(f"shape {target}; the batch and then a sample's shape was wanted")
     try:
+        rest = [flow.places.shape[k] if size == 0 and not node.attributes.get("allowzero") else size
+                for k, size in enumerate(target[1:])]  # fmt: skip
         return flow.moved(flow.places.reshape(rest))
-    except ValueError:
+    except (ValueError, IndexError):
         raise ValueError(f"a sample of shape {flow.places.shape} does not fill shape {target}") from None
 
 
 def _transpose(node: Node, flow: Flow) -> Flow:
     order = node.attributes.get("perm", tuple(range(flow.places.ndim, -1, -1)))
+    if sorted(order) != list(range(flow.places.ndim + 1)):
+        raise ValueError(f"perm={list(order)} is no order of {flow.places.ndim + 1} axes")
     if order[0] != 0:
         raise ValueError(f"perm={list(order)} moves the batch; 0 first was wanted")
     return flow.moved(flow.places.transpose([axis - 1 for axis in order[1:]]))
 
 
-def _axes(node: Node) -> list[int]:
-    if "axes" in node.attributes:
-        return list(node.attributes["axes"])
-    axes = node.optional(1, "axes")
+def _axes(node: Node, rank: int, more: bool = False) -> list[int]:
+    """The axes that a node names, in order, of a tensor of that rank; more: of one that has them beside its own."""
+    given = node.attributes.get("axes")
+    axes = node.optional(1, "axes") if given is None else np.array(given)
     if axes is None:
         raise ValueError("without axes it may remove the batch; axes were wanted")
-    return [int(axis) for axis in axes]
+    rank += axes.size if more else 0
+    named = [int(axis) for axis in axes.reshape(-1)]
+    if any(not -rank <= axis < rank for axis in named) or len({axis % rank for axis in named}) < len(named):
+        raise ValueError(f"axes {named}; different ones from {-rank} to {rank - 1} were wanted")
+    return sorted(axis % rank for axis in named)
 
 
 def _squeeze(node: Node, flow: Flow) -> Flow:
-    rank = flow.places.ndim + 1
-    axes = {axis % rank for axis in _axes(node)}
+    axes = set(_axes(node, flow.places.ndim + 1))
     if 0 in axes:
         raise ValueError("it removes the batch")
+    if any(flow.places.shape[axis - 1] != 1 for axis in axes):
+        raise ValueError(f"axes {sorted(axes)} of a sample of shape {flow.places.shape} are not all of size 1")
     return flow.moved(flow.places.squeeze(tuple(axis - 1 for axis in axes)))
 
 
 def _unsqueeze(node: Node, flow: Flow) -> Flow:
-    axes = _axes(node)
-    rank = flow.places.ndim + 1 + len(axes)
-    places = sorted(axis % rank for axis in axes)
+    places = _axes(node, flow.places.ndim + 1, more=True)
     if 0 in places:
         raise ValueError("it puts an axis before the batch")
-    return flow.moved(np.expand_dims(flow.places, [place - 1 for place in places]))
+    return flow.moved(np.expand_dims(flow.places, tuple(place - 1 for place in places)))
 
 
 OPERATORS: dict[str, Callable[[Node, Flow], Flow]] = {

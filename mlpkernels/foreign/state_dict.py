@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import ModelFileError
+from ..files import check_is_file
 from ..network import Network
 from . import order
 from .assemble import Reading, assemble
@@ -36,6 +37,11 @@ class Windows(NamedTuple):
             chosen.append(values[number if len(values) == count else 0])
         return chosen[0], chosen[1], chosen[2]
 
+    def given(self) -> list[str]:
+        """The names of those that are not as they are where none is given."""
+        usual = self._field_defaults
+        return [name for name, values in self._asdict().items() if any(value != usual[name][0] for value in values)]
+
 
 Module = dict[str, np.ndarray]
 
@@ -58,6 +64,8 @@ def from_state_dict(
     """
     name = os.fspath(path)
     tensors = read(name)
+    if windows is not None and not any(tensor.ndim == 4 for tensor in tensors.values()) and (given := windows.given()):
+        raise ModelFileError(f"{name}: {given[0]}: it goes with convolutions, and no module in the file is one")
     dtype = "float64" if any(t.dtype == np.float64 for n, t in tensors.items() if n.endswith("weight")) else "float32"
     reading = (reading or Reading())._replace(dtype=dtype)
     parts = _in_order(name, _modules(name, tensors), modules, shape)
@@ -70,8 +78,7 @@ def read(path: str) -> dict[str, np.ndarray]:
     """The tensors of a safetensors file. FileNotFoundError; ModelFileError says what is wrong with it."""
     import safetensors
 
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"{path}: no such file; one that torch or another program saved was wanted")
+    check_is_file(path, "a .safetensors file that torch or another program saved")
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             texts = file.metadata() or {}
@@ -121,6 +128,13 @@ def _check(path: str, module: str, parts: Module) -> None:
     if weight.ndim not in (1, 2, 4):
         raise refuse(path, f"module {module}", f"a weight {weight.shape}; (out, in), (out, in, height, width) or (C,) "
                      "was wanted")  # fmt: skip
+    statistics = [kind for kind in ("running_mean", "running_var") if kind in parts]
+    if weight.ndim != 1 and statistics:
+        raise refuse(path, f"module {module}", f"{statistics[0]}, as BatchNorm has it, and a weight {weight.shape}; "
+                     "(C,) was wanted")  # fmt: skip
+    if weight.ndim == 1 and len(statistics) == 1:
+        raise refuse(path, f"module {module}", "a BatchNorm without running_var; its statistics were wanted, as "
+                     "track_running_stats=True keeps them")  # fmt: skip
     width = len(weight)
     for kind, tensor in parts.items():
         if kind not in ("weight", "num_batches_tracked") and tensor.shape != (width,):

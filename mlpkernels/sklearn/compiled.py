@@ -5,18 +5,20 @@ import warnings
 from typing import Any
 
 import numpy as np
+from scipy.optimize import minimize
 from sklearn.base import is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.model_selection import train_test_split
 from sklearn.neural_network._multilayer_perceptron import BaseMultilayerPerceptron
 from sklearn.utils import compute_sample_weight
+from sklearn.utils.optimize import _check_optimize_result
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from . import optimizer as optimizers
 from .flat import Flat, hardly_filled
 from .rows import Rows, make_rows
-from .solvers import Epochs, Objective
+from .solvers import Epochs, Objective, pack, unpack
 
 
 class Compiled(BaseMultilayerPerceptron):
@@ -263,13 +265,39 @@ class Compiled(BaseMultilayerPerceptron):
             raise ValueError("dropout needs solver='adam' or 'sgd': L-BFGS minimises a loss that must not be random")
         sample_weight = self._weights(y, sample_weight, False)
         dtype = _precision(*self.coefs_)
-        if not hardly_filled(X):
-            self._objective = self._make_objective(X, y, sample_weight)
-        try:
-            super()._fit_lbfgs(X, y, sample_weight, *scratch)
-        finally:
-            self.__dict__.pop("_objective", None)
+        if self.callback is not None:
+            self._minimise(self._make_objective(X, y, sample_weight))
+        else:
+            if not hardly_filled(X):
+                self._objective = self._make_objective(X, y, sample_weight)
+            try:
+                super()._fit_lbfgs(X, y, sample_weight, *scratch)
+            finally:
+                self.__dict__.pop("_objective", None)
         self._adopt(self._parameters(dtype))
+
+    def _minimise(self, objective: Objective) -> None:
+        """scikit-learn's minimisation, which takes no callback, with ours after each iteration."""
+        parameters = [*self.coefs_, *self.intercepts_]
+
+        def look(packed: np.ndarray) -> None:
+            unpack(packed, parameters)
+            self.n_iter_ += 1
+            self.loss_ = objective.loss  # an iteration ends with what was evaluated last
+            if self.verbose:
+                print(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")
+            if self.callback(self):
+                raise _EnoughError
+
+        self.n_iter_ = 0
+        options = {"maxfun": self.max_fun, "maxiter": self.max_iter, "gtol": self.tol}
+        try:
+            result = minimize(objective, pack(parameters), method="L-BFGS-B", jac=True, options=options, callback=look)
+        except _EnoughError:
+            return
+        unpack(result.x, parameters)
+        self.loss_ = result.fun
+        self.n_iter_ = _check_optimize_result("lbfgs", result, self.max_iter)
 
     def _make_objective(self, X: Any, y: np.ndarray, sample_weight: np.ndarray | None) -> Objective:
         """SciPy's L-BFGS works in float64, so the parameters do meanwhile."""
@@ -283,6 +311,10 @@ class Compiled(BaseMultilayerPerceptron):
             return super()._loss_grad_lbfgs(packed_coef_inter, X, y, sample_weight, *scratch)
         objective = self.__dict__.get("_objective") or self._make_objective(X, y, sample_weight)
         return objective(packed_coef_inter)
+
+
+class _EnoughError(Exception):
+    """The callback has seen enough. SciPy itself knows StopIteration from 1.11 on."""
 
 
 def _precision(*arrays: Any) -> np.dtype:

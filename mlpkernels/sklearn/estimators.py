@@ -27,7 +27,8 @@ class MLPClassifier(Compiled, sklearn.neural_network.MLPClassifier):
     class_weight: None, "balanced" or {class: weight}, a list of these for multi-label y: multiplied into sample_weight.
     dropout: the probability with which a hidden layer's outputs are left out while training, or one for each layer.
     threads: of a call into the kernels; None takes one or all cores, whichever was faster of late.
-    callback: called with the estimator after each epoch of "sgd" and "adam"; what it returns, if true, ends the fit.
+    callback: called with the estimator after each epoch of "sgd" and "adam", each iteration of "lbfgs", when n_iter_,
+    loss_ and the coefficients are those reached; what it returns, if true, ends the fit.
 
     Attributes beyond scikit-learn's:
     validation_loss_curve_: with early_stopping, each epoch's mean loss on the rows held out, without the penalty.

@@ -27,6 +27,7 @@ class Rows:
     targets: np.ndarray
     weights: np.ndarray
     weighted: bool
+    _whole: Source | None = None  # all of them, kept from epoch to epoch
 
     def __len__(self) -> int:
         return len(self.weights)
@@ -44,7 +45,9 @@ class Rows:
         else:
             few = chunk_rows(width) // batch
         if few >= steps and isinstance(self.x, np.ndarray):
-            yield self.flat.source(self.x, self.labels, self.targets, self.weights), order, 0, steps
+            if self._whole is None:
+                self._whole = self.flat.source(self.x, self.labels, self.targets, self.weights)
+            yield self._whole, order, 0, steps
             return
         few = max(1, few)
         for first in range(0, steps, few):

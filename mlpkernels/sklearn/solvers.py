@@ -34,6 +34,7 @@ class Epochs:
         self.losses, self.corrects = np.zeros(steps), np.zeros(steps, np.int64)
         self.counts = np.full(steps, float(batch_size))
         self.counts[-1] = len(rows) - batch_size * (steps - 1)
+        self.rates = np.full(steps, math.nan)
 
     def run(self, order: np.ndarray, learning_rate: float) -> float:
         """One epoch over the rows in this order; returns its mean loss, penalty included, as scikit-learn has it.
@@ -41,17 +42,18 @@ class Epochs:
         A loss that is not finite ends it: the parameters become NaN, which the next update would have made of them.
         """
         divisors = self._divisors(order)
-        rates = np.full(len(self.losses), learning_rate)
+        self.rates.fill(learning_rate)
         work = self.flat.take(self.compiled, self.batch_size)
         try:
-            reached = self._steps(order, rates, work)
+            reached = self._steps(order, self.rates, work)
         finally:
             self.flat.give(self.compiled, work)
         if reached < len(self.losses):
             for view in (*self.flat.coefs, *self.flat.intercepts):
                 view[...] = np.nan
             return float(self.losses[reached]) if reached == len(self.losses) - 1 else math.nan
-        return float((self.losses / divisors * self.counts).sum()) / len(self.rows)
+        losses = self.losses / divisors * self.counts if self.rows.weighted else self.losses
+        return float(losses.sum()) / len(self.rows)
 
     def _steps(self, order: np.ndarray, rates: np.ndarray, work: Workspace) -> int:
         """An epoch's steps, whose losses are then there; returns their number or the one whose loss is not finite."""
@@ -108,13 +110,14 @@ class Epochs:
 
 
 class Objective:
-    """The loss of all rows and its gradient, as a function of scikit-learn's packed parameters."""
+    """The loss of all rows and its gradient, as a function of scikit-learn's packed parameters; loss: the last one."""
 
     def __init__(self, flat: Flat, rows: Rows, alpha: float, threads: int | None) -> None:
         self.flat, self.rows, self.alpha = flat, rows, alpha
         self.compiled = kernels.load(flats.BACKEND)
         self.threads, self.pace = threads, Pace(thread_count(threads), threads is not None)
         self.divisor = float(rows.weights.sum(dtype=np.float64))
+        self.loss = math.nan
         if self.divisor == 0:
             raise ZeroDivisionError("Weights sum to zero, can't be normalized")
 
@@ -141,7 +144,8 @@ class Objective:
         weights, biases = flat.views(total)
         for gradient, coef in zip(weights, flat.coefs, strict=True):
             gradient += (self.alpha / self.divisor) * coef
-        return loss + float(self.alpha) / 2 * flat.squares() / self.divisor, pack([*weights, *biases])
+        self.loss = loss + float(self.alpha) / 2 * flat.squares() / self.divisor
+        return self.loss, pack([*weights, *biases])
 
     def _beyond(self, source: Source, rows: np.ndarray, work: Workspace) -> float:
         """What scikit-learn makes less, or more, of these rows' losses, which are in work.

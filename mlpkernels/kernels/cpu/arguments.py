@@ -15,6 +15,7 @@ from ..plan import IDENTITY, LOGISTIC, RELU, TANH
 
 Array = np.ndarray
 FLOATS = (np.float32, np.float64)
+_FLOAT_TYPES = (types.float32, types.float64)
 ACTIVATIONS = (IDENTITY, RELU, TANH, LOGISTIC)  # of the dense ops
 LARGEST = {"seed": 2**53 - 1, "step": 2**63 - 1, "layer": 2**63 - 1}  # of dropout's integers
 
@@ -127,7 +128,7 @@ def require(written: str, dimensions: dict[str, int], **arrays: Any) -> None:
     first = next(iter(arrays.values()))
     for name, array in arrays.items():
         require_array(name, array, dimensions[name], name in written.split())
-        if array.dtype not in (types.float32, types.float64) or array.dtype != first.dtype:
+        if array.dtype not in _FLOAT_TYPES or array.dtype != first.dtype:
             raise numba.TypingError(f"{name} must be float32 or float64 like the other arrays, got {array}")
 
 
@@ -139,6 +140,17 @@ def require_array(name: str, array: Any, dimensions: int, written: bool, dtype: 
         raise numba.TypingError(f"{name} must be writeable, got {array}")
     if dtype is not None and array.dtype != dtype:
         raise numba.TypingError(f"{name} must be {dtype}, got {array}")
+
+
+def require_real(name: str, array: Any) -> None:
+    """Raise a typing error where a type is not that of an array of real numbers that compiled code can read."""
+    known = types.Integer | types.Boolean
+    if isinstance(array, types.Array) and (isinstance(array.dtype, known) or array.dtype in _FLOAT_TYPES):
+        return
+    raise numba.TypingError(
+        f"{name} must be an array of real numbers (inside compiled code integers, booleans, float32 or float64), "
+        f"got {array}"
+    )
 
 
 def require_vectors(written: str, **arrays: Any) -> None:

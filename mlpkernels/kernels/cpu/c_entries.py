@@ -14,7 +14,8 @@ from .jit import jit
 from .simd import advance, load, store
 
 OK, NOTHING, STRANGE, NEGATIVE = range(4)  # statuses; NOTHING: a null pointer, STRANGE: no network of that type
-NETWORK, ROOM, RESULT, FIELDS = range(4)  # addresses in the block that SciPy hands back: a network's, scratch, a number
+# Addresses in the block that SciPy hands back: a network, scratch, a number, the network's own c_predict_doubles.
+NETWORK, ROOM, RESULT, FUNCTION, FIELDS = range(5)
 
 
 @jit
@@ -55,7 +56,7 @@ def _predict_for_scipy(call, count, x, result):
     net = at(load(call, NETWORK), np.int64)
     if count != load(net, single.INPUTS):
         return False
-    call_at(load(net, single.PREDICT_DOUBLES), np.int32(0), (net, 1, x, at(load(call, ROOM), x), result))
+    call_at(load(call, FUNCTION), np.int32(0), (net, 1, x, at(load(call, ROOM), x), result))
     return True
 
 

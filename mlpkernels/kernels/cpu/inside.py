@@ -3,11 +3,11 @@
 from typing import Any
 
 import numpy as np
-from numba import TypingError, types
+from numba import TypingError
 from numba.extending import overload
 
 from . import single
-from .arguments import Array, output, require_array
+from .arguments import Array, output, require_array, require_real
 from .inside_types import NetworkType, block_of
 from .jit import OPTIONS
 from .simd import pointer_to
@@ -23,8 +23,8 @@ def predict_one(net: CompiledNetwork, x: Any, scratch: Array, out: Array) -> Non
     real dtype and any stride; or C-contiguous of any other shape, an image's. A value that is not finite is computed
     with. scratch: `net.scratch()`, one a thread. out (K,), of the network's dtype: what `predict_logits` returns.
 
-    Wrong types are a numba.TypingError where an @njit function is compiled and a TypeError in Python, wrong lengths a
-    ValueError.
+    Wrong types, inside compiled code float16 among them, which Numba does not compute with, are a numba.TypingError
+    where an @njit function is compiled and a TypeError in Python, wrong lengths a ValueError.
     """
     _require_network(net)
     if output("out", out, 1).size != net.outputs:
@@ -71,8 +71,7 @@ def _require(net: Any, x: Any, scratch: Any, out: Any, dimensions: int) -> None:
     """Raise a typing error that names what does not fit; of x its shape is left to the caller."""
     if not isinstance(net, NetworkType):
         raise TypingError(f"net must be what Network.compiled() gives, got {net}")
-    if not isinstance(x, types.Array) or not isinstance(x.dtype, types.Integer | types.Float | types.Boolean):
-        raise TypingError(f"x must be an array of real numbers, got {x}")
+    require_real("x", x)
     require_array("scratch", scratch, 1, True, net.dtype)
     require_array("out", out, dimensions, True, net.dtype)
 

@@ -11,7 +11,7 @@ from numba.extending import overload
 from ..plan import BINARY, POISSON, SOFTMAX
 from . import single
 from .addresses import at, call_at
-from .arguments import Array, require_array
+from .arguments import FLOATS, Array, require_array, require_real
 from .gradient import FUNCTION, LABELS, LOSS, PARAMETERS, PLAN, ROWS, SCALE, TARGETS, WEIGHTS
 from .inside_types import NetworkType, WorkspaceType, block_of
 from .jit import OPTIONS, jit
@@ -43,12 +43,17 @@ def loss_and_gradient(
             f"net must be what Network.compiled() gives and work what its workspace() gives, got "
             f"{type(net).__name__} and {type(work).__name__}"
         )
-    x, y, weights = (array if array is None else np.asarray(array) for array in (x, y, weights))
+    x, y, weights = (array if array is None else _known(np.asarray(array)) for array in (x, y, weights))
     try:
         return float(_compiled()(net, x, y, work, grad, weights))
     except TypingError as error:
         named = re.search(r"\b(x|y|weights|grad) must .*", str(error))  # of the page that Numba writes
         raise TypeError(named[0] if named else str(error)) from None
+
+
+def _known(array: np.ndarray) -> np.ndarray:
+    """The array, floats of a type that Numba does not compute with, or of foreign byte order, as float64."""
+    return array.astype(np.float64) if array.dtype.kind == "f" and array.dtype not in FLOATS else array
 
 
 @once
@@ -68,11 +73,9 @@ def _require(net: Any, x: Any, y: Any, work: Any, grad: Any, weights: Any) -> No
         raise TypingError(f"net must be what Network.compiled() gives, got {net}")
     if not isinstance(work, WorkspaceType) or work.dtype != net.dtype:
         raise TypingError(f"work must be what the network's workspace() gives, got {work}")
-    real = types.Integer | types.Float | types.Boolean
     given = {"x": x, "y": y} | ({} if weights is None or isinstance(weights, _NO_WEIGHTS) else {"weights": weights})
     for name, array in given.items():
-        if not isinstance(array, types.Array) or not isinstance(array.dtype, real):
-            raise TypingError(f"{name} must be an array of real numbers, got {array}")
+        require_real(name, array)
     if x.ndim < 2 or (x.ndim > 2 and x.layout != "C"):
         raise TypingError(f"x must have 2 dimensions, or be C-contiguous of more, got {x}")
     if y.ndim not in (1, 2):

@@ -40,11 +40,12 @@ from .single_table import (
 from .single_tiles import AHEAD, ROW_VECTORS, lit_row_tile, pixels_tile, row_tile
 
 # The block's numbers. C sees the first: MARK, that it is one, and the bytes of a number of the network's; INPUTS,
-# OUTPUTS and SCRATCH, elements; three functions of capi.py's, 0 until it is asked for them.
-MARK, INPUTS, OUTPUTS, SCRATCH, PREDICT_ONE, PREDICT_ROWS, PREDICT_DOUBLES = range(7)
+# OUTPUTS and SCRATCH, elements; from C_FUNCTIONS on, capi.py's three for float32 and three for float64, 0 until it is
+# asked for them: those of the other type than the network's are there to say so.
+MARK, INPUTS, OUTPUTS, SCRATCH, C_FUNCTIONS = range(5)
 # ROW, LAYERS: functions of this file. SCALES: NONE, ONE or EACH column has a factor and an offset, float64.
-ROW, LAYERS, SCALES, FACTOR, OFFSET, PLAN, STEP_COUNT, STEPS, WINDOWS, PARAMS, BUFFERS, RATES = range(7, 19)
-LIT, FIELDS = 19, 20  # LIT: where in the scratch the numbers of what is not zero go
+ROW, LAYERS, SCALES, FACTOR, OFFSET, PLAN, STEP_COUNT, STEPS, WINDOWS, PARAMS, BUFFERS, RATES = range(10, 22)
+LIT, FIELDS = 22, 23  # LIT: where in the scratch the numbers of what is not zero go
 NONE, ONE, EACH = range(3)
 LEAST_INPUTS = 64  # of a layer that looks for zeros
 MARKED = 0x6D6C706B << 8  # "mlpk"

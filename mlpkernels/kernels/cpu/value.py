@@ -16,11 +16,8 @@ from .verbs import uses
 
 ROW_DTYPES = frozenset(map(np.dtype, (np.uint8, np.float32, np.float64)))  # of rows that are predicted as they are
 
-_C_FUNCTIONS = {
-    single.PREDICT_ONE: "c_predict_one",
-    single.PREDICT_ROWS: "c_predict_rows",
-    single.PREDICT_DOUBLES: "c_predict_doubles",
-}
+_C_FUNCTIONS = [(name, dtype) for dtype in ("float32", "float64")
+                for name in ("c_predict_one", "c_predict_rows", "c_predict_doubles")]  # fmt: skip
 
 
 class CompiledNetwork:
@@ -91,8 +88,8 @@ class CompiledNetwork:
 
     def with_c_functions(self) -> int:
         """The address of the block, once the functions that C calls are compiled and in it."""
-        for field, name in _C_FUNCTIONS.items():
-            self._block[field] = function_address(name, self.dtype.name)
+        for field, (name, dtype) in enumerate(_C_FUNCTIONS, single.C_FUNCTIONS):
+            self._block[field] = function_address(name, dtype)
         return self.address
 
     def __reduce__(self) -> Any:
