@@ -125,6 +125,16 @@ def test_a_package_that_does_not_exist_is_refused():
     assert status == 1 and "MLPK_CUDA_PACKAGE=abacus: one of numba-cuda-mlir, numba-cuda was wanted" in error
 
 
+def test_a_package_that_cannot_work_with_this_numpy_is_refused():
+    """numba-cuda 0.30 is imported with NumPy 2.5 and falls over when it first compiles."""
+    code = (
+        "import importlib.util, numpy\nnumpy.__version__ = '2.5.2'\nimportlib.util.find_spec = lambda name, *_: True\n"
+        "from mlpkernels import kernels\nkernels.load('cuda')"
+    )
+    status, _, error = python("-c", code, MLPK_CUDA_PACKAGE="numba-cuda")
+    assert status == 1 and "UnavailableError: numba-cuda needs NumPy below 2.5.0, here is 2.5.2: pip install" in error
+
+
 def test_a_gpu_that_does_not_exist_is_refused():
     code = (
         "import numpy as np\nfrom mlpkernels import kernels\n"
@@ -135,20 +145,21 @@ def test_a_gpu_that_does_not_exist_is_refused():
         assert status == 1 and f"MLPK_CUDA_DEVICE={number}: this machine has 1 GPU, counted from 0" in error
 
 
-DRIVERS = [
-    (None, 0, "there is no NVIDIA driver here"),
-    (11040, 1, "too old: it knows CUDA 11.4, 12.0 was wanted"),
-    (13000, 0, "shows no GPU"),
+DRIVERS = [  # the newest CUDA release that it knows, GPUs, the toolkit's release
+    (None, 0, 13, "there is no NVIDIA driver here"),
+    (11040, 1, 0, "too old: it knows CUDA 11.4, 12.0 was wanted; update it\n"),
+    (12080, 1, 13, "too old: it knows CUDA 12.8, 13.0 was wanted; update it, or pip install 'mlpkernels[cuda12]'"),
+    (13000, 0, 13, "shows no GPU"),
 ]
 
 
-@pytest.mark.parametrize(("version", "devices", "wanted"), DRIVERS)
-def test_what_the_driver_lacks_is_named(version, devices, wanted):
+@pytest.mark.parametrize(("version", "devices", "toolkit", "wanted"), DRIVERS)
+def test_what_the_driver_lacks_is_named(version, devices, toolkit, wanted):
     """Of drivers that are made up; the package is the simulator's, so that one is there."""
     code = (
         "import sys\nfrom mlpkernels.kernels.cuda import driver\n"
         f"driver.SIMULATED = False\ndriver.driver_version = lambda: {version}\n"
-        f"driver.device_count = lambda: {devices}\n"
+        f"driver.device_count = lambda: {devices}\ndriver._toolkit = lambda: {toolkit}\n"
         "print(driver.facts()['cuda'])\ndriver.require_device()"
     )
     status, told, error = python("-c", code, NUMBA_ENABLE_CUDASIM="1")
