@@ -4,7 +4,9 @@ Times are medians of CUDA events behind a warm-up; under the simulator nothing i
 """
 
 import time
+import traceback
 from collections.abc import Callable
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -275,15 +277,23 @@ def same_bits(gpu: Gpu, images: Images) -> bool:
 
 
 def everything(simulated: bool, images: Images) -> dict[str, Any]:
-    """All of it, by name."""
-    gpu = Gpu(simulated)
-    return {
-        "facts": facts(gpu),
-        "parity": parity(gpu, images),
-        "same bits twice": same_bits(gpu, images),
-        "limits": limits(gpu),
-        "barrier": barrier(gpu),
-        "products": products(gpu),
-        "adam": updates(gpu),
-        "epochs": epochs(gpu, images),
+    """All of it, by name; a part that fails is None, says how under "failures", and the others go on."""
+    gpu, failures = Gpu(simulated), {}
+    parts: dict[str, Callable[[], Any]] = {
+        "facts": lambda: facts(gpu),
+        "barrier": lambda: barrier(gpu),
+        "limits": lambda: limits(gpu),
+        "parity": lambda: parity(gpu, images),
+        "same bits twice": lambda: same_bits(gpu, images),
+        "epochs": lambda: epochs(gpu, images),
+        "products": lambda: products(gpu),
+        "adam": lambda: updates(gpu),
     }
+    found: dict[str, Any] = dict.fromkeys(parts)
+    for name, part in parts.items():
+        try:
+            found[name] = part()
+        except Exception as error:  # whatever it is, the report is of this machine's faults, too
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            failures[name] = f"{type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})"
+    return {**found, "failures": failures}

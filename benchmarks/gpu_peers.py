@@ -99,12 +99,15 @@ class TorchOnGpu(Torch):
 def trainer(system: str, case: Case, images: Images) -> Any:
     """What trains like peers.py's, on the GPU."""
     if system == "JAX jit + scan":
+        import jax
+
+        jax.config.update("jax_default_matmul_precision", "highest")  # float32 throughout: else TF32 on a GPU
         return Jax(case, images, 1, "uint8")
     return TorchOnGpu(case, images, system == "PyTorch, CUDA graphs")
 
 
 def epochs(system: str, cases: list[Case], images: Images, answers: dict[str, Any]) -> dict[str, Any]:
-    """{case: seconds of each turn}, each behind a trial whose answer agrees with ours."""
+    """{case: seconds of each turn}, each behind a trial whose answer agrees with ours. AssertionError where not."""
     found = {}
     for case in cases:
         peer = trainer(system, case, images)

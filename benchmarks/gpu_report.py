@@ -1,13 +1,21 @@
 """The CUDA backend on a GPU in one command: `python benchmarks/gpu_report.py --out DIR`.
 
-For every CUDA package that is installed, in a process of its own: the backend's test suite on the device (where pytest
-is installed), agreement with the reference at the training shapes on random data and on MNIST where it is found, the
-same bits from run to run, this GPU's own limits, one grid barrier, products, updates and epochs. Then PyTorch eager and
-under CUDA graphs, JAX in one scan, and cuBLAS through CuPy, where they are installed. Writes report.json and report.md.
-Ours needs Python, NumPy, Numba and the CUDA package. --simulate runs all but the peers in tiny under Numba's simulator.
+For every CUDA package that is installed, in a process of its own: agreement with the reference at the training shapes
+on random data and on MNIST where it is found, the same bits from run to run, this GPU's own limits, one grid barrier,
+products, updates and epochs. Then PyTorch eager and under CUDA graphs, JAX in one scan, and cuBLAS through CuPy, where
+they are installed; last the backend's test suite on the device, for each package, where pytest is installed.
+
+report.json and report.md are written after each of these, so that a run that is cut short is not lost; what fails says
+how, and the rest goes on. Nothing is downloaded: MLPK_DATA_DIR names the folder with MNIST. Ours needs Python, NumPy,
+Numba (the tree need not be installed) and a CUDA package: numba-cuda-mlir, or numba-cuda, which needs NumPy below 2.5.
+A first run with both and all peers compiles for several minutes; where a command may not take that long, start it with
+`setsid nohup python benchmarks/gpu_report.py --out DIR > DIR.log 2>&1 &` and read DIR/report.md as it grows.
+--simulate runs all but the peers in tiny under Numba's simulator. A run to be kept goes to benchmarks/results/.
 """
 
 import argparse
+import contextlib
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -25,8 +33,10 @@ HERE = Path(__file__).resolve().parent
 PACKAGES = {"numba-cuda-mlir": "numba_cuda_mlir", "numba-cuda": "numba_cuda"}
 PEERS = {"PyTorch": "torch", "PyTorch, CUDA graphs": "torch", "JAX jit + scan": "jax"}
 BLAS = "cuBLAS through CuPy"
-_SUITE = ("test_cuda_ops.py", "test_cuda_verbs.py")
+_SUITE = ("test_cuda_ops.py", "test_cuda_verbs.py", "test_cuda_device.py")
+_VERSIONS = ("mlpkernels", "numpy", "numba", *PACKAGES, "cuda-bindings", "cuda-toolkit", "torch", "jax", "cupy-cuda13x")
 _LONGEST = 3600  # seconds of a process
+_LOG = 6000  # characters of what a process that failed said
 
 
 def main() -> None:
@@ -44,9 +54,7 @@ def main() -> None:
         sys.exit(f"error: {problem}")
     folder = Path(options.out)
     folder.mkdir(parents=True, exist_ok=True)
-    report = collect(folder, options.simulate, not options.no_suite)
-    (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    (folder / "report.md").write_text(gpu_text.markdown(report), encoding="utf-8")
+    collect(folder, options.simulate, not options.no_suite)
     print(f"{folder / 'report.json'}\n{folder / 'report.md'}")
 
 
@@ -76,16 +84,17 @@ def environment(package: str) -> dict[str, str]:
     return {**kept, "PYTHONPATH": path, **chosen}
 
 
-def collect(folder: Path, simulate: bool, suite: bool) -> dict[str, Any]:
-    """Everything, each system in a process of its own; what failed says how."""
+def collect(folder: Path, simulate: bool, suite: bool) -> None:
+    """Everything, each system in a process of its own, into the folder's report as it comes."""
     report: dict[str, Any] = {
         "date": time.strftime("%Y-%m-%d %H:%M"), "simulated": simulate, "python": platform.python_version(),
-        "system": platform.platform(), "packages": {}, "peers": {}, "absent": [],
+        "system": platform.platform(), "versions": _versions(), "packages": {}, "peers": {}, "absent": [],
     }  # fmt: skip
-    for package in ["simulator"] if simulate else installed():
+    packages = ["simulator"] if simulate else installed()
+    for package in packages:
         found = run(package, folder, simulate)
-        found["suite"] = run_suite(package) if suite else "left out"
-        report["packages"][package] = found
+        report["packages"][package] = {**found, "suite": "not run"}
+        write(report, folder)
     answers = _answers(report["packages"])
     (folder / "answers.json").write_text(json.dumps(answers), encoding="utf-8")
     for system, module in {**PEERS, BLAS: "cupy"}.items():
@@ -93,17 +102,40 @@ def collect(folder: Path, simulate: bool, suite: bool) -> dict[str, Any]:
             report["absent"].append(system)
         else:
             report["peers"][system] = run(system, folder, simulate)
+        write(report, folder)
     (folder / "answers.json").unlink()
-    return report
+    for package in packages if suite else []:
+        report["packages"][package]["suite"] = run_suite(package)
+        write(report, folder)
+
+
+def write(report: dict[str, Any], folder: Path) -> None:
+    """report.json and report.md of what is known by now; the answers are for the peers alone."""
+    packages = {
+        name: {**found, "epochs": [{k: v for k, v in row.items() if k != "answer"} for row in found["epochs"]]}
+        if found.get("epochs") else found
+        for name, found in report["packages"].items()
+    }  # fmt: skip
+    told = {**report, "packages": packages}
+    (folder / "report.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    (folder / "report.md").write_text(gpu_text.markdown(told), encoding="utf-8")
+
+
+def _versions() -> dict[str, str]:
+    """Of what is installed, by name."""
+    found = {}
+    for name in _VERSIONS:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def _answers(packages: dict[str, Any]) -> dict[str, Any]:
-    """{case: (losses, parameters)} of the first package that came through; they leave the report."""
+    """{case: (losses, parameters)} of the first package that came through."""
     answers: dict[str, Any] = {}
     for found in packages.values():
-        for row in found.get("epochs", []):
+        for row in found.get("epochs") or []:
             answers.setdefault(row["case"], row["answer"])
-            del row["answer"]
     return answers
 
 
@@ -119,21 +151,31 @@ def run(system: str, folder: Path, simulate: bool) -> dict[str, Any]:
     except subprocess.TimeoutExpired:
         return {"failed": f"took more than {_LONGEST} s"}
     if done.returncode or not target.exists():
-        return {"failed": (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]}
+        said = done.stderr.strip()
+        return {"failed": (said.splitlines() or [f"exit status {done.returncode}"])[-1], "log": said[-_LOG:]}
     found: dict[str, Any] = json.loads(target.read_text(encoding="utf-8"))
     target.unlink()
     return found
 
 
 def run_suite(package: str) -> str:
-    """The last line of the backend's tests on the device, at the sizes of the other backends."""
+    """What failed of the backend's tests on the device, at the sizes of the other backends, and how many passed.
+
+    A warning of a package that these tests were not written with ends none of them.
+    """
     if importlib.util.find_spec("pytest") is None:
         return "not run: pytest is not installed; the agreement with the reference below was checked"
     chosen = environment(package) | ({} if package == "simulator" else {"MLPK_TEST_CUDA": "gpu"})
     files = _SUITE if package != "simulator" else ("test_cuda_ops.py::test_activations_and_their_slopes",)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *(f"tests/{name}" for name in files)]
-    done = subprocess.run(command, capture_output=True, text=True, env=chosen, cwd=HERE.parent)
-    return (done.stdout.strip().splitlines() or [done.stderr.strip()])[-1]
+    options = ["-q", "-W", "default", "--maxfail=20", "--tb=short", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", *options, *(f"tests/{name}" for name in files)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, env=chosen, cwd=HERE.parent, timeout=_LONGEST)
+    except subprocess.TimeoutExpired:
+        return f"took more than {_LONGEST} s"
+    lines = done.stdout.strip().splitlines() or [done.stderr.strip()[-_LOG:]]
+    failed = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
+    return "; ".join([lines[-1], *failed])
 
 
 def measure(system: str, simulate: bool, folder: Path) -> None:

@@ -1,8 +1,8 @@
 """Compiles every kernel of the CUDA backend to PTX without a GPU, and asks ptxas what each takes.
 
-python cuda_ptx.py CC [WORD]: {kernel: figures} of those with that word, as JSON on the standard output, for the
-package MLPK_CUDA_PACKAGE. Public ops and verbs are called with what they launch recorded instead of run, so that the
-types are those of real calls; the package is told the device's compute capability, since there is no device to ask.
+python cuda_ptx.py CC[:WORD] …: {CC: {kernel: figures}} of those with that word, as JSON on the standard output, for
+the package MLPK_CUDA_PACKAGE. Public ops and verbs are called with what they launch recorded instead of run, so that
+the types are those of real calls; the package is told the device's compute capability, since there is no device to ask.
 """
 
 import json
@@ -34,15 +34,30 @@ def ptxas():
 
 
 def pretend(driver, cc):
-    """Have the package compile for a compute capability without a device."""
+    """Have the package compile for compute capabilities, the first of them cc, without a device and no more than once.
+
+    numba-cuda takes two thirds of its time before it knows the capability; numba-cuda-mlir links what it has compiled,
+    which is left to ptxas here.
+    """
     if driver.PACKAGE == "numba-cuda-mlir":
         from numba_cuda_mlir import tools
+        from numba_cuda_mlir.numba_cuda.cudadrv.driver import _Linker
 
         tools._cached_cc = cc
+        _Linker.complete = lambda linker: types.SimpleNamespace(code=b"")
     else:
+        import numba.cuda.compiler as compiler
         import numba.cuda.dispatcher as dispatcher
 
         dispatcher.get_current_device = lambda: types.SimpleNamespace(compute_capability=cc)
+        made, plain = {}, compiler._compile_pyfunc_with_fixup
+
+        def once(function, signature, **options):
+            if (function, signature) not in made:
+                made[function, signature] = plain(function, signature, **options)
+            return made[function, signature]
+
+        compiler._compile_pyfunc_with_fixup = once
 
 
 class HostArray(np.ndarray):
@@ -107,14 +122,17 @@ def figures(kernel, arguments, driver, cc, assembler):
     return found
 
 
-def main(cc, word=""):
+def main(*wanted):
     from mlpkernels.kernels.cuda import driver
 
-    cc = tuple(int(n) for n in cc.split("."))
-    pretend(driver, cc)
-    assembler = ptxas()
-    table = {name: figures(*launch, driver, cc, assembler) for name, launch in sorted(record().items()) if word in name}
-    print(json.dumps(table))
+    words = {tuple(map(int, cc.split("."))): word for cc, _, word in (text.partition(":") for text in wanted)}
+    pretend(driver, next(iter(words)))
+    launches, assembler = sorted(record().items()), ptxas()
+    tables = {
+        f"{cc[0]}.{cc[1]}": {name: figures(*what, driver, cc, assembler) for name, what in launches if word in name}
+        for cc, word in words.items()
+    }
+    print(json.dumps(tables))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The device functions of the CUDA backend within a kernel of one's own."""
+"""The device functions of the CUDA backend within a kernel of one's own, and what the simulator makes of mistakes."""
 
 import cuda_here
 import numpy as np
@@ -73,3 +73,52 @@ def test_a_probability_that_is_not_a_number_stays_one(dtype):
     out = np.zeros(3, dtype)
     kernel[1, 1](np.array([1, np.nan, 2], dtype), out)
     assert np.isnan(out).all()
+
+
+# ---- the simulator, whose repairs every test of this backend leans on
+
+
+@pytest.mark.skipif(cuda_here.ON_A_GPU, reason="of the simulator")
+def test_what_is_not_written_is_not_a_number():
+    @cuda.jit
+    def kernel(there, out):
+        shared = cuda.shared.array(4, np.float32)
+        local = cuda.local.array(4, np.int64)
+        out[0], out[1], out[2] = shared[1], local[1], there[1]
+
+    out = np.zeros(3)
+    kernel[1, 1](cuda.device_array(4, np.float32), out)
+    assert np.isnan(out[[0, 2]]).all() and out[1] == np.iinfo(np.int64).min
+
+
+@pytest.mark.skipif(cuda_here.ON_A_GPU, reason="of the simulator")
+@pytest.mark.parametrize("index", [-1, 4])
+def test_what_lies_outside_an_array_is_an_error(index):
+    @cuda.jit
+    def read(a, out):
+        out[0] = a[index]
+
+    @cuda.jit
+    def write(a, out):
+        a[index] = 1
+
+    for kernel in (read, write):
+        with pytest.raises(IndexError):
+            kernel[1, 1](np.zeros(4), np.zeros(1))
+
+
+@pytest.mark.skipif(cuda_here.ON_A_GPU, reason="of the simulator")
+def test_a_missing_barrier_shows():
+    """Each thread reads what the one before or behind it wrote: one direction of the turns finds it unwritten."""
+
+    @cuda.jit
+    def kernel(step, out):
+        shared = cuda.shared.array(4, np.float32)
+        cuda.syncthreads()
+        shared[cuda.threadIdx.x] = 1
+        out[cuda.threadIdx.x] = shared[(cuda.threadIdx.x + step) % 4]
+
+    for step in (1, 3):
+        out = np.zeros(4)
+        kernel[1, 4](step, out)
+        assert np.isnan(out).any()

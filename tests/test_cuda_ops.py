@@ -300,6 +300,42 @@ def test_plain_sgd_needs_no_velocity(dtype):
     assert not params.any()
 
 
+class Borrowing:
+    """An array of another library, as it says itself: by __cuda_array_interface__."""
+
+    def __init__(self, read_only):
+        self.__cuda_array_interface__ = {"data": (256, read_only), "shape": (7, 3), "typestr": "<f4", "version": 3}
+
+
+def test_an_output_that_may_not_be_written_is_refused():
+    """JAX's arrays never change, though their protocols do not say so."""
+    jax = type("ArrayImpl", (Borrowing,), {"__module__": "jaxlib._jax"})
+    for array in (Borrowing(True), jax(False)):
+        with pytest.raises(ValueError, match=f"^out must be writeable: {type(array).__name__} on the GPU is read-only"):
+            cuda.softmax(np.ones((7, 3), np.float32), array)
+
+
+def test_an_empty_array_on_the_gpu_is_taken(dtype):
+    given = {
+        name: driver.cuda.to_device(np.zeros(shape, dtype)) for name, shape in (("logits", (0, 3)), ("out", (0, 3)))
+    }
+    cuda.softmax(**given)
+    assert given["out"].copy_to_host().shape == (0, 3)
+
+
+def test_windows_that_share_a_maximum_are_added_in_their_order(dtype):
+    """More windows than a block has threads under the simulator, all of them with the same maximum, then with a few."""
+    random = np.random.default_rng(0)
+    delta, x = random.normal(size=(1, 2, 7, 9)).astype(dtype), np.ones((1, 2, 5, 6), dtype)
+    for places in (np.full(delta.shape, 29), random.integers(0, 30, delta.shape)):
+        dx, wanted = np.full_like(x, np.nan), np.zeros((2, 30), dtype)
+        cuda.maxpool2d_backward(delta, places, x, IDENTITY, dx)
+        for plane in range(2):
+            for place, value in zip(places[0, plane].flat, delta[0, plane].flat, strict=True):
+                wanted[plane, place] += value
+        assert np.array_equal(dx.reshape(2, 30), wanted)
+
+
 # ---- what fails on a device
 
 

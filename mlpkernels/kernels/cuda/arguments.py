@@ -25,6 +25,7 @@ def output(name: str, array: Any, dimensions: int | None, dtypes: tuple[Any, ...
     """
     device = on_device(array)
     if device:
+        _writeable(name, array)
         array = as_device(name, array)
     elif not isinstance(array, np.ndarray) or isinstance(array, np.matrix | np.ma.MaskedArray):
         raise TypeError(f"{name} must be an array to be written to, NumPy's or on the GPU, got {type(array).__name__}")
@@ -71,6 +72,13 @@ def input_(name: str, array: Any, dtype: Any, shape: tuple[int, ...]) -> View:
     else:
         converted = np.require(converted, dtype, ("C", "A", "W"))
     return View(name, converted, shape, dtype, device)
+
+
+def _writeable(name: str, array: Any) -> None:
+    """Raise ValueError for an array on the GPU that its library says, or takes for granted, never changes."""
+    interface = getattr(array, "__cuda_array_interface__", None)
+    if type(array).__module__.partition(".")[0] == "jaxlib" or (interface and interface["data"][1]):
+        raise ValueError(f"{name} must be writeable: {type(array).__name__} on the GPU is read-only")
 
 
 def _contiguous(name: str, array: Any) -> None:

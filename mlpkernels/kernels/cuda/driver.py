@@ -17,14 +17,18 @@ from functools import cache
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from ...errors import MlpkError, UnavailableError
 from . import simulator
 
 PACKAGES = {"numba-cuda-mlir": "numba_cuda_mlir", "numba-cuda": "numba_cuda"}  # the preferred one first
 INSTALL = "pip install 'mlpkernels[cuda13]', or [cuda12] for a driver below 580"
+_NUMPY_END = "2.5.0"  # from there on numba-cuda 0.30, in maintenance, cannot compile
 
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0")
-# The CUDA release that the packages need at least, as the driver counts: 12.0.
+# The CUDA release that the packages need at least, as the driver counts: 12.0. A CUDA toolkit installed beside them
+# needs a driver of its own major release.
 _LEAST_DRIVER = 12000
 
 
@@ -54,6 +58,11 @@ def _choose() -> tuple[str, ModuleType]:
     if not found:
         raise UnavailableError(f"the CUDA backend needs a package that is not installed: {INSTALL}")
     name = wanted or found[0]
+    if name == "numba-cuda" and np.lib.NumpyVersion(np.__version__) >= _NUMPY_END:
+        raise UnavailableError(
+            f"numba-cuda needs NumPy below {_NUMPY_END}, here is {np.__version__}: pip install 'numpy<2.5', or the "
+            f"other package: {INSTALL}"
+        )
     home = "numba_cuda_mlir.numba_cuda" if name == "numba-cuda-mlir" else "numba.cuda"
     try:
         # A small network fills no GPU: the packages would warn of it at every launch.
@@ -102,11 +111,23 @@ def lack() -> str | None:
     version = driver_version()
     if version is None:
         return "there is no NVIDIA driver here: install one, or take --backend cpu"
-    if version < _LEAST_DRIVER:
-        return f"the NVIDIA driver is too old: it knows CUDA {_release(version)}, 12.0 was wanted; update it"
+    least = max(_LEAST_DRIVER, 1000 * _toolkit())
+    if version < least:
+        return (
+            f"the NVIDIA driver is too old: it knows CUDA {_release(version)}, {_release(least)} was wanted; update it"
+            + (", or pip install 'mlpkernels[cuda12]'" if version >= _LEAST_DRIVER else "")
+        )
     if device_count() == 0:
         return "the NVIDIA driver shows no GPU: see nvidia-smi and CUDA_VISIBLE_DEVICES, or take --backend cpu"
     return None
+
+
+def _toolkit() -> int:
+    """The major release of the CUDA toolkit installed beside the package; 0 where there is none."""
+    try:
+        return int(importlib.metadata.version("cuda-toolkit").partition(".")[0])
+    except importlib.metadata.PackageNotFoundError:
+        return 0
 
 
 def _release(version: int) -> str:

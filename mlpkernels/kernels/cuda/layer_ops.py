@@ -226,9 +226,8 @@ def maxpool2d_backward(delta: Any, places: Any, x: Any, activation: int, dx: Any
     stream = stream_of(stream)
     if dx.size:
         driver.launch(
-            kernels(dx.dtype.name).pool_back, -(-batch * channels // THREADS), THREADS, stream, delta.flat(stream),
-            places.flat(stream), after[2] * after[3], x.flat(stream), code, dx.flat(stream, read=False),
-            batch * channels, height * width,
+            kernels(dx.dtype.name).pool_back, batch * channels, THREADS, stream, delta.flat(stream),
+            places.flat(stream), after[2] * after[3], x.flat(stream), code, dx.flat(stream, read=False), height * width,
         )  # fmt: skip
     finish(stream, dx)
 

@@ -130,17 +130,37 @@ def kernels(dtype: str) -> SimpleNamespace:
             pool_rows(x, 0, takes, out, 0, gives, places, 0, start, start + 1, table, 0)
 
     @cuda.jit
-    def pool_back(delta, places, windows, x, code, dx, planes, pixels):
-        """A thread gives a plane's windows back one by one: they may share a maximum, and their order counts."""
-        plane = cuda.grid(1)
-        if plane < planes:
-            at = plane * pixels
-            for i in range(pixels):
-                dx[at + i] = T(0)
-            for i in range(windows):
-                dx[at + places[plane * windows + i]] += delta[plane * windows + i]
-            for i in range(pixels):
-                dx[at + i] = slope(dx[at + i], x[at + i], code)
+    def pool_back(delta, places, windows, x, code, dx, pixels):
+        """A block gives a plane's windows back, a window a thread; of those that share a maximum the first adds up all.
+
+        So every sum is in the windows' order, whatever their number.
+        """
+        values, spots = cuda.shared.array(THREADS, T), cuda.shared.array(THREADS, np.int32)
+        t = cuda.threadIdx.x
+        at = cuda.blockIdx.x * pixels
+        for i in range(t, pixels, THREADS):
+            dx[at + i] = T(0)
+        for base in range(0, windows, THREADS):
+            count = min(THREADS, windows - base)
+            cuda.syncthreads()
+            if t < count:
+                window = cuda.blockIdx.x * windows + base + t
+                values[t] = delta[window]
+                spots[t] = places[window]
+            cuda.syncthreads()
+            if t < count:
+                first = True
+                for j in range(t):
+                    first = first and spots[j] != spots[t]
+                if first:
+                    total = dx[at + spots[t]]
+                    for j in range(t, count):
+                        if spots[j] == spots[t]:
+                            total += values[j]
+                    dx[at + spots[t]] = total
+        cuda.syncthreads()
+        for i in range(t, pixels, THREADS):
+            dx[at + i] = slope(dx[at + i], x[at + i], code)
 
     @cuda.jit
     def norm(trains, x, gamma, beta, mean, variance, epsilon, code, out, rows, channels, pixels):

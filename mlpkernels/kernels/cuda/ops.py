@@ -1,7 +1,8 @@
 """The public ops of dense layers and optimisers, on arrays of the host or of the GPU.
 
 An array on the host is copied to the GPU and, where it is written, back; one on the GPU, by __cuda_array_interface__
-or DLPack, is used where it lies. Work is ordered by `stream`; a call with an output on the host waits for it.
+or DLPack, is used where it lies. Work is ordered by `stream`, by default CUDA's own default stream, on which what
+another library is still computing must be too; a call with an output on the host waits for it.
 """
 
 from typing import Any

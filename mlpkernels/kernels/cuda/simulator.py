@@ -3,10 +3,12 @@
 As it comes, two threads that ask for a shared array at the same time may get one each, a device function that waits at
 a barrier may lose its `cuda` module to another thread, and a barrier takes 16 ms, since threads are polled. Here a
 block's threads take turns, each up to its next barrier, first to last and then last to first: what reads too early
-finds the wrong number in one of the two directions. A barrier of 16 threads takes 0.2 ms.
+finds the wrong number in one of the two directions. A barrier of 16 threads takes 0.2 ms. Memory that nothing has
+written yet holds NaN or the most negative integer, and an index below 0 is an error, as one beyond the end is.
 """
 
 import importlib
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -52,7 +54,8 @@ class _Worker(threading.Thread):
     def take_turn(self) -> None:
         """Run up to the next barrier or the end."""
         self._mine.release()
-        if not self._given_back.acquire(timeout=_MOST_SECONDS):
+        # In parts, since a process that was stopped for longer finds its time over when it goes on.
+        if not any(self._given_back.acquire(timeout=_MOST_SECONDS / 20) for _ in range(20)):
             raise RuntimeError(f"a thread of the block did not come to a barrier within {_MOST_SECONDS} s")
 
     def abandon(self) -> None:
@@ -109,8 +112,57 @@ def _swapped(function: Any, inside: Any) -> Iterator[None]:
             names.update(_originals.pop(key))
 
 
+# ---- memory
+
+
+def _unwritten(shape: Any, dtype: Any) -> np.ndarray:
+    """An array whose numbers nobody can take for a result."""
+    dtype = np.dtype(dtype)
+    return np.full(shape, np.nan if dtype.kind == "f" else np.iinfo(dtype).min, dtype)
+
+
+def _device_array(shape: Any, dtype: Any = np.float64, strides: Any = None, order: str = "C", stream: Any = 0) -> Any:
+    from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
+
+    return FakeCUDAArray(_unwritten(shape, dtype), stream=stream)
+
+
+def _shared_array(shared: Any, shape: int, dtype: Any) -> np.ndarray:
+    """A block's array, known by the instruction that asks for it."""
+    caller = sys._getframe(1)
+    place = caller.f_code, caller.f_lasti
+    if place not in shared._allocations:
+        shared._allocations[place] = _unwritten(shape, dtype)
+    found: np.ndarray = shared._allocations[place]
+    return found
+
+
+def _refuse_negative(index: Any) -> None:
+    for i in index if type(index) is tuple else (index,):
+        if type(i) is not slice and i < 0:
+            raise IndexError(f"index {i} lies before the array")
+
+
+def _get(array: Any, index: Any) -> Any:
+    """A number of an array of the GPU, or a part of it."""
+    _refuse_negative(index)
+    found = array._item._ary[index]
+    return type(array)(type(array._item)(found)) if isinstance(found, np.ndarray) else found
+
+
+def _set(array: Any, index: Any, value: Any) -> None:
+    _refuse_negative(index)
+    array._item._ary[index] = value
+
+
 def repair() -> None:
     """Put the repairs in place."""
+    arrays: Any = importlib.import_module("numba.cuda.simulator.cudadrv.devicearray")
+    arrays.FakeWithinKernelCUDAArray.__getitem__, arrays.FakeWithinKernelCUDAArray.__setitem__ = _get, _set
+    importlib.import_module("numba.cuda").device_array = _device_array  # type: ignore[attr-defined]
+    inside: Any = importlib.import_module("numba.cuda.simulator.kernelapi")
+    inside.FakeCUDAShared.array = _shared_array
+    inside.FakeCUDALocal.array = lambda _, shape, dtype: _unwritten(shape, dtype)
     kernel: Any = importlib.import_module("numba.cuda.simulator.kernel")
     kernel.BlockManager.run = _run
     kernel.swapped_cuda_module = _swapped
