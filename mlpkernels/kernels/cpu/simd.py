@@ -288,28 +288,30 @@ def store_few(typingctx, source, target, count, epilogue, aux):
     return types.void(source, source, types.intp, types.intp, source), codegen
 
 
+def _transposed(builder: Any, rows: list[Any]) -> list[Any]:
+    """As many vectors as they have lanes, transposed: rows r and r + lanes/2 interleaved, log2(lanes) times."""
+    n, half = len(rows), len(rows) // 2
+    masks = [
+        ir.Constant(ir.VectorType(_I32, n), [q for r in range(half) for q in (first + r, first + r + n)])
+        for first in (0, half)
+    ]
+    for _ in range(n.bit_length() - 1):
+        pairs = [(rows[i], rows[i + half]) for i in range(half)]
+        rows = [builder.shuffle_vector(x, y, mask) for x, y in pairs for mask in masks]
+    return rows
+
+
 @intrinsic
 def transpose_block(typingctx, source, source_row, target, target_row):
-    """target[i, j] = source[j, i] for a square of `lanes` elements, in registers.
-
-    Interleaving rows r and r + lanes/2, log2(lanes) times, is a transposition.
-    """
+    """target[i, j] = source[j, i] for a square of `lanes` elements, in registers."""
     dtype = source.dtype
     pointer, size = types.CPointer(dtype), types.intp
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         source, source_row, target, target_row = args
         vector = _vector(dtype)
-        n, half = vector.count, vector.count // 2
-        at = [builder.mul(source_row, ir.Constant(_I64, i)) for i in range(n)]
-        rows = [_load(builder, vector, source, offset) for offset in at]
-        masks = [
-            ir.Constant(ir.VectorType(_I32, n), [q for r in range(half) for q in (first + r, first + r + n)])
-            for first in (0, half)
-        ]
-        for _ in range(n.bit_length() - 1):
-            pairs = [(rows[i], rows[i + half]) for i in range(half)]
-            rows = [builder.shuffle_vector(x, y, mask) for x, y in pairs for mask in masks]
+        at = [builder.mul(source_row, ir.Constant(_I64, i)) for i in range(vector.count)]
+        rows = _transposed(builder, [_load(builder, vector, source, offset) for offset in at])
         for i, row in enumerate(rows):
             _store(builder, row, target, builder.mul(target_row, ir.Constant(_I64, i)))
         return context.get_dummy_value()
