@@ -25,11 +25,17 @@ TILES_DOWN, TILE_ROWS, TILES_ACROSS, TILE_COLUMNS, PLANE, MARGIN = range(17, 23)
 WINDOWS, CHANNELS = 23, 24
 # Regions of the slot's room: the image, values and offsets of all windows, the latter for the weights' and the input's
 # gradient, runs of both on their way into a list, lists by channel and by window with the numbers of their entries,
-# the weights' and biases' sums, the gradient by the image, and a vector for what nobody wants.
+# the weights' and biases' sums, the gradient by the image, a vector for what nobody wants, the number of entries of a
+# call, and which windows of the network's input have a pixel that is not zero.
 PATCHES, VALUES, OFFSETS, BACK_OFFSETS, RUNS, RUN_OFFSETS = range(25, 31)
 BY_CHANNEL, BY_CHANNEL_OFFSETS, STARTS, BY_WINDOW, BY_WINDOW_OFFSETS, COUNTS = range(31, 37)
-WEIGHT_SUMS, BIAS_SUMS, INTO, SPARE, COUNT = range(37, 42)
-NUMBERS = 42
+WEIGHT_SUMS, BIAS_SUMS, INTO, SPARE, COUNT, LIT = range(37, 43)
+SEEN, SEEN_SIZE = 43, 44  # lines of the network's input that windows see, and elements of one of LIT's three planes
+NUMBERS = 45
+
+# Vectors of a tile of the gradient by the image: they suffice for two multiply-adds a cycle, and a column of tiles'
+# weights stay in the level-1 cache.
+_SUMS = 12
 
 _CONV = (
     "CHANNELS", "HEIGHT", "WIDTH", "OUTPUTS", "OUT_HEIGHT", "OUT_WIDTH", "KERNEL_H", "KERNEL_W", "STRIDE_H", "STRIDE_W",
@@ -136,10 +142,9 @@ class Peaks:
         channels = conv["CHANNELS"]
         high = (pool["KERNEL_H"] - 1) * conv["STRIDE_H"] + conv["KERNEL_H"]
         wide = (pool["KERNEL_W"] - 1) * conv["STRIDE_W"] + conv["KERNEL_W"]
-        # Twelve sums suffice for two multiply-adds a cycle, and a column of tiles' weights stay in the level-1 cache.
         down, across = -(-high // MOST_ROWS), -(-wide * channels // lanes)
         rows = -(-high // down)
-        columns = evenly(across, max(1, min(MOST_COLUMNS, 12 // rows)))
+        columns = evenly(across, max(1, min(MOST_COLUMNS, _SUMS // rows)))
         across = -(-across // columns)
         step_y, step_x = (pool[f"STRIDE_{side}"] * conv[f"STRIDE_{side}"] for side in "HW")
         width = conv["WIDTH"] + 2 * conv["PADDING_W"]
@@ -166,6 +171,9 @@ class Peaks:
         windows, channels = _up(pool["OUT_HEIGHT"] * pool["OUT_WIDTH"], lanes), _up(outputs, lanes)
         record[WINDOWS], record[CHANNELS] = windows, channels
         planes = channels if gives else 1
+        # As far down as windows see, within lines of the image; a vector more, since whole ones are joined.
+        record[SEEN] = (pool["OUT_HEIGHT"] * pool["STRIDE_H"] - 1) * conv["STRIDE_H"] + conv["KERNEL_H"]
+        record[SEEN_SIZE] = _up(int(record[SEEN]) * (conv["WIDTH"] + 2 * conv["PADDING_W"]), lanes) + lanes
         window_lists = lanes * pool["OUT_HEIGHT"] * pool["OUT_WIDTH"] if gives else 0
         sizes = {
             PATCHES: lanes * int(record[SIZE]) + lanes,
@@ -185,6 +193,7 @@ class Peaks:
             INTO: lanes * int(record[INTO_SIZE]),
             SPARE: lanes,
             COUNT: lanes,
+            LIT: lanes if gives else 3 * int(record[SEEN_SIZE]),
         }
         for region, size in sizes.items():
             record[region] = self.room

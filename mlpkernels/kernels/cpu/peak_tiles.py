@@ -102,21 +102,84 @@ def from_runs(typingctx, source, source_row, target, table, spare, how, aux, aux
 
 
 @intrinsic
+def lit_lanes(typingctx, count, source, adds, target):
+    """For each of count vectors an integer at target: which of its lanes are not zero, or were in target, with `adds`.
+
+    Integers are as wide as the elements.
+    """
+    dtype = source.dtype
+    pointer = types.CPointer(dtype)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        count, source, adds, target = args
+        vector, integer = simd._vector(dtype), _integers(dtype).element
+
+        def each(values: list[Any]) -> list[Any]:
+            source_at, target_at = values
+            value = simd._load(builder, vector, source_at)
+            lit = builder.fcmp_unordered("!=", value, ir.Constant(vector, None))
+            bits = builder.zext(builder.bitcast(lit, ir.IntType(vector.count)), integer)
+            held = builder.select(adds, builder.load(target_at), ir.Constant(integer, 0))
+            builder.store(builder.or_(bits, held), target_at)
+            return [builder.gep(source_at, [constant(vector.count)]), builder.gep(target_at, [constant(1)])]
+
+        loop(builder, count, [source, builder.bitcast(target, integer.as_pointer())], each)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, pointer, types.boolean, pointer), codegen
+
+
+@intrinsic
+def all_lanes(typingctx, target):
+    """The integer of all lanes, to target."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        integer = _integers(target.dtype).element
+        builder.store(ir.Constant(integer, -1), builder.bitcast(args[0], integer.as_pointer()))
+        return context.get_dummy_value()
+
+    return types.void(target), codegen
+
+
+@intrinsic
+def join_lanes(typingctx, count, source, target):
+    """target[i] |= source[i] for count integers of `lit_lanes`, rounded up to whole vectors."""
+    dtype = source.dtype
+    pointer = types.CPointer(dtype)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        count, source, target = args
+        integers = _integers(dtype)
+        lanes = constant(integers.count)
+
+        def each(values: list[Any]) -> list[Any]:
+            joined = builder.or_(*(simd._load(builder, integers, at) for at in values))
+            simd._store(builder, joined, values[1])
+            return [builder.gep(at, [lanes]) for at in values]
+
+        up = builder.add(count, constant(integers.count - 1))
+        loop(builder, builder.udiv(up, lanes), [source, target], each)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, pointer, pointer), codegen
+
+
+@intrinsic
 def window_line(
-    typingctx, count, delta, delta_step, places, out, slope, wide, values, offsets, base, base_step, y_step, x_step,
-    lane_step, total,
+    typingctx, count, delta, delta_step, places, out, slope, lit, lit_step, wide, values, offsets, base, base_step,
+    y_step, x_step, lane_step, total,
 ):  # fmt: skip
     """What a line of count pool windows passes back: vectors of values, and of offsets of the pixels they go to.
 
-    values are delta, where out > 0 or without slope, else 0. places are those in the window, y · wide + x; the offset
-    of lane l's in window i is base + i·base_step + y·y_step + x·x_step + l·lane_step. The values' sum is added to the
-    vector at total.
+    What comes is delta, where out > 0 or without slope, else 0, and its sum is added to the vector at total; values are
+    what comes in the lanes that lit has, an integer a window. places are those in the window, y · wide + x; the offset of lane l's in window i is
+    base + i·base_step + y·y_step + x·x_step + l·lane_step.
     """
     dtype = delta.dtype
     pointer, size = types.CPointer(dtype), types.intp
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        (count, delta, delta_step, places, out, slope, wide, values, offsets, *steps, total) = args
+        count, delta, delta_step, places, out, slope, lit, lit_step, wide, values, offsets, *steps, total = args
         vector, integers = simd._vector(dtype), _integers(dtype)
 
         def splat(number: Any) -> Any:
@@ -134,10 +197,13 @@ def window_line(
         lanes = constant(vector.count)
 
         def window(values_: list[Any]) -> list[Any]:
-            delta_at, places_at, out_at, values_at, offsets_at, begin, sum_ = values_
+            delta_at, lit_at, places_at, out_at, values_at, offsets_at, begin, sum_ = values_
             value, place = simd._load(builder, vector, delta_at), simd._load(builder, vector, places_at)
             masked = simd._where_positive(builder, simd._load(builder, vector, out_at), value)
-            value = builder.select(slope, masked, value)
+            came = builder.select(slope, masked, value)
+            bits = builder.trunc(builder.load(lit_at), ir.IntType(vector.count))
+            seen = builder.bitcast(bits, ir.VectorType(ir.IntType(1), vector.count))
+            value = builder.select(seen, came, ir.Constant(vector, None))
             y = builder.fptosi(builder.fmul(builder.fadd(place, half), inverse), integers)
             x = builder.mul(builder.fptosi(place, integers), x_step)
             offset = builder.add(builder.add(begin, x), builder.mul(y, y_step))
@@ -145,15 +211,18 @@ def window_line(
             simd._store(builder, builder.bitcast(offset, vector), offsets_at)
             moved = [builder.gep(at, [lanes]) for at in (places_at, out_at, values_at, offsets_at)]
             return [
-                builder.gep(delta_at, [delta_step]), *moved, builder.add(begin, base_step), builder.fadd(sum_, value),
+                builder.gep(delta_at, [delta_step]), builder.gep(lit_at, [lit_step]), *moved,
+                builder.add(begin, base_step), builder.fadd(sum_, came),
             ]  # fmt: skip
 
         held = simd._load(builder, vector, total)
-        first = [delta, places, out, values, offsets, start, held]
+        lit = builder.bitcast(lit, integers.element.as_pointer())
+        first = [delta, lit, places, out, values, offsets, start, held]
         simd._store(builder, loop(builder, count, first, window)[-1], total)
         return context.get_dummy_value()
 
-    kinds = [size, pointer, size, pointer, pointer, types.boolean, size, pointer, pointer, *[size] * 5, pointer]
+    kinds = [size, pointer, size, pointer, pointer, types.boolean, pointer, *[size] * 2, *[pointer] * 2, *[size] * 5]
+    kinds.append(pointer)
     return types.void(*kinds), codegen
 
 

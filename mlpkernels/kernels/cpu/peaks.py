@@ -47,7 +47,21 @@ from .layout import (
     TURNED,
     taken,
 )  # fmt: skip
-from .peak_tiles import ADD, MOST, MOST_COLUMNS, MOST_ROWS, evenly, from_runs, peak_tile, squeeze, to_runs, window_line
+from .peak_tiles import (
+    ADD,
+    MOST,
+    MOST_COLUMNS,
+    MOST_ROWS,
+    all_lanes,
+    evenly,
+    from_runs,
+    join_lanes,
+    lit_lanes,
+    peak_tile,
+    squeeze,
+    to_runs,
+    window_line,
+)
 from .simd import RELU_SLOPE, STORE, lanes, pointer_to, transpose_block
 
 # Bytes of the samples' images that a channel's weights are summed over at once: they stay in the level-1 cache.
@@ -119,9 +133,39 @@ def _image_runs(row, record, images, layout, source, target):
 
 
 @jit
-def _plane_windows(plan, layer, images, layout, chunk, deltas, channel, values, offsets, base, steps, total):
-    """Values and offsets of a channel's windows, zeros behind them; steps: of a window down and across, of a pixel
-    down and across, and of a lane.
+def _lit_windows(plan, layer, images, layout, chunk, at_room):
+    """Which samples have a pixel that is not zero where a pool's window sees it through the kernel: a third of MNIST's
+    windows see none. (where an integer of lanes is for each window, steps to the next across and down)
+
+    Behind the first layer hardly a window sees none: there one integer, all lanes, does for all.
+    """
+    row, pool, record, before = plan[layer], plan[layer + 1], record_of(plan, layer, layout), taken(plan, layer)
+    vector, lit = lanes(images), at_room + record[at.LIT]
+    if layer > 0:
+        all_lanes(pointer_to(images, lit))
+        return lit, 0, 0
+    width, height = layout[before + LINE] // vector, record[at.SEEN]
+    size = record[at.SEEN_SIZE]
+    source = chunk + layout[before + IMAGE]
+    for channel in range(row[CHANNELS]):
+        lit_lanes(
+            height * width, pointer_to(images, source + channel * layout[before + PLANE]), channel > 0,
+            pointer_to(images, lit),
+        )  # fmt: skip
+    across, down = lit + size, lit + 2 * size
+    _clear(images, across, 2 * size)
+    for x in range((pool[KERNEL_W] - 1) * row[STRIDE_W] + row[KERNEL_W]):
+        join_lanes(height * width - x, pointer_to(images, lit + x), pointer_to(images, across))
+    high = (pool[KERNEL_H] - 1) * row[STRIDE_H] + row[KERNEL_H]
+    for y in range(high):
+        join_lanes((height - high + 1) * width, pointer_to(images, across + y * width), pointer_to(images, down))
+    return down, pool[STRIDE_W] * row[STRIDE_W], pool[STRIDE_H] * row[STRIDE_H] * width
+
+
+@jit
+def _plane_windows(plan, layer, images, layout, chunk, deltas, channel, lit, values, offsets, base, steps, total):
+    """Values and offsets of a channel's windows; lit: as `_lit_windows` returns it; steps: of a window down and across,
+    of a pixel down and across, and of a lane.
     """
     pool, behind = plan[layer + 1], (layer + 1) * FIELDS
     vector = lanes(images)
@@ -135,8 +179,8 @@ def _plane_windows(plan, layer, images, layout, chunk, deltas, channel, values, 
         window_line(
             wide, pointer_to(images, delta + y * layout[behind + DELTA_LINE]), layout[behind + DELTA_STEP],
             pointer_to(images, places + first), pointer_to(images, out + y * layout[behind + LINE]), slope,
-            pool[KERNEL_W], pointer_to(images, values + first), pointer_to(images, offsets + first),
-            base + y * steps[0], steps[1], steps[2], steps[3], steps[4], pointer_to(images, total),
+            pointer_to(images, lit[0] + y * lit[2]), lit[1], pool[KERNEL_W],
+            pointer_to(images, values + first), pointer_to(images, offsets + first), base + y * steps[0], steps[1], steps[2], steps[3], steps[4], pointer_to(images, total),
         )  # fmt: skip
 
 
@@ -172,18 +216,19 @@ def _channel_lists(plan, layer, images, layout, chunk, deltas, at_room, sums, ac
     back_steps = 0, 0, -row[STRIDE_H] * columns, lines * columns, 0
     offsets, total = at_room + record[at.OFFSETS], at_room + record[at.BIAS_SUMS]
     runs, run_offsets = at_room + record[at.RUNS], at_room + record[at.RUN_OFFSETS]
+    lit = _lit_windows(plan, layer, images, layout, chunk, at_room)
     for channel in range(row[OUTPUTS]):
         values = at_room + record[at.VALUES]
         if layer > 0:
             values += channel * windows * vector
             base = (channel * pool[KERNEL_W] * lines + record[at.MARGIN]) * columns
             _plane_windows(
-                plan, layer, images, layout, chunk, deltas, channel, values,
+                plan, layer, images, layout, chunk, deltas, channel, lit, values,
                 at_room + record[at.BACK_OFFSETS] + channel * windows * vector, base, back_steps, total,
             )  # fmt: skip
         _clear(images, total, vector)
         _plane_windows(
-            plan, layer, images, layout, chunk, deltas, channel, values, offsets, 0, steps, total
+            plan, layer, images, layout, chunk, deltas, channel, lit, values, offsets, 0, steps, total
         )  # fmt: skip
         _clear(images, values + count * vector, (windows - count) * vector)
         bias = images.dtype.type(0)
