@@ -26,7 +26,7 @@ from ..plan import (
     WEIGHT_STRIDE,
     WIDTH,
 )  # fmt: skip
-from . import conv, pool
+from . import conv, peaks, pool
 from .jit import jit
 from .layout import (
     BY_CHUNK,
@@ -41,6 +41,7 @@ from .layout import (
     FIRST,
     FUSED,
     LINE,
+    PEAKS,
     PLANE,
     ROOM_SIZE,
     ROOMS,
@@ -283,9 +284,13 @@ def _backward(layer, chunk, deltas, room, start, count, rows, model, key, work):
     plan, images, layout = model.plan, work.images, work.layout
     kind = plan[layer, KIND]
     if kind == CONV:
-        conv.backward_input(plan, layer, images, layout, chunk, deltas, room)
+        if layout[layer * FIELDS + PEAKS]:
+            peaks.backward_input(plan, layer, images, layout, chunk, deltas, room)
+        else:
+            conv.backward_input(plan, layer, images, layout, chunk, deltas, room)
     elif kind == POOL:
-        pool.backward(plan, layer, images, layout, chunk, deltas)
+        if not layout[(layer - 1) * FIELDS + PEAKS]:
+            pool.backward(plan, layer, images, layout, chunk, deltas)
     elif kind == DROPOUT:
         _dropout(BACKWARD, layer, chunk, deltas, start, plan, model.rates[layer, DROP], key, images, layout)
     elif kind == BATCH_NORM:
@@ -309,7 +314,10 @@ def image_layers(what, first, last, start, stop, slot, slots, rows, model, key, 
     if what == BACKWARD:
         for layer in range(max(first, 1), last + 1):
             if plan[layer, KIND] == CONV:
-                conv.turn_weights(plan, layer, model.params, images, layout, room)
+                if layout[layer * FIELDS + PEAKS]:
+                    peaks.turn_weights(plan, layer, model.params, images, layout, room)
+                else:
+                    conv.turn_weights(plan, layer, model.params, images, layout, room)
     edge = last >= 0 and plan[last, OUT_STRIDE] > 0  # the last image layer
     enters = edge and (what == ENTER or (what == BACKWARD and not layout[end + BY_CHUNK]))
     stride, top = plan[last, OUT_STRIDE], last * FIELDS
@@ -329,7 +337,10 @@ def image_layers(what, first, last, start, stop, slot, slots, rows, model, key, 
             group, adds = at // layout[end + UNIT], at % layout[end + UNIT] > 0
             for layer in range(last, first - 1, -1):
                 if plan[layer, KIND] == CONV:
-                    conv.backward_params(plan, layer, images, layout, chunk, deltas, group, adds)
+                    if layout[layer * FIELDS + PEAKS]:
+                        peaks.backward_params(plan, layer, images, layout, chunk, deltas, room, group, adds)
+                    else:
+                        conv.backward_params(plan, layer, images, layout, chunk, deltas, group, adds)
                 if layer > 0:
                     _backward(layer, chunk, deltas, room, at, count, rows, model, key, work)
         elif what != ENTER:

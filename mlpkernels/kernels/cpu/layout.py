@@ -13,6 +13,7 @@ from numba.extending import register_jitable
 
 from .. import plan as p
 from ..plan import Workspace
+from . import peak_layout
 from .simd import VECTOR_BYTES
 
 # Columns of the layout, a row a layer; the last row, behind the layers', is the network's input.
@@ -21,12 +22,14 @@ IMAGE, FIRST, PLANE, LINE = range(4)
 # The same of the gradient by it; pixels and lines may lie further apart, with zeros between them.
 DELTA, DELTA_FIRST, DELTA_PLANE, DELTA_LINE, DELTA_STEP = range(4, 9)
 # Which of a pool's window was the largest; whether a convolution goes straight into the pool behind it; tables of
-# offsets for its windows, forward and for the gradient of its input; its weights turned round; its sums in a group.
-ARGMAX, FUSED, TABLE, BACK_TABLE, TURNED, SUMS = range(9, 15)
+# offsets for its windows, forward and for the gradient of its input; its weights turned round; its sums in a group;
+# the record by which its gradients visit only the pool's largest pixels, 0 where they visit all.
+ARGMAX, FUSED, TABLE, BACK_TABLE, TURNED, SUMS, PEAKS = range(9, 16)
 # In the last row only: elements of a chunk's images, where gradients begin and how long one is, slots' rooms, groups'
-# sums, rows of a group, whether each chunk keeps its gradients, and where a slot keeps lines on their way into a pool.
-CHUNK, DELTAS, DELTAS_SIZE, ROOMS, ROOM_SIZE, GROUPS, GROUP_SIZE, UNIT, BY_CHUNK, LINES = range(9, 19)
-FIELDS = 19
+# sums, rows of a group, whether each chunk keeps its gradients, and where a slot keeps lines on their way into a pool
+# and what the gradients of a pool's largest pixels need.
+CHUNK, DELTAS, DELTAS_SIZE, ROOMS, ROOM_SIZE, GROUPS, GROUP_SIZE, UNIT, BY_CHUNK, LINES, PEAK_ROOM = range(9, 20)
+FIELDS = 20
 
 MOST_GROUPS = 16  # groups of chunks, whose gradients are summed apart; a slot takes whole groups
 
@@ -139,7 +142,7 @@ class _Builder:
         self.rows = np.zeros((len(plan) + 1, FIELDS), np.int64)
         self.tables: list[np.ndarray] = []
         self.table_at = self.rows.size
-        self.chunk = self.deltas = self.room = self.sums = 0
+        self.chunk = self.deltas = self.room = self.sums = self.peak_room = 0
 
     def table(self, fill: Any, channels: int, row: np.ndarray, plane: int, line: int) -> int:
         """A table of a convolution's windows; where it begins."""
@@ -158,6 +161,8 @@ class _Builder:
 
     def delta(self, layer: int) -> None:
         """The gradient by what a layer gives; a convolution's lies as the gradient of its input will read it."""
+        if self.peaked(layer):
+            return  # only what the pool behind it gives has one
         made = self.plan[layer]
         channels, height, width = _shape(made[p.OUT_CHANNELS : p.OUT_WIDTH + 1])
         first, plane, line = within_border(height, width, 0, 0, self.lanes)
@@ -179,11 +184,28 @@ class _Builder:
         row[TABLE] = self.table(window_offsets, channels, made, int(source[PLANE]), int(source[LINE]))
         row[SUMS] = self.sums
         self.sums += int(made[p.INPUTS] + 1) * int(made[p.WEIGHT_STRIDE])
-        if layer > 0:
+        if self.peaked(layer):
+            self.peaks(layer, source)
+        elif layer > 0:
             line = int(row[DELTA_LINE]) // int(made[p.STRIDE_H])
             row[BACK_TABLE] = self.table(turned_offsets, outputs, made, int(row[DELTA_PLANE]), line)
             row[TURNED] = self.room
             self.room += outputs * int(made[p.KERNEL_H] * made[p.KERNEL_W]) * p.pad(channels)
+
+    def peaked(self, layer: int) -> bool:
+        """Whether a layer's gradients visit only the largest pixels of the pool behind it."""
+        return bool(self.rows[layer, FUSED]) and peak_layout.pays(self.plan[layer], self.plan[layer + 1], self.lanes)
+
+    def peaks(self, layer: int, source: np.ndarray) -> None:
+        """A convolution's record, which its lists need, and its weights for the gradient of its input."""
+        below = (source[DELTA_PLANE], source[DELTA_STEP]) if layer > 0 else (0, 0)
+        places = peak_layout.Places(*(int(n) for n in (source[PLANE], source[LINE], *below)))
+        made = peak_layout.Peaks(self.plan[layer], self.plan[layer + 1], places, self.lanes, self.table_at)
+        self.tables.append(made.numbers())
+        self.rows[layer, [PEAKS, TURNED]] = self.table_at, self.room
+        self.table_at += len(self.tables[-1])
+        self.room += int(made.record[peak_layout.TILES_ACROSS] * made.record[peak_layout.PLANE])
+        self.peak_room = max(self.peak_room, made.room)
 
     def build(self) -> np.ndarray:
         plan, rows = self.plan, self.rows
@@ -209,6 +231,8 @@ class _Builder:
         fused = [plan[i] for i in range(images) if rows[i, FUSED]]
         lines = [6 * plan[i + 1, p.KERNEL_H] * plan[i, p.OUT_WIDTH] for i in range(images) if rows[i, FUSED]]
         self.room += int(max(lines)) * self.lanes if fused else 0
+        rows[-1, PEAK_ROOM] = self.room
+        self.room += self.peak_room
         return rows
 
     def _border(self, layer: int) -> tuple[int, int]:

@@ -45,20 +45,22 @@ def _index(builder: Any, dtype: Any, number: Any) -> Any:
     return simd._splat(builder, builder.sitofp(number, vector.element), vector)
 
 
-def _over_window(builder: Any, high: Any, wide: Any, start: list[Any], body: Any) -> list[Any]:
-    """values = body(y, x, values) over a window, straight for the common 2 x 2 one."""
-    square = builder.and_(builder.icmp_signed("==", high, constant(2)), builder.icmp_signed("==", wide, constant(2)))
-    straight, looped, end = (builder.append_basic_block(name) for name in ("straight", "looped", "end"))
-    builder.cbranch(square, straight, looped)
-    builder.position_at_end(straight)
+def _is_square(builder: Any, high: Any, wide: Any) -> Any:
+    """Whether a window is the common one, 2 x 2."""
+    return builder.and_(builder.icmp_signed("==", high, constant(2)), builder.icmp_signed("==", wide, constant(2)))
+
+
+def _over_square(builder: Any, high: Any, wide: Any, start: list[Any], body: Any) -> list[Any]:
+    """values = body(y, x, values) over a window of 2 x 2, straight."""
     values = start
     for y in range(2):
         for x in range(2):
             values = body(constant(y), constant(x), values)
-    short, straight = values, builder.block
-    builder.branch(end)
+    return values
 
-    builder.position_at_end(looped)
+
+def _over_any(builder: Any, high: Any, wide: Any, start: list[Any], body: Any) -> list[Any]:
+    """The same over any window."""
     one = constant(1)
 
     def line(values: list[Any]) -> list[Any]:
@@ -70,22 +72,13 @@ def _over_window(builder: Any, high: Any, wide: Any, start: list[Any], body: Any
 
         return [builder.add(y, one), *loop(builder, wide, [constant(0), *rest], pixel)[1:]]
 
-    long = loop(builder, high, [constant(0), *start], line)[1:]
-    looped = builder.block
-    builder.branch(end)
-    builder.position_at_end(end)
-    results = []
-    for a, b in zip(short, long, strict=True):
-        phi = builder.phi(a.type)
-        phi.add_incoming(a, straight)
-        phi.add_incoming(b, looped)
-        results.append(phi)
-    return results
+    return loop(builder, high, [constant(0), *start], line)[1:]
 
 
 @intrinsic
-def _largest(typingctx, source, line, high, wide, index, index_line, out, places):
-    """The largest vector of a window, lane by lane, to out and its place, index + y·index_line + x, to places.
+def _largest(typingctx, count, source, step, line, high, wide, index, index_line, out, places):
+    """The largest vector of each of count windows, lane by lane, to out and its place, index + y·index_line + x, to
+    places; the windows begin `step` apart, the results lie side by side.
 
     The first of equal ones counts, and a NaN is larger than all, as in PyTorch.
     """
@@ -93,25 +86,39 @@ def _largest(typingctx, source, line, high, wide, index, index_line, out, places
     pointer, size = types.CPointer(dtype), types.intp
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        source, line, high, wide, index, index_line, out, places = args
+        count, source, step, line, high, wide, index, index_line, out, places = args
         vector = simd._vector(dtype)
 
-        def body(y: Any, x: Any, values: list[Any]) -> list[Any]:
-            best, place = values
-            at = builder.add(builder.mul(y, line), builder.mul(x, constant(vector.count)))
-            value = simd._load(builder, vector, source, at)
-            larger = builder.or_(builder.fcmp_ordered(">", value, best), builder.fcmp_unordered("uno", value, value))
-            number = builder.add(index, builder.add(builder.mul(y, index_line), x))
-            here = _index(builder, dtype, number)
-            return [builder.select(larger, value, best), builder.select(larger, here, place)]
+        def window(over: Any) -> Any:
+            def body(values: list[Any]) -> list[Any]:
+                source_at, out_at, places_at = values
 
-        first = simd._load(builder, vector, source)
-        best, place = _over_window(builder, high, wide, [first, _index(builder, dtype, index)], body)
-        simd._store(builder, best, out)
-        simd._store(builder, place, places)
+                def pixel(y: Any, x: Any, values: list[Any]) -> list[Any]:
+                    best, place = values
+                    at = builder.add(builder.mul(y, line), builder.mul(x, constant(vector.count)))
+                    value = simd._load(builder, vector, source_at, at)
+                    nan = builder.fcmp_unordered("uno", value, value)
+                    larger = builder.or_(builder.fcmp_ordered(">", value, best), nan)
+                    number = builder.add(index, builder.add(builder.mul(y, index_line), x))
+                    here = _index(builder, dtype, number)
+                    return [builder.select(larger, value, best), builder.select(larger, here, place)]
+
+                first = simd._load(builder, vector, source_at)
+                best, place = over(builder, high, wide, [first, _index(builder, dtype, index)], pixel)
+                simd._store(builder, best, out_at)
+                simd._store(builder, place, places_at)
+                moved = [builder.gep(at, [constant(vector.count)]) for at in (out_at, places_at)]
+                return [builder.gep(source_at, [step]), *moved]
+
+            return body
+
+        with builder.if_else(_is_square(builder, high, wide)) as (yes, no):
+            for branch, over in ((yes, _over_square), (no, _over_any)):
+                with branch:
+                    loop(builder, count, [source, out, places], window(over))
         return context.get_dummy_value()
 
-    return types.void(pointer, size, size, size, size, size, pointer, pointer), codegen
+    return types.void(size, pointer, *[size] * 6, pointer, pointer), codegen
 
 
 @intrinsic
@@ -140,7 +147,10 @@ def _to_largest(typingctx, delta, places, out, slope, target, line, step, high, 
             simd._store(builder, builder.fadd(held, part), target, at)
             return []
 
-        _over_window(builder, high, wide, [], body)
+        with builder.if_else(_is_square(builder, high, wide)) as (yes, no):
+            for branch, over in ((yes, _over_square), (no, _over_any)):
+                with branch:
+                    over(builder, high, wide, [], body)
         return context.get_dummy_value()
 
     return types.void(pointer, pointer, pointer, flag, pointer, size, size, size, size, size, size, flag), codegen
@@ -155,14 +165,18 @@ def pool_lines(row, images, layout, me, chunk, channel, y, source, line, top):
     first, last = max(start, 0), min(start + high, row[HEIGHT])
     out = chunk + layout[me + FIRST] + channel * layout[me + PLANE] + y * layout[me + LINE]
     places = chunk + layout[me + ARGMAX] + (channel * row[OUT_HEIGHT] + y) * row[OUT_WIDTH] * vector
-    for x in range(row[OUT_WIDTH]):
+    x = 0
+    while x < row[OUT_WIDTH]:
         left = x * row[STRIDE_W] - row[PADDING_W]
         begin, end = max(left, 0), min(left + wide, row[WIDTH])
+        # Windows that meet no border are taken together.
+        count = row[OUT_WIDTH] - x if row[PADDING_W] == 0 else 1
         _largest(
-            pointer_to(images, source + (first - top) * line + begin * vector), line, last - first, end - begin,
-            (first - start) * wide + begin - left, wide, pointer_to(images, out + x * vector),
-            pointer_to(images, places + x * vector),
+            count, pointer_to(images, source + (first - top) * line + begin * vector), row[STRIDE_W] * vector, line,
+            last - first, end - begin, (first - start) * wide + begin - left, wide,
+            pointer_to(images, out + x * vector), pointer_to(images, places + x * vector),
         )  # fmt: skip
+        x += count
 
 
 @jit

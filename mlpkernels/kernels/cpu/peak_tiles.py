@@ -1,0 +1,332 @@
+"""Micro-kernels for gradients that only the largest pixels of a pool's windows have: see peaks.py.
+
+Between tiles, what lies sample by lane is turned into runs of numbers of one sample, by a table of offsets, and back.
+Such a list holds values that are not zero and, beside them, integer offsets of the values' own width.
+"""
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from . import simd
+from .blocks import constant, loop, switch
+from .simd import RELU_SLOPE, REGISTERS
+
+ADD = 100  # beside simd's STORE and RELU_SLOPE: to what is there
+MOST_ROWS, MOST_COLUMNS = 6, 6
+MOST = 25 if REGISTERS == 32 else 12  # vectors of a tile: its sums, and one broadcast
+_CHAINS = 8  # sums that are to be under way: each addition waits four cycles for the one before
+
+
+def evenly(n: int, most: int) -> int:
+    """The size of parts, the last perhaps smaller, where n is cut into as few as can be of at most `most`."""
+    parts = -(-n // most)
+    return -(-n // parts)
+
+
+def _integers(dtype: Any) -> ir.VectorType:
+    """The vector of integers as wide as the elements of dtype."""
+    return ir.VectorType(ir.IntType(dtype.bitwidth), simd._vector(dtype).count)
+
+
+def _lane_numbers(kind: ir.VectorType) -> Any:
+    return ir.Constant(kind, list(range(kind.count)))
+
+
+# ---- between lanes and runs
+
+
+@intrinsic
+def to_runs(typingctx, source, table, target, target_row):
+    """target[i, j] = lane i of the vector at source + table[j], i and j below the number of lanes."""
+    dtype = source.dtype
+    pointer, size = types.CPointer(dtype), types.intp
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        source, table, target, target_row = args
+        vector = simd._vector(dtype)
+        places = [builder.load(builder.gep(table, [constant(j)])) for j in range(vector.count)]
+        rows = simd._transposed(builder, [simd._load(builder, vector, source, place) for place in places])
+        for i, row in enumerate(rows):
+            simd._store(builder, row, target, builder.mul(target_row, constant(i)))
+        return context.get_dummy_value()
+
+    return types.void(pointer, types.CPointer(types.int64), pointer, size), codegen
+
+
+@intrinsic
+def from_runs(typingctx, source, source_row, target, table, spare, how, aux, aux_table):
+    """The reverse: the vector of source[:, j] goes to target + table[j], or where that is negative to spare.
+
+    how: STORE, ADD to what is there, or RELU_SLOPE, which keeps what is above zero in aux + aux_table[j].
+    """
+    dtype = source.dtype
+    pointer, size, places = types.CPointer(dtype), types.intp, types.CPointer(types.int64)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        source, source_row, target, table, spare, how, aux, aux_table = args
+        vector = simd._vector(dtype)
+
+        def place(base: Any, offsets: Any, j: int) -> Any:
+            offset = builder.load(builder.gep(offsets, [constant(j)]))
+            within = builder.icmp_signed(">=", builder.load(builder.gep(table, [constant(j)])), constant(0))
+            return builder.select(within, builder.gep(base, [offset]), spare)
+
+        rows = [builder.mul(source_row, constant(i)) for i in range(vector.count)]
+        turned = simd._transposed(builder, [simd._load(builder, vector, source, row) for row in rows])
+        plain, added, slope, end = (builder.append_basic_block(n) for n in ("plain", "added", "slope", "stored"))
+        stores = builder.switch(how, plain)
+        stores.add_case(constant(ADD), added)
+        stores.add_case(constant(RELU_SLOPE), slope)
+        for block in (plain, added, slope):
+            builder.position_at_end(block)
+            for j, value in enumerate(turned):
+                at = place(target, table, j)
+                if block is added:
+                    value = builder.fadd(simd._load(builder, vector, at), value)
+                elif block is slope:
+                    output = simd._load(builder, vector, place(aux, aux_table, j))
+                    value = simd._where_positive(builder, output, value)
+                simd._store(builder, value, at)
+            builder.branch(end)
+        builder.position_at_end(end)
+        return context.get_dummy_value()
+
+    return types.void(pointer, size, pointer, places, pointer, size, pointer, places), codegen
+
+
+# ---- lists
+
+
+@intrinsic
+def lit_lanes(typingctx, count, source, adds, target):
+    """For each of count vectors an integer at target: which of its lanes are not zero, or were in target, with `adds`.
+
+    Integers are as wide as the elements.
+    """
+    dtype = source.dtype
+    pointer = types.CPointer(dtype)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        count, source, adds, target = args
+        vector, integer = simd._vector(dtype), _integers(dtype).element
+
+        def each(values: list[Any]) -> list[Any]:
+            source_at, target_at = values
+            value = simd._load(builder, vector, source_at)
+            lit = builder.fcmp_unordered("!=", value, ir.Constant(vector, None))
+            bits = builder.zext(builder.bitcast(lit, ir.IntType(vector.count)), integer)
+            held = builder.select(adds, builder.load(target_at), ir.Constant(integer, 0))
+            builder.store(builder.or_(bits, held), target_at)
+            return [builder.gep(source_at, [constant(vector.count)]), builder.gep(target_at, [constant(1)])]
+
+        loop(builder, count, [source, builder.bitcast(target, integer.as_pointer())], each)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, pointer, types.boolean, pointer), codegen
+
+
+@intrinsic
+def all_lanes(typingctx, target):
+    """The integer of all lanes, to target."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        integer = _integers(target.dtype).element
+        builder.store(ir.Constant(integer, -1), builder.bitcast(args[0], integer.as_pointer()))
+        return context.get_dummy_value()
+
+    return types.void(target), codegen
+
+
+@intrinsic
+def join_lanes(typingctx, count, source, target):
+    """target[i] |= source[i] for count integers of `lit_lanes`, rounded up to whole vectors."""
+    dtype = source.dtype
+    pointer = types.CPointer(dtype)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        count, source, target = args
+        integers = _integers(dtype)
+        lanes = constant(integers.count)
+
+        def each(values: list[Any]) -> list[Any]:
+            joined = builder.or_(*(simd._load(builder, integers, at) for at in values))
+            simd._store(builder, joined, values[1])
+            return [builder.gep(at, [lanes]) for at in values]
+
+        up = builder.add(count, constant(integers.count - 1))
+        loop(builder, builder.udiv(up, lanes), [source, target], each)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, pointer, pointer), codegen
+
+
+@intrinsic
+def window_line(
+    typingctx, count, delta, delta_step, places, out, slope, lit, lit_step, wide, values, offsets, base, base_step,
+    y_step, x_step, lane_step, total,
+):  # fmt: skip
+    """What a line of count pool windows passes back: vectors of values, and of offsets of the pixels they go to.
+
+    What comes is delta, where out > 0 or without slope, else 0, and its sum is added to the vector at total; values are
+    what comes in the lanes that lit has, an integer a window. places are those in the window, y · wide + x; the offset of lane l's in window i is
+    base + i·base_step + y·y_step + x·x_step + l·lane_step.
+    """
+    dtype = delta.dtype
+    pointer, size = types.CPointer(dtype), types.intp
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        count, delta, delta_step, places, out, slope, lit, lit_step, wide, values, offsets, *steps, total = args
+        vector, integers = simd._vector(dtype), _integers(dtype)
+
+        def splat(number: Any) -> Any:
+            return simd._splat(builder, builder.trunc(number, integers.element), integers)
+
+        if dtype.bitwidth == 64:
+            splat = lambda number: simd._splat(builder, number, integers)  # noqa: E731
+        base, base_step, y_step, x_step, lane_step = (splat(number) for number in steps)
+        per_line = simd._splat(builder, builder.sitofp(wide, vector.element), vector)
+        inverse = builder.fdiv(ir.Constant(vector, [1.0] * vector.count), per_line)
+        half = ir.Constant(vector, [0.5] * vector.count)
+        # y·y_step + (place - y·wide)·x_step, since a place is y·wide + x
+        y_step = builder.sub(y_step, builder.mul(splat(wide), x_step))
+        start = builder.add(base, builder.mul(_lane_numbers(integers), lane_step))
+        lanes = constant(vector.count)
+
+        def window(values_: list[Any]) -> list[Any]:
+            delta_at, lit_at, places_at, out_at, values_at, offsets_at, begin, sum_ = values_
+            value, place = simd._load(builder, vector, delta_at), simd._load(builder, vector, places_at)
+            masked = simd._where_positive(builder, simd._load(builder, vector, out_at), value)
+            came = builder.select(slope, masked, value)
+            bits = builder.trunc(builder.load(lit_at), ir.IntType(vector.count))
+            seen = builder.bitcast(bits, ir.VectorType(ir.IntType(1), vector.count))
+            value = builder.select(seen, came, ir.Constant(vector, None))
+            y = builder.fptosi(builder.fmul(builder.fadd(place, half), inverse), integers)
+            x = builder.mul(builder.fptosi(place, integers), x_step)
+            offset = builder.add(builder.add(begin, x), builder.mul(y, y_step))
+            simd._store(builder, value, values_at)
+            simd._store(builder, builder.bitcast(offset, vector), offsets_at)
+            moved = [builder.gep(at, [lanes]) for at in (places_at, out_at, values_at, offsets_at)]
+            return [
+                builder.gep(delta_at, [delta_step]), builder.gep(lit_at, [lit_step]), *moved,
+                builder.add(begin, base_step), builder.fadd(sum_, came),
+            ]  # fmt: skip
+
+        held = simd._load(builder, vector, total)
+        lit = builder.bitcast(lit, integers.element.as_pointer())
+        first = [delta, lit, places, out, values, offsets, start, held]
+        simd._store(builder, loop(builder, count, first, window)[-1], total)
+        return context.get_dummy_value()
+
+    kinds = [size, pointer, size, pointer, pointer, types.boolean, pointer, *[size] * 2, *[pointer] * 2, *[size] * 5]
+    kinds.append(pointer)
+    return types.void(*kinds), codegen
+
+
+@intrinsic
+def squeeze(typingctx, values, offsets, to_values, to_offsets):
+    """Copy a vector of values and their offsets without those whose value is 0; how many are left.
+
+    What lies behind them within a vector is overwritten, too.
+    """
+    dtype = values.dtype
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        values, offsets, to_values, to_offsets = args
+        vector = simd._vector(dtype)
+        zero = ir.Constant(vector, None)
+        value = simd._load(builder, vector, values)
+        mask = builder.fcmp_unordered("!=", value, zero)
+        name = f"llvm.experimental.vector.compress.v{vector.count}{simd._NAMES[dtype]}"
+        kind = ir.FunctionType(vector, [vector, mask.type, vector])
+        compress = cgutils.get_or_insert_function(builder.module, kind, name)
+        for source, target in ((value, to_values), (simd._load(builder, vector, offsets), to_offsets)):
+            simd._store(builder, builder.call(compress, [source, mask, zero]), target)
+        bits = builder.zext(builder.bitcast(mask, ir.IntType(vector.count)), simd._I64)
+        return builder.ctpop(bits)
+
+    return types.intp(*[types.CPointer(dtype)] * 4), codegen
+
+
+# ---- the sums
+
+
+@intrinsic
+def peak_tile(
+    typingctx, rows, columns, lists, counts, values, offsets, list_step, source, pitch, target, target_row, target_step
+):
+    """For each of a few lists, target[rows, columns] += Σ over its entries of value · source[rows, columns].
+
+    A source tile begins an entry's offset behind `source`, its rows are pitch apart, its columns are vectors. List i
+    has counts[i] entries, a whole number, at i·list_step; its target is target + i·target_step, rows target_row apart.
+    Strides in elements. rows up to MOST_ROWS, columns up to MOST_COLUMNS, both together up to MOST.
+    """
+    dtype = values.dtype
+    pointer, size = types.CPointer(dtype), types.intp
+    sizes = [(r, c) for r in range(1, MOST_ROWS + 1) for c in range(1, MOST_COLUMNS + 1) if r * c <= MOST]
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        switch(builder, args[0], args[1], sizes, lambda r, c: _emit_tile(builder, dtype, r, c, args[2:]))
+        return context.get_dummy_value()
+
+    kinds = [*[size] * 3, *[pointer] * 3, size, pointer, size, pointer, size, size]
+    return types.void(*kinds), codegen
+
+
+def _emit_tile(builder: Any, dtype: Any, rows: int, columns: int, args: Any) -> None:
+    lists, counts, values, offsets, list_step, source, pitch, target, target_row, target_step = args
+    vector, multiply_add = simd._vector(dtype), simd._multiply_add(builder, dtype)
+    integer = ir.IntType(dtype.bitwidth)
+    offsets = builder.bitcast(offsets, integer.as_pointer())
+    cells = rows * columns
+    source_rows = [builder.mul(pitch, constant(r)) for r in range(rows)]
+    target_rows = [builder.mul(target_row, constant(r)) for r in range(rows)]
+    turn = max(1, _CHAINS // cells)  # entries of a turn of the loop, each with sums of its own
+
+    def entry(value_at: Any, offset_at: Any, number: int, sums: list[Any]) -> list[Any]:
+        value = simd._splat(builder, builder.load(builder.gep(value_at, [constant(number)])), vector)
+        offset = builder.load(builder.gep(offset_at, [constant(number)]))
+        at = builder.gep(source, [builder.sext(offset, simd._I64) if integer.width < 64 else offset])
+        made = []
+        for r in range(rows):
+            row = builder.gep(at, [source_rows[r]])
+            for c in range(columns):
+                part = simd._load(builder, vector, row, constant(c * vector.count))
+                made.append(multiply_add(value, part, sums[r * columns + c]))
+        return made
+
+    def entries(step: int) -> Any:
+        def body(held: list[Any]) -> list[Any]:
+            value_at, offset_at, *sums = held
+            made = [
+                sum_ for u in range(step) for sum_ in entry(value_at, offset_at, u, sums[u * cells : (u + 1) * cells])
+            ]
+            moved = [builder.gep(at, [constant(step)]) for at in (value_at, offset_at)]
+            return [*moved, *made, *sums[step * cells :]]
+
+        return body
+
+    def one_list(held: list[Any]) -> list[Any]:
+        count_at, value_at, offset_at, target_at = held
+        count = builder.fptosi(builder.load(count_at), simd._I64)
+        state = [value_at, offset_at, *[ir.Constant(vector, None)] * (turn * cells)]
+        state = loop(builder, builder.sdiv(count, constant(turn)), state, entries(turn))
+        if turn > 1:
+            state = loop(builder, builder.srem(count, constant(turn)), state, entries(1))
+        sums = state[2:]
+        for first in range(cells, turn * cells, cells):
+            sums[:cells] = [builder.fadd(a, b) for a, b in zip(sums, sums[first:], strict=False)][:cells]
+        for r in range(rows):
+            row = builder.gep(target_at, [target_rows[r]])
+            for c in range(columns):
+                at = constant(c * vector.count)
+                simd._store(builder, builder.fadd(simd._load(builder, vector, row, at), sums[r * columns + c]), row, at)
+        return [
+            builder.gep(count_at, [constant(1)]), builder.gep(value_at, [list_step]),
+            builder.gep(offset_at, [list_step]), builder.gep(target_at, [target_step]),
+        ]  # fmt: skip
+
+    loop(builder, lists, [counts, values, offsets, target], one_list)
