@@ -1,0 +1,186 @@
+"""speedrun: the least training time to a mean test accuracy, by three networks whose recipes were tuned for it."""
+
+import functools
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..datasets import Dataset
+from ..layers import Conv2d, Dense, Layer, MaxPool2d
+from ..network import Network
+from ..optimizers import Adam
+from ..scaling import Scaling
+from ..schedules import OneCycle, Schedule
+from .catalogue import Options, Row
+from .report import Measured, Report, columns, grouped, quick_word, reached
+from .side_by_side import Job, Trained, Watch, train_all
+from .study import parts
+
+if TYPE_CHECKING:
+    from .report import Figures
+    from .speedrun_peers import Raced
+
+OURS = "mlpkernels"
+_ONE_CYCLE = OneCycle(0.2)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A network and how Adam trains it to a mean test accuracy of `target` in the least time.
+
+    network: in words. Pixels are in [0, 1], which keeps their zeros, and zeros cost nothing in a first dense layer.
+    validation: the accuracy that the choice rests on, of training on MNIST's first 50,000 training images, on the other
+    10,000: mean ± standard deviation, with how many seeds. No test image was looked at until all was chosen.
+    """
+
+    target: float
+    network: str
+    layers: tuple[Layer, ...]
+    learning_rate: float
+    batch_size: int
+    epochs: int
+    validation: str
+    schedule: Schedule = _ONE_CYCLE
+    beta2: float = 0.95
+    cost: float = 1.0
+
+    @property
+    def hidden(self) -> tuple[int, ...]:
+        """The hidden layers' widths; () of a network with convolutions."""
+        widths = [layer.outputs for layer in self.layers if isinstance(layer, Dense)]
+        return tuple(widths[:-1]) if len(widths) == len(self.layers) else ()
+
+    @property
+    def optimizer(self) -> Adam:
+        return Adam(self.learning_rate, beta2=self.beta2)
+
+    def make(self, dataset: Dataset, seed: int) -> Network:
+        """The untrained network."""
+        return Network(
+            self.layers, dataset.shape, classes=dataset.classes, init="he-normal", seed=seed,
+            scaling=Scaling.fit("unit", dataset.train.x, dataset.full_scale, True),
+        )  # fmt: skip
+
+    def told(self, epochs: int) -> str:
+        """All of it in a line, with so many epochs."""
+        optimizer = f"Adam {self.learning_rate:g}, beta2 {self.beta2:g}, {self.schedule!r}, batch {self.batch_size}"
+        return f"{self.network}; {optimizer}, {epochs} epoch{'s' * (epochs > 1)}; he-normal, pixels in [0, 1]"
+
+
+RECIPES = {
+    "mlp-64": Recipe(
+        0.9764, "784-64-64-10, ReLU", (Dense(64, "relu"), Dense(64, "relu"), Dense(10)), 0.007, 128, 4,
+        "97.70 ± 0.05 %, 4 seeds",
+    ),
+    "mlp": Recipe(
+        0.98, "784-256-64-10, ReLU", (Dense(256, "relu"), Dense(64, "relu"), Dense(10)), 0.007, 128, 3,
+        "98.02 ± 0.03 %, 4 seeds", cost=2.0,
+    ),
+    "cnn": Recipe(
+        0.99, "conv 1→10 5x5, ReLU, max-pool 2; conv 10→20 5x5, ReLU, max-pool 2; 320→50 ReLU→10",
+        (
+            Conv2d(10, 5, activation="relu"), MaxPool2d(2), Conv2d(20, 5, activation="relu"), MaxPool2d(2),
+            Dense(50, "relu"), Dense(10),
+        ),
+        0.004, 64, 4, "98.9 %", cost=20.0,
+    ),
+}  # fmt: skip
+
+
+def run(row: Row, dataset: Dataset, options: Options, watch: Watch | None) -> Report:
+    """Train every recipe with every seed, one network after another, then its peers where they are asked for."""
+    began = time.perf_counter()
+    watch = watch or Watch()
+    train, test = parts(dataset, options)
+    jobs = [
+        Job(
+            {"recipe": name, "seed": seed}, functools.partial(recipe.make, dataset, seed), lambda: (train, test),
+            options.epochs_of(row) or recipe.epochs, recipe.batch_size, recipe.optimizer, seed, recipe.cost,
+            schedule=recipe.schedule, threads=options.threads,
+        )
+        for name, recipe in RECIPES.items() for seed in range(options.seeds)
+    ]  # fmt: skip
+    trained = train_all(row.name, jobs, 1, watch)
+    groups = grouped(trained, "recipe")
+    raced, absent = _peers(groups, dataset, options, watch) if options.peers else ([], [])
+    lines = []
+    for name, group in groups.items():
+        ours = _line(name, group, row, options)
+        lines += [ours, *(_peer_line(one, ours) for one in raced if one.recipe == name)]
+    report = Report(row, options, lines, trained, time.perf_counter() - began, _notes(groups, raced, absent))
+    report.figures = _figures(groups, raced, options)
+    report.extra = {"peers": [one.to_json() for one in raced], "peers absent": absent}
+    return report
+
+
+def _peers(
+    groups: Mapping[str, list[Trained]], dataset: Dataset, options: Options, watch: Watch
+) -> tuple[list["Raced"], list[str]]:
+    """What the installed peers made of the recipes, and the names of those that are not installed."""
+    from . import speedrun_peers
+
+    train, test = parts(dataset, options)
+    raced = []
+    for name, group in groups.items():
+        recipe, epochs = RECIPES[name], group[0].job.epochs
+        networks = [recipe.make(dataset, seed) for seed in range(options.peer_seeds)]
+        raced += speedrun_peers.train(name, recipe, networks, epochs, train, test, watch)
+    return raced, speedrun_peers.absent()
+
+
+def _line(name: str, group: Sequence[Trained], row: Row, options: Options) -> Measured:
+    target = RECIPES[name].target
+    accuracy = tuple(one.final[1] for one in group)
+    told = reached(options, row, Measured("", accuracy).mean, target)
+    seconds = tuple(one.seconds for one in group if one.diverged is None)
+    return Measured(
+        f"test accuracy, {name}", accuracy, f"{100 * target:.2f} %, as a mean", seconds=seconds, verdict=told,
+        races=True,
+    )  # fmt: skip
+
+
+def _peer_line(raced: "Raced", ours: Measured) -> Measured:
+    seconds = raced.seconds.sum(axis=1)
+    times = f"{np.median(seconds) / np.median(ours.seconds):.3g} times as long" if ours.seconds else ""
+    return Measured(
+        f"the same in {raced.system}", tuple(raced.accuracy[:, -1].tolist()), seconds=tuple(seconds.tolist()),
+        verdict=times, races=True,
+    )  # fmt: skip
+
+
+def _notes(groups: Mapping[str, list[Trained]], raced: Sequence["Raced"], absent: Sequence[str]) -> list[str]:
+    notes = []
+    for name, group in groups.items():
+        recipe = RECIPES[name]
+        notes.append(f"{name}: {recipe.told(group[0].job.epochs)}; when it was chosen: {recipe.validation}")
+    notes.append(
+        "timed is training alone, all its steps: not compiling, not reading the data, not drawing the order of the "
+        "rows (1 ms an epoch), not the evaluation after each epoch; one network at a time"
+    )
+    if raced:
+        threads = ", ".join(f"{one.recipe} {one.threads}" for one in raced if one.chosen)
+        notes.append(
+            "peers: the same initial values, order of rows and steps as ours of the same seed, data in memory; their "
+            "accuracy is that of their weights in our network"
+        )
+        notes += [f"PyTorch's better number of threads: {threads}"] * bool(threads)
+        notes += ["JAX: an epoch is one compiled scan, compiled before"] * any(not one.chosen for one in raced)
+    notes += [f"not installed, so not beside: {', '.join(absent)}"] * bool(absent)
+    return notes
+
+
+def _figures(groups: Mapping[str, list[Trained]], raced: Sequence["Raced"], options: Options) -> "Figures":
+    from . import figures
+
+    races = []
+    for name, group in groups.items():
+        done = [one for one in group if one.diverged is None]
+        if done:
+            races.append(figures.Race(name, OURS, columns(done, "seconds"), columns(done, "test_accuracy")))
+        races += [figures.Race(name, one.system, one.seconds, one.accuracy) for one in raced if one.recipe == name]
+    targets = {name: RECIPES[name].target for name in groups}
+    title = f"speedrun: test accuracy by seconds of training{quick_word(options)}"
+    return {"accuracy-by-seconds": functools.partial(figures.race_figure, title, races, targets)} if races else {}
