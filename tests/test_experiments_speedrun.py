@@ -11,6 +11,7 @@ from rendering import draw, texts
 from small_images import images
 from support import timeless
 
+from mlpkernels import Adam
 from mlpkernels.bench import peers
 from mlpkernels.errors import MlpkError
 from mlpkernels.experiments import Options, figures, find, run, speedrun, speedrun_peers
@@ -62,8 +63,9 @@ def test_every_recipe_trains_its_own_epochs_and_is_written_whole(tmp_path):
 def test_epochs_change_the_length_and_no_goal_is_judged(dense):
     report = run("speedrun", images(), Options(seeds=1, epochs=2))
     assert len(report.trained[0].history) == 2 and report.lines[0].verdict == ""
+    batch = speedrun.RECIPES["mlp-64"].batch_size
     assert "2 instead of each network's own epochs: not what was claimed" in report.remarks()
-    assert any("batch 128, 2 epochs; " in remark for remark in report.remarks())
+    assert any(f"batch {batch}, 2 epochs; " in remark for remark in report.remarks())
 
 
 def test_the_rate_follows_the_recipe_s_schedule(dense):
@@ -71,10 +73,11 @@ def test_the_rate_follows_the_recipe_s_schedule(dense):
     report = run("speedrun", images(), Options(seeds=1))
     steps = math.ceil(400 / recipe.batch_size)
     wanted = [
-        recipe.schedule.rates(recipe.learning_rate, epoch, steps, recipe.epochs)[-1] for epoch in range(recipe.epochs)
+        recipe.schedule.rates(recipe.optimizer.learning_rate, epoch, steps, recipe.epochs)[-1]
+        for epoch in range(recipe.epochs)
     ]
     assert [result.learning_rate for result in report.trained[0].history] == wanted
-    assert wanted[-1] < recipe.learning_rate / 1000
+    assert wanted[-1] < recipe.optimizer.learning_rate / 1000
 
 
 def test_a_network_s_threads_change_nothing(dense):
@@ -88,7 +91,7 @@ def test_times_are_told_by_their_median():
 
 
 def test_what_diverges_is_left_out_of_times_and_figure(dense, monkeypatch):
-    recipe = dataclasses.replace(speedrun.RECIPES["mlp-64"], learning_rate=1e30)
+    recipe = dataclasses.replace(speedrun.RECIPES["mlp-64"], optimizer=Adam(1e30))
     monkeypatch.setattr(speedrun, "RECIPES", {"mlp-64": recipe})
     report = run("speedrun", images(), Options(seeds=1))
     (line,) = report.lines

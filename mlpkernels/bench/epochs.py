@@ -42,14 +42,14 @@ class Case:
         return 0.1 if self.rule == "SGD" else 0.001
 
     @property
-    def beta2(self) -> float:
-        """The decay of Adam's mean square."""
-        return BETA2
+    def betas(self) -> tuple[float, float]:
+        """Adam's."""
+        return BETA1, BETA2
 
     @property
     def optimizer(self) -> Optimizer:
         """Ours."""
-        return SGD(self.rate) if self.rule == "SGD" else Adam(self.rate, BETA1, self.beta2, EPSILON)
+        return SGD(self.rate) if self.rule == "SGD" else Adam(self.rate, *self.betas, EPSILON)
 
     def network(self) -> Network:
         """Ours, with the initial values that all systems start from."""

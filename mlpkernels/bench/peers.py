@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from . import epochs
-from .epochs import BETA1, EPSILON, Case
+from .epochs import EPSILON, Case
 from .images import CLASSES, Images
 from .kernels import products, repeated
 from .timing import Timed
@@ -159,7 +159,7 @@ class Torch(_Peer):
         if self.case.rule == "SGD":
             self.optimizer = optim.SGD(self.network.parameters(), rate, fused=True)
         else:
-            self.optimizer = optim.Adam(self.network.parameters(), rate, (BETA1, self.case.beta2), EPSILON, fused=True)
+            self.optimizer = optim.Adam(self.network.parameters(), rate, self.case.betas, EPSILON, fused=True)
 
     def place(self, order: np.ndarray, rates: np.ndarray | None = None) -> Any:
         rates = self.rates(len(order)) if rates is None else rates
@@ -261,14 +261,14 @@ class Jax(_Peer):
         return self.jax.numpy.concatenate(windows, axis=3) @ turned
 
     def _update(self, state: tuple[Any, ...], grad: Any, rate: Any) -> tuple[Any, ...]:
-        tree, numpy, beta2 = self.jax.tree.map, self.jax.numpy, self.case.beta2
+        tree, numpy, (beta1, beta2) = self.jax.tree.map, self.jax.numpy, self.case.betas
         if self.case.rule == "SGD":
             return (tree(lambda p, g: p - rate * g, state[0], grad),)
         parameters, first, second, count = state
         count = count + 1
-        first = tree(lambda m, g: BETA1 * m + (1 - BETA1) * g, first, grad)
+        first = tree(lambda m, g: beta1 * m + (1 - beta1) * g, first, grad)
         second = tree(lambda v, g: beta2 * v + (1 - beta2) * (g * g), second, grad)
-        rate = rate / (1 - BETA1**count)
+        rate = rate / (1 - beta1**count)
         scale = 1 / numpy.sqrt(1 - beta2**count)
         moved = tree(lambda p, m, v: p - rate * m / (numpy.sqrt(v) * scale + EPSILON), parameters, first, second)
         return moved, first, second, count
@@ -288,8 +288,8 @@ class Sklearn(_Peer):
         case = self.case
         self.model = MLPClassifier(
             case.hidden, solver=case.rule.lower(), alpha=0.0, batch_size=case.batch, shuffle=False, momentum=0.0,
-            nesterovs_momentum=False, learning_rate_init=case.rate, beta_1=BETA1, beta_2=case.beta2, epsilon=EPSILON,
-            random_state=0,
+            nesterovs_momentum=False, learning_rate_init=case.rate, beta_1=case.betas[0], beta_2=case.betas[1],
+            epsilon=EPSILON, random_state=0,
         )  # fmt: skip
         self.model.partial_fit(self.x[: case.batch], self.y[: case.batch], classes=np.arange(CLASSES))
         for layer in range(len(case.hidden) + 1):

@@ -53,11 +53,11 @@ class _Case(bench.Case):
 
     start: Network
     first_rate: float
-    decay: float
+    decays: tuple[float, float]
 
     @property
-    def beta2(self) -> float:
-        return self.decay
+    def betas(self) -> tuple[float, float]:
+        return self.decays
 
     @property
     def rate(self) -> float:
@@ -83,10 +83,11 @@ def train(
 
     MlpkError where a peer trains otherwise than our plain kernels.
     """
-    steps = -(-len(part) // recipe.batch_size)
-    rates = [recipe.schedule.rates(recipe.learning_rate, epoch, steps, epochs) for epoch in range(epochs)]
+    steps, adam = -(-len(part) // recipe.batch_size), recipe.optimizer
+    rates = [recipe.schedule.rates(adam.learning_rate, epoch, steps, epochs) for epoch in range(epochs)]
     first = float(rates[0][0])
-    cases = [_Case(recipe.hidden, "Adam", recipe.batch_size, network, first, recipe.beta2) for network in networks]
+    betas = adam.beta1, adam.beta2
+    cases = [_Case(recipe.hidden, "Adam", recipe.batch_size, network, first, betas) for network in networks]
     images = Images(part.x, part.y, name, name)
     expected = bench.reference_losses(cases[0], images)
     missing, raced = absent(), []
