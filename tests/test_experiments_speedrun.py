@@ -11,7 +11,7 @@ from rendering import draw, texts
 from small_images import images
 from support import timeless
 
-from mlpkernels import Adam
+from mlpkernels import AdamW
 from mlpkernels.bench import peers
 from mlpkernels.errors import MlpkError
 from mlpkernels.experiments import Options, figures, find, run, speedrun, speedrun_peers
@@ -91,7 +91,7 @@ def test_times_are_told_by_their_median():
 
 
 def test_what_diverges_is_left_out_of_times_and_figure(dense, monkeypatch):
-    recipe = dataclasses.replace(speedrun.RECIPES["mlp-64"], optimizer=Adam(1e30))
+    recipe = dataclasses.replace(speedrun.RECIPES["mlp-64"], optimizer=AdamW(1e30))
     monkeypatch.setattr(speedrun, "RECIPES", {"mlp-64": recipe})
     report = run("speedrun", images(), Options(seeds=1))
     (line,) = report.lines

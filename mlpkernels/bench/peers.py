@@ -159,7 +159,9 @@ class Torch(_Peer):
         if self.case.rule == "SGD":
             self.optimizer = optim.SGD(self.network.parameters(), rate, fused=True)
         else:
-            self.optimizer = optim.Adam(self.network.parameters(), rate, self.case.betas, EPSILON, fused=True)
+            kind = optim.AdamW if self.case.rule == "AdamW" else optim.Adam
+            settings = rate, self.case.betas, EPSILON, self.case.weight_decay
+            self.optimizer = kind(self.network.parameters(), *settings, fused=True)
 
     def place(self, order: np.ndarray, rates: np.ndarray | None = None) -> Any:
         rates = self.rates(len(order)) if rates is None else rates
@@ -202,7 +204,7 @@ class Jax(_Peer):
     def reset(self) -> None:
         parameters = [self.jax.numpy.array(values) for values in self.start]
         self.state: tuple[Any, ...] = (parameters,)
-        if self.case.rule == "Adam":
+        if self.case.rule != "SGD":
             zeros, tree = self.jax.numpy.zeros_like, self.jax.tree.map
             self.state += (tree(zeros, parameters), tree(zeros, parameters), self.jax.numpy.zeros((), "int32"))
 
@@ -268,9 +270,11 @@ class Jax(_Peer):
         count = count + 1
         first = tree(lambda m, g: beta1 * m + (1 - beta1) * g, first, grad)
         second = tree(lambda v, g: beta2 * v + (1 - beta2) * (g * g), second, grad)
-        rate = rate / (1 - beta1**count)
+        if self.case.rule == "AdamW":
+            parameters = tree(lambda p: (1 - rate * self.case.weight_decay) * p, parameters)
+        scaled = rate / (1 - beta1**count)
         scale = 1 / numpy.sqrt(1 - beta2**count)
-        moved = tree(lambda p, m, v: p - rate * m / (numpy.sqrt(v) * scale + EPSILON), parameters, first, second)
+        moved = tree(lambda p, m, v: p - scaled * m / (numpy.sqrt(v) * scale + EPSILON), parameters, first, second)
         return moved, first, second, count
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from ..datasets import Dataset
 from ..layers import Conv2d, Dense, Layer, MaxPool2d
 from ..network import Network
-from ..optimizers import Adam
+from ..optimizers import AdamW
 from ..scaling import Scaling
 from ..schedules import OneCycle
 from .catalogue import Options, Row
@@ -29,7 +29,7 @@ _ONE_CYCLE = OneCycle(0.2)
 
 @dataclass(frozen=True)
 class Recipe:
-    """A network and how Adam trains it to a mean test accuracy of `target` in the least time.
+    """A network and how AdamW trains it to a mean test accuracy of `target` in the least time.
 
     network: in words. Pixels are in [0, 1], which keeps their zeros, and zeros cost nothing in a first dense layer.
     validation: the accuracy that the choice rests on, of training on MNIST's first 50,000 training images, on the other
@@ -39,7 +39,7 @@ class Recipe:
     target: float
     network: str
     layers: tuple[Layer, ...]
-    optimizer: Adam
+    optimizer: AdamW
     batch_size: int
     epochs: int
     validation: str
@@ -63,30 +63,55 @@ class Recipe:
         """All of it in a line, with so many epochs."""
         adam, rising = self.optimizer, self.schedule.warmup_fraction
         return (
-            f"{self.network}; Adam with betas {adam.beta1:g} and {adam.beta2:g}, one cycle that reaches the rate "
-            f"{adam.learning_rate:g} after {rising:.0%} of the steps; batch {self.batch_size}, {epochs} "
-            f"epoch{'s' * (epochs > 1)}; he-normal, pixels in [0, 1]"
+            f"{self.network}; AdamW, betas {adam.beta1:g} and {adam.beta2:g}, weight decay {adam.weight_decay:g}; one "
+            f"cycle that reaches the rate {adam.learning_rate:g} after {rising:.0%} of the steps; batch "
+            f"{self.batch_size}, {epochs} epoch{'s' * (epochs > 1)}; he-normal, pixels in [0, 1]"
         )
+
+
+def _adamw(learning_rate: float) -> AdamW:
+    """The setting that all recipes share: short training gains by a short memory and much weight decay."""
+    return AdamW(learning_rate, beta1=0.8, beta2=0.95, weight_decay=0.15)
 
 
 RECIPES = {
     "mlp-64": Recipe(
-        0.9764, "784-64-64-10, ReLU", (Dense(64, "relu"), Dense(64, "relu"), Dense(10)), Adam(0.011, 0.8, 0.95), 128, 4,
-        "97.70 ± 0.05 %, 4 seeds",
+        target=0.9764,
+        network="784-64-64-10, ReLU",
+        layers=(Dense(64, "relu"), Dense(64, "relu"), Dense(10)),
+        optimizer=_adamw(0.013),
+        batch_size=192,
+        epochs=3,
+        validation="97.77 ± 0.07 %, 8 seeds",
     ),
     "mlp": Recipe(
-        0.98, "784-256-64-10, ReLU", (Dense(256, "relu"), Dense(64, "relu"), Dense(10)), Adam(0.006, 0.8, 0.95), 128, 3,
-        "98.02 ± 0.03 %, 4 seeds", cost=2.0,
+        target=0.98,
+        network="784-160-64-10, ReLU",
+        layers=(Dense(160, "relu"), Dense(64, "relu"), Dense(10)),
+        optimizer=_adamw(0.008),
+        batch_size=128,
+        epochs=3,
+        validation="98.02 ± 0.07 %, 8 seeds",
+        cost=2.0,
     ),
     "cnn": Recipe(
-        0.99, "conv 1→10 5x5, ReLU, max-pool 2; conv 10→20 5x5, ReLU, max-pool 2; 320→50 ReLU→10",
-        (
-            Conv2d(10, 5, activation="relu"), MaxPool2d(2), Conv2d(20, 5, activation="relu"), MaxPool2d(2),
-            Dense(50, "relu"), Dense(10),
+        target=0.99,
+        network="conv 1→10 5x5, ReLU, max-pool 2; conv 10→20 5x5, ReLU, max-pool 2; 320→50 ReLU→10",
+        layers=(
+            Conv2d(10, 5, activation="relu"),
+            MaxPool2d(2),
+            Conv2d(20, 5, activation="relu"),
+            MaxPool2d(2),
+            Dense(50, "relu"),
+            Dense(10),
         ),
-        Adam(0.005, 0.9, 0.95), 32, 2, "98.97 ± 0.08 %, 6 seeds", cost=20.0,
+        optimizer=_adamw(0.006),
+        batch_size=48,
+        epochs=2,
+        validation="98.9 %",
+        cost=20.0,
     ),
-}  # fmt: skip
+}
 
 
 def run(row: Row, dataset: Dataset, options: Options, watch: Watch | None) -> Report:

@@ -15,6 +15,7 @@ from ..bench import peers
 from ..bench.images import Images
 from ..datasets import Part
 from ..network import Network
+from ..optimizers import AdamW
 from .report import spread
 from .side_by_side import Watch
 
@@ -53,11 +54,15 @@ class _Case(bench.Case):
 
     start: Network
     first_rate: float
-    decays: tuple[float, float]
+    adam: AdamW
 
     @property
     def betas(self) -> tuple[float, float]:
-        return self.decays
+        return self.adam.beta1, self.adam.beta2
+
+    @property
+    def weight_decay(self) -> float:
+        return self.adam.weight_decay
 
     @property
     def rate(self) -> float:
@@ -86,8 +91,7 @@ def train(
     steps, adam = -(-len(part) // recipe.batch_size), recipe.optimizer
     rates = [recipe.schedule.rates(adam.learning_rate, epoch, steps, epochs) for epoch in range(epochs)]
     first = float(rates[0][0])
-    betas = adam.beta1, adam.beta2
-    cases = [_Case(recipe.hidden, "Adam", recipe.batch_size, network, first, betas) for network in networks]
+    cases = [_Case(recipe.hidden, "AdamW", recipe.batch_size, network, first, adam) for network in networks]
     images = Images(part.x, part.y, name, name)
     expected = bench.reference_losses(cases[0], images)
     missing, raced = absent(), []
