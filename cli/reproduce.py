@@ -18,7 +18,7 @@ from .interrupts import Interrupted
 from .parsing import AUTO, whole
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from mlpkernels.experiments import Options, Row
     from mlpkernels.experiments.folder import Folder
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .runs import RunFolder
 
 ALL = "all"
-_CSV_ROW = "numpy-gd"  # the row that --csv and --unlabelled are for
+_OPTIONS = {"numpy-gd": ("csv", "unlabelled"), "speedrun": ("peers", "peer_seeds")}  # a row's own
 
 
 @click.command(
@@ -39,10 +39,14 @@ _CSV_ROW = "numpy-gd"  # the row that --csv and --unlabelled are for
         ("mlpk reproduce all --seeds 5 --out results", "all: one table, one folder of pictures"),
         ("mlpk reproduce all --quick", "a small version of all, in half a minute"),
         ("mlpk reproduce numpy-gd --csv train.csv --unlabelled test.csv", "on a CSV of your own"),
+        ("mlpk reproduce speedrun --peers", "the least time to an accuracy, beside PyTorch and JAX"),
     ],
 )
 @click.argument("name", required=False, metavar="[NAME|all]")
-@click.option("--seeds", type=Checked(whole(1, 1000)), metavar="N", help="Seeds 0 to N - 1. [default: 1, quick 2]")
+@click.option(
+    "--seeds", type=Checked(whole(1, 1000)), metavar="N",
+    help="Seeds 0 to N - 1. [default: 1, quick 2, speedrun 20]"
+)  # fmt: skip
 @click.option(
     "--epochs", type=Checked(whole(1)), metavar="E",
     help="Epochs, of numpy-gd iterations. [default: as the document]",
@@ -61,11 +65,15 @@ _CSV_ROW = "numpy-gd"  # the row that --csv and --unlabelled are for
     "--unlabelled", type=Checked(parsing.path), metavar="FILE",
     help="numpy-gd: a CSV pixel0,…,pixel783 to predict. [default: the other 28,000 rows]",
 )  # fmt: skip
+@click.option("--peers", is_flag=True, help="speedrun: PyTorch and JAX beside it, where installed: some minutes.")
+@click.option(
+    "--peer-seeds", type=Checked(whole(1, 1000)), metavar="N", help="speedrun: seeds of the peers. [default: 3]"
+)
 @setting_option("data-dir", "Options")
 @setting_option("offline", "Options")
 @click.option(
     "--threads", type=Checked(parsing.threads), metavar="N",
-    help="Networks trained side by side, each on one core. [default: one a core]",
+    help="Networks trained side by side, each on one core; speedrun: threads of one network. [default: one a core]",
 )  # fmt: skip
 @setting_option("quiet", "Options")
 def command(name: str | None, out: str | None, quiet: bool | None, **options: Any) -> None:
@@ -83,12 +91,22 @@ def command(name: str | None, out: str | None, quiet: bool | None, **options: An
         click.echo(listing(ROWS))
         return
     rows = _rows(name, ROWS)
-    if all(row.name != _CSV_ROW for row in rows):
-        for option in ("csv", "unlabelled"):
-            if options[option]:
-                raise OptionError(f"--{option}", options[option], f"it goes with {_CSV_ROW} and all, not with {name}")
+    _check_options(name, rows, options)
     data = {key: value for key in ("data_dir", "offline") if (value := options.pop(key)) is not None}
+    options["seeds"] = options["seeds"] or (2 if options["quick"] else 1 if name == ALL else rows[0].seeds)
     _run(name, rows, _options(**options), out or "", data, bool(quiet))
+
+
+def _check_options(name: str, rows: Sequence[Row], options: Mapping[str, Any]) -> None:
+    """Refuse an option that none of the rows takes."""
+    for row, own in _OPTIONS.items():
+        for option in own:
+            if options[option] and all(row != chosen.name for chosen in rows):
+                given, value = f"--{option.replace('_', '-')}", options[option]
+                reason = f"it goes with {row} and all, not with {name}"
+                raise OptionError(given, None if value is True else value, reason)
+    if options["peer_seeds"] and not options["peers"]:
+        raise OptionError("--peer-seeds", options["peer_seeds"], "it goes with --peers")
 
 
 def _rows(name: str, rows: Sequence[Row]) -> list[Row]:
@@ -101,14 +119,12 @@ def _rows(name: str, rows: Sequence[Row]) -> list[Row]:
     return [rows[names.index(name)]]
 
 
-def _options(
-    seeds: int | None, epochs: int | None, quick: bool, csv: str | None, unlabelled: str | None, threads: Any
-) -> Options:  # fmt: skip
+def _options(csv: str | None, unlabelled: str | None, threads: Any, peer_seeds: int | None, **others: Any) -> Options:
     from mlpkernels.experiments import Options
 
     return Options(
-        seeds=seeds or (2 if quick else 1), epochs=epochs, quick=quick, threads=None if threads == AUTO else threads,
-        csv=Path(csv) if csv else None, unlabelled=Path(unlabelled) if unlabelled else None,
+        threads=None if threads == AUTO else threads, csv=Path(csv) if csv else None,
+        unlabelled=Path(unlabelled) if unlabelled else None, peer_seeds=peer_seeds or Options.peer_seeds, **others,
     )  # fmt: skip
 
 
@@ -225,17 +241,21 @@ def _open_folder(name: str, options: Options, out: str, *, going_on: bool) -> tu
 def _facts(name: str, options: Options) -> dict[str, str]:
     """What stands above the table: when, where and by which command it was made."""
     from mlpkernels import __version__
+    from mlpkernels.experiments import find
     from mlpkernels.kernels.cpu import machine
 
-    at_once = options.threads or parsing.cores()
+    count = options.threads or parsing.cores()
+    alone = name != ALL and find(name).alone
+    at_once = f"one network at a time on up to {count}" if alone else f"{count} networks at a time"
     words = ["mlpk", "reproduce", name, "--seeds", str(options.seeds)]
     words += ["--epochs", str(options.epochs)] if options.epochs else []
     words += ["--quick"] if options.quick else []
     for option, path in (("--csv", options.csv), ("--unlabelled", options.unlabelled)):
         words += [option, str(path)] if path else []
+    words += ["--peers", "--peer-seeds", str(options.peer_seeds)] if options.peers else []
     return {
         "date": f"{datetime.date.today():%Y-%m-%d}",
-        "machine": f"{machine.cpu_name()}, {parsing.cores()} cores, {at_once} networks at a time",
+        "machine": f"{machine.cpu_name()}, {parsing.cores()} cores, {at_once}",
         "command": shlex.join(words),
         "version": f"mlpkernels {__version__}",
     }

@@ -70,7 +70,7 @@ class Shown(Watch):
         epochs = options.epochs_of(row)
         seeds = f"{options.seeds} seed{'s' * (options.seeds > 1)}"
         quick = " (quick)" if options.quick else ""
-        self._line(f"\n{row.name}{quick}: {row.network}\n  {epochs} {row.unit}{'s' * (epochs > 1)}, {seeds}")
+        self._line(f"\n{row.name}{quick}: {row.network}\n  {row.length(epochs)}, {seeds}")
 
     def kept(self, name: str) -> None:
         """A row was finished by an earlier run."""

@@ -13,7 +13,7 @@ from cli_running import good, mlpk, refusal, start
 from mlpkernels_cli import data as cli_data
 from small_images import images
 
-from mlpkernels.experiments import ROWS, numpy_gd
+from mlpkernels.experiments import ROWS, numpy_gd, speedrun, speedrun_peers
 
 
 @pytest.fixture
@@ -56,6 +56,19 @@ def test_quick_says_so_in_every_name_and_takes_two_seeds(few, tmp_path):
     assert names and all(name.rpartition("/")[2].startswith("quick-") for name in names)
     metrics = json.loads((tmp_path / "out" / "quick-metrics.json").read_text())
     assert metrics["quick"] is True and metrics["experiments"][0]["seeds"] == 2
+
+
+def test_the_speedrun_takes_twenty_seeds_where_none_are_asked_for(few, tmp_path, monkeypatch):
+    monkeypatch.setattr(speedrun, "RECIPES", {"mlp-64": speedrun.RECIPES["mlp-64"]})
+    result = good("reproduce", "speedrun", "--out", tmp_path / "out")
+    assert "each network's own epochs, 20 seeds" in result.stdout and "recipe mlp-64, seed 19: test" in result.stdout
+    text = (tmp_path / "out" / "table.md").read_text()
+    assert "mlpk reproduce speedrun --seeds 20\n" in text and ", one network at a time on up to " in text
+    monkeypatch.setattr(speedrun_peers.peers, "absent", lambda: ["PyTorch eager", "JAX jit + scan"])
+    result = good("reproduce", "speedrun", "--quick", "--peers", "--quiet", "--out", tmp_path / "quick")
+    text = (tmp_path / "quick" / "quick-table.md").read_text()
+    assert "mlpk reproduce speedrun --seeds 2 --quick --peers --peer-seeds 3\n" in text
+    assert "- not installed, so not beside: PyTorch eager, JAX jit + scan" in text
 
 
 def test_without_out_the_folder_is_below_runs(few, tmp_path, monkeypatch):
@@ -201,6 +214,9 @@ def test_the_cnn_can_be_evaluated(few, tmp_path):
         (["mlp-64", "--seeds", "0"], "mlpk reproduce: --seeds 0: a whole number from 1 to 1000 was wanted; see"),
         (["mlp-64", "--epochs", "few"], "mlpk reproduce: --epochs few: a whole number from 1 was wanted; see"),
         (["mlp-64", "--csv", "/a.csv"], "mlpk reproduce: --csv /a.csv: it goes with numpy-gd and all, not with mlp-64"),
+        (["all", "--csv", "/a.csv", "--peer-seeds", "2"], "mlpk reproduce: --peer-seeds 2: it goes with --peers; see"),
+        (["cnn", "--peers"], "mlpk reproduce: --peers: it goes with speedrun and all, not with cnn; see mlpk"),
+        (["speedrun", "--peers", "--peer-seeds", "0"], "mlpk reproduce: --peer-seeds 0: a whole number from 1 to 1000"),
     ],
 )
 def test_wrong_words_are_one_line(words, line, tmp_path, monkeypatch):

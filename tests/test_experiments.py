@@ -51,10 +51,11 @@ def test_every_row_of_the_documents_is_there():
     names = [row.name for row in ROWS]
     assert set(names) == {
         "mlp-64", "mlp-64-tsne", "mlp-128", "mlp-128-regularised", "mlp-120-84", "mlp-50-50", "cnn", "numpy-gd",
+        "speedrun",
     }  # fmt: skip
     assert {row.name: row.epochs for row in ROWS} == {
         "mlp-64": 15, "mlp-64-tsne": 50, "mlp-128": 100, "mlp-128-regularised": 100, "mlp-120-84": 10,
-        "mlp-50-50": 10, "cnn": 10, "numpy-gd": 150,
+        "mlp-50-50": 10, "cnn": 10, "numpy-gd": 150, "speedrun": 0,
     }  # fmt: skip
     assert set(curves.SETTINGS) == {row.name for row in ROWS if row.module == "curves"}
     with pytest.raises(ValueError, match="no experiment 'mlp': one of mlp-64, "):
@@ -78,7 +79,7 @@ def test_the_settings_are_the_documents():
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("options", [{"seeds": 0}, {"epochs": 0}, {"threads": -1}])
+@pytest.mark.parametrize("options", [{"seeds": 0}, {"epochs": 0}, {"threads": -1}, {"peer_seeds": 0}])
 def test_options_that_cannot_be_are_named(options):
     (name,) = options
     with pytest.raises(ValueError, match=f"{name}=.*: a whole number from 1 was wanted"):

@@ -14,7 +14,7 @@ from ..errors import MlpkError
 from ..layers import Conv2d, Dense, Layer, MaxPool2d
 from ..losses import Answers
 from ..network import Network
-from ..optimizers import SGD, Adam, Optimizer
+from ..optimizers import SGD, Adam, AdamW, Optimizer
 from ..scaling import Scaling
 from .images import CLASSES, ROWS, WIDTH, Images
 from .kernels import OURS, layer_flops
@@ -26,7 +26,7 @@ _TRIAL_STEPS = 4
 
 @dataclass(frozen=True)
 class Case:
-    """A network of hidden ReLU layers, or the small CNN for hidden == (), trained by plain "SGD" or by "Adam"."""
+    """A network of hidden ReLU layers, or the small CNN for hidden == (), trained by plain "SGD", "Adam" or "AdamW"."""
 
     hidden: tuple[int, ...]
     rule: str
@@ -42,9 +42,22 @@ class Case:
         return 0.1 if self.rule == "SGD" else 0.001
 
     @property
+    def betas(self) -> tuple[float, float]:
+        """Adam's."""
+        return BETA1, BETA2
+
+    @property
+    def weight_decay(self) -> float:
+        """AdamW's."""
+        return 0.0
+
+    @property
     def optimizer(self) -> Optimizer:
         """Ours."""
-        return SGD(self.rate) if self.rule == "SGD" else Adam(self.rate, BETA1, BETA2, EPSILON)
+        if self.rule == "SGD":
+            return SGD(self.rate)
+        settings = self.rate, *self.betas, EPSILON
+        return AdamW(*settings, self.weight_decay) if self.rule == "AdamW" else Adam(*settings)
 
     def network(self) -> Network:
         """Ours, with the initial values that all systems start from."""

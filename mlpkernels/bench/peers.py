@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 
 from . import epochs
-from .epochs import BETA1, BETA2, EPSILON, Case
+from .epochs import EPSILON, Case
 from .images import CLASSES, Images
 from .kernels import products, repeated
 from .timing import Timed
 
 NUMPY, TORCH, JAX, SKLEARN = "NumPy", "PyTorch eager", "JAX jit + scan", "scikit-learn"
 PACKAGES = {TORCH: "torch", JAX: "jax", SKLEARN: "sklearn"}
-_CNN_ROWS = 1920  # images of a peer's CNN epoch: JAX takes a second for as many
+_CNN_ROWS = 1920  # images of a peer's CNN epoch
 
 
 def absent() -> list[str]:
@@ -111,6 +111,14 @@ class _Peer:
         self.case = case
         self.start = [view.copy() for view in case.network().parameters().values()]
 
+    def setting(self) -> contextlib.AbstractContextManager[None]:
+        """Around all calls."""
+        return contextlib.nullcontext()
+
+    def rates(self, rows: int) -> np.ndarray:
+        """The case's learning rate at each step of an epoch over so many rows."""
+        return np.full(-(-rows // self.case.batch), self.case.rate)
+
 
 class Torch(_Peer):
     """Float images, a batch taken by index_select, fused optimisers: measured to be its fastest on a CPU."""
@@ -135,13 +143,14 @@ class Torch(_Peer):
     def reset(self) -> None:
         nn = self.torch.nn
         modules: list[Any] = []
+        images = False
         for weights in self.start[::2]:
             if weights.ndim == 4:
-                modules += [nn.Conv2d(weights.shape[1], weights.shape[0], 5), nn.MaxPool2d(2), nn.ReLU()]
-                continue
-            if modules and isinstance(modules[0], nn.Conv2d) and len(modules) == 6:
-                modules.append(nn.Flatten())
-            modules += [nn.Linear(*weights.shape), nn.ReLU()]
+                channels, colours, *kernel = weights.shape
+                modules += [nn.Conv2d(colours, channels, kernel), nn.MaxPool2d(2), nn.ReLU()]
+            else:
+                modules += [nn.Flatten()] * images + [nn.Linear(*weights.shape), nn.ReLU()]
+            images = weights.ndim == 4
         self.network = nn.Sequential(*modules[:-1])
         with self.torch.no_grad():
             for tensor, values in zip(self.network.parameters(), self.start, strict=True):
@@ -150,15 +159,18 @@ class Torch(_Peer):
         if self.case.rule == "SGD":
             self.optimizer = optim.SGD(self.network.parameters(), rate, fused=True)
         else:
-            self.optimizer = optim.Adam(self.network.parameters(), rate, (BETA1, BETA2), EPSILON, fused=True)
+            kind = optim.AdamW if self.case.rule == "AdamW" else optim.Adam
+            settings = rate, self.case.betas, EPSILON, self.case.weight_decay
+            self.optimizer = kind(self.network.parameters(), *settings, fused=True)
 
-    def place(self, order: np.ndarray) -> Any:
-        return self.torch.from_numpy(order)
+    def place(self, order: np.ndarray, rates: np.ndarray | None = None) -> Any:
+        rates = self.rates(len(order)) if rates is None else rates
+        return self.torch.from_numpy(order).split(self.case.batch), rates.tolist()
 
     def run(self, placed: Any) -> np.ndarray:
-        cross_entropy, losses, batch = self.torch.nn.functional.cross_entropy, [], self.case.batch
-        for start in range(0, len(placed), batch):
-            rows = placed[start : start + batch]
+        cross_entropy, losses, (group,) = self.torch.nn.functional.cross_entropy, [], self.optimizer.param_groups
+        for rows, rate in zip(*placed, strict=True):
+            group["lr"] = rate
             loss = cross_entropy(self.network(self.x.index_select(0, rows)), self.y.index_select(0, rows))
             self.optimizer.zero_grad()
             loss.backward()
@@ -166,9 +178,18 @@ class Torch(_Peer):
             losses.append(loss.detach())
         return np.asarray(self.torch.stack(losses).numpy(), np.float64)
 
+    def parameters(self) -> list[np.ndarray]:
+        """What `start` holds, as it is now."""
+        found = [tensor.detach().numpy() for tensor in self.network.parameters()]
+        return [values.T if values.ndim == 2 else values for values in found]
+
 
 class Jax(_Peer):
-    """The whole epoch one jitted lax.scan, state donated, the images on the device as bytes, scaled as gathered."""
+    """The whole epoch one jitted lax.scan, state donated, the images on the device as bytes, scaled as gathered.
+
+    A convolution is one product with its windows side by side: XLA's own, with its gradients, was measured to take 5
+    times as long on a CPU.
+    """
 
     compiles = True
 
@@ -176,37 +197,45 @@ class Jax(_Peer):
         os.environ.setdefault("JAX_PLATFORMS", "cpu")
         super().__init__(case)
         self.jax = jax = importlib.import_module("jax")
-        self.x, self.y = jax.device_put(x if case.hidden else x.reshape(-1, 1, 28, 28)), jax.device_put(y)
+        self.x, self.y = jax.device_put(x if case.hidden else x.reshape(-1, 28, 28, 1)), jax.device_put(y)
         self.epoch = jax.jit(self._epoch, donate_argnums=0)
         self.reset()
 
     def reset(self) -> None:
         parameters = [self.jax.numpy.array(values) for values in self.start]
         self.state: tuple[Any, ...] = (parameters,)
-        if self.case.rule == "Adam":
+        if self.case.rule != "SGD":
             zeros, tree = self.jax.numpy.zeros_like, self.jax.tree.map
             self.state += (tree(zeros, parameters), tree(zeros, parameters), self.jax.numpy.zeros((), "int32"))
 
-    def place(self, order: np.ndarray) -> Any:
-        return self.jax.block_until_ready(self.jax.device_put(order.astype(np.int32)))
+    def place(self, order: np.ndarray, rates: np.ndarray | None = None) -> Any:
+        rates = self.rates(len(order)) if rates is None else rates
+        placed = self.jax.device_put(order.astype(np.int32)), self.jax.device_put(rates.astype(np.float32))
+        return self.jax.block_until_ready(placed)
 
     def run(self, placed: Any) -> np.ndarray:
-        self.state, losses = self.epoch(self.state, self.x, self.y, placed)
+        self.state, losses = self.epoch(self.state, self.x, self.y, *placed)
         self.jax.block_until_ready((self.state, losses))
         return np.asarray(losses, np.float64)
 
-    def _epoch(self, state: Any, x: Any, y: Any, order: Any) -> tuple[Any, Any]:
-        batch, numpy = self.case.batch, self.jax.numpy
-        whole = len(order) // batch * batch
+    def parameters(self) -> list[np.ndarray]:
+        """What `start` holds, as it is now."""
+        return [np.asarray(values) for values in self.state[0]]
 
-        def step(state: Any, rows: Any) -> tuple[Any, Any]:
+    def _epoch(self, state: Any, x: Any, y: Any, order: Any, rates: Any) -> tuple[Any, Any]:
+        batch, numpy = self.case.batch, self.jax.numpy
+        steps = len(order) // batch
+        whole = steps * batch
+
+        def step(state: Any, taking: Any) -> tuple[Any, Any]:
+            rows, rate = taking
             taken = x.at[rows].get(mode="promise_in_bounds").astype(numpy.float32) * np.float32(1 / 255)
             loss, grad = self.jax.value_and_grad(self._loss)(state[0], taken, y[rows])
-            return self._update(state, grad), loss
+            return self._update(state, grad, rate), loss
 
-        state, losses = self.jax.lax.scan(step, state, order[:whole].reshape(-1, batch))
+        state, losses = self.jax.lax.scan(step, state, (order[:whole].reshape(-1, batch), rates[:steps]))
         if whole < len(order):  # the last, smaller batch
-            state, last = step(state, order[whole:])
+            state, last = step(state, (order[whole:], rates[steps]))
             losses = numpy.append(losses, last)
         return state, losses
 
@@ -216,25 +245,36 @@ class Jax(_Peer):
         for at in range(0, len(parameters), 2):
             weights, biases = parameters[at : at + 2]
             if weights.ndim == 4:
-                x = lax.conv_general_dilated(x, weights, (1, 1), "VALID") + biases[:, None, None]
-                x = lax.reduce_window(x, -np.inf, lax.max, (1, 1, 2, 2), (1, 1, 2, 2), "VALID")
+                window = (1, 2, 2, 1)
+                x = lax.reduce_window(self._convolve(x, weights) + biases, -np.inf, lax.max, window, window, "VALID")
             else:
-                x = x.reshape(len(x), -1) @ weights + biases
+                x = x.transpose(0, 3, 1, 2).reshape(len(x), -1) if x.ndim == 4 else x
+                x = x @ weights + biases
             x = self.jax.nn.relu(x) if at < last else x
         logarithms = self.jax.nn.log_softmax(x)
         return -numpy.take_along_axis(logarithms, y[:, None], axis=1).mean()
 
-    def _update(self, state: tuple[Any, ...], grad: Any) -> tuple[Any, ...]:
-        rate, tree, numpy = self.case.rate, self.jax.tree.map, self.jax.numpy
+    def _convolve(self, x: Any, weights: Any) -> Any:
+        """x (B, H, W, C), weights (O, C, kh, kw) -> (B, H', W', O)."""
+        outputs, channels, kh, kw = weights.shape
+        height, width = x.shape[1] - kh + 1, x.shape[2] - kw + 1
+        windows = [x[:, i : i + height, j : j + width] for i in range(kh) for j in range(kw)]
+        turned = weights.transpose(2, 3, 1, 0).reshape(kh * kw * channels, outputs)
+        return self.jax.numpy.concatenate(windows, axis=3) @ turned
+
+    def _update(self, state: tuple[Any, ...], grad: Any, rate: Any) -> tuple[Any, ...]:
+        tree, numpy, (beta1, beta2) = self.jax.tree.map, self.jax.numpy, self.case.betas
         if self.case.rule == "SGD":
             return (tree(lambda p, g: p - rate * g, state[0], grad),)
         parameters, first, second, count = state
         count = count + 1
-        first = tree(lambda m, g: BETA1 * m + (1 - BETA1) * g, first, grad)
-        second = tree(lambda v, g: BETA2 * v + (1 - BETA2) * (g * g), second, grad)
-        rate = rate / (1 - BETA1**count)
-        scale = 1 / numpy.sqrt(1 - BETA2**count)
-        moved = tree(lambda p, m, v: p - rate * m / (numpy.sqrt(v) * scale + EPSILON), parameters, first, second)
+        first = tree(lambda m, g: beta1 * m + (1 - beta1) * g, first, grad)
+        second = tree(lambda v, g: beta2 * v + (1 - beta2) * (g * g), second, grad)
+        if self.case.rule == "AdamW":
+            parameters = tree(lambda p: (1 - rate * self.case.weight_decay) * p, parameters)
+        scaled = rate / (1 - beta1**count)
+        scale = 1 / numpy.sqrt(1 - beta2**count)
+        moved = tree(lambda p, m, v: p - scaled * m / (numpy.sqrt(v) * scale + EPSILON), parameters, first, second)
         return moved, first, second, count
 
 
@@ -252,8 +292,8 @@ class Sklearn(_Peer):
         case = self.case
         self.model = MLPClassifier(
             case.hidden, solver=case.rule.lower(), alpha=0.0, batch_size=case.batch, shuffle=False, momentum=0.0,
-            nesterovs_momentum=False, learning_rate_init=case.rate, beta_1=BETA1, beta_2=BETA2, epsilon=EPSILON,
-            random_state=0,
+            nesterovs_momentum=False, learning_rate_init=case.rate, beta_1=case.betas[0], beta_2=case.betas[1],
+            epsilon=EPSILON, random_state=0,
         )  # fmt: skip
         self.model.partial_fit(self.x[: case.batch], self.y[: case.batch], classes=np.arange(CLASSES))
         for layer in range(len(case.hidden) + 1):

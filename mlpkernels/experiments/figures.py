@@ -292,3 +292,72 @@ def curves_figure(title: str, values: Mapping[str, Mapping[str, NDArray[np.float
         _epoch_axis(page, panel, first.shape[1], unit)
         _draw_lines(page, panel, series, percents=quantity == "accuracy", stretch=False)
     return page.figure
+
+
+@dataclass(frozen=True)
+class Race:
+    """A system's whole trainings by a recipe: seconds of each epoch and test accuracy after it, (seeds, epochs)."""
+
+    recipe: str
+    system: str
+    seconds: NDArray[np.float64]
+    accuracy: NDArray[np.float64]
+
+
+def race_figure(title: str, races: Sequence[Race], targets: Mapping[str, float]) -> Figure:
+    """Draw mean accuracy against median seconds of training: a colour a recipe, its target dotted, a marker a system.
+
+    The lines of the first race's system are drawn full, the others' dashed. `targets` has an accuracy a recipe.
+    """
+    first = races[0].system
+    names = [_race_name(race, first) for race in races]
+    count = len(races[0].accuracy)
+    words = f"mean accuracy of {count} seeds" if count > 1 else "one seed"
+    page = Page(
+        760 + widest(names, BODY, 400.0), 470, title,
+        f"{words}, median seconds  ·  a mark an epoch, dotted: the goals  ·  logarithmic time, stretched accuracy",
+    )  # fmt: skip
+    panel = page.panel(MARGIN + 52, HEADER, 690, 420)
+    means = [race.accuracy.mean(axis=0) for race in races]
+    shown = np.concatenate([*means, list(targets.values())])
+    stretched_axis(panel, page, float(shown.min()), float(shown.max()))
+    _time_axis(page, panel, [race.seconds for race in races])
+    hues = dict(zip(targets, KINDS, strict=False))
+    markers = dict(zip(dict.fromkeys(race.system for race in races), "osD^", strict=False))
+    for recipe, target in targets.items():
+        panel.axhline(float(stretched(target)), color=hues[recipe], linestyle=":", linewidth=1.2)
+    for race, mean in zip(races, means, strict=True):
+        times = np.cumsum(np.median(race.seconds, axis=0))
+        panel.plot(
+            times, stretched(mean), "-" if race.system == first else "--", marker=markers[race.system], markersize=4.5,
+            color=hues[race.recipe], linewidth=1.8 if race.system == first else 1.2,
+        )  # fmt: skip
+    places = [HEADER + 14 + 20 * row for row in range(len(names))]
+    for place, name, race in zip(places, names, races, strict=True):
+        left = panel.bbox.x1 + 18
+        page.sheet.plot([left], [place], markers[race.system], color=hues[race.recipe], markersize=6, clip_on=False)
+        page.text(left + 12, place, name, BODY, hues[race.recipe], va="center")
+    page.sheet.set(xlim=(0, page.width), ylim=(page.height, 0))
+    return page.figure
+
+
+def _race_name(race: Race, first: str) -> str:
+    """Who, how well and how soon."""
+    accuracy, seconds = float(race.accuracy[:, -1].mean()), float(np.median(race.seconds.sum(axis=1)))
+    which = race.recipe if race.system == first else f"{race.recipe}, {race.system}"
+    return f"{which}: {100 * accuracy:.2f} % in {seconds:.2g} s"
+
+
+def _time_axis(page: Page, panel: Axes, seconds: Sequence[NDArray[np.float64]]) -> None:
+    """A logarithmic axis of seconds from the shortest first epoch to the longest training."""
+    from matplotlib.ticker import NullLocator
+
+    low = min(float(values.min()) for values in seconds) / 1.3
+    high = max(float(values.sum(axis=1).max()) for values in seconds) * 1.3
+    panel.set_xscale("log")
+    panel.xaxis.set_minor_locator(NullLocator())
+    factors = (1, 2, 5) if high < 1000 * low else (1,)
+    ticks = [k * 10.0**p for p in range(-6, 6) for k in factors if low <= k * 10.0**p <= high]
+    page.ticks(panel.xaxis, ticks, (f"{tick:g} s" for tick in ticks))
+    panel.set_xlim(low, high)
+    page.titles(panel, "training")

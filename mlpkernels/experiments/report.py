@@ -32,7 +32,8 @@ class Measured:
     """One line of a table: values (one a network, NaN where it diverged) beside what was claimed.
 
     form: how the values are written, PERCENT, POINTS (of percent, with a sign) or NUMBER. claimed: as the document has
-    it. seconds: of training, one a network; per is what they are divided by and called, `("an epoch", 15)`.
+    it. seconds: of training, one a network; per is what they are divided by and called, `("an epoch", 15)`. races: the
+    time is the median with the least and the most, not the mean.
     """
 
     what: str
@@ -42,6 +43,7 @@ class Measured:
     seconds: tuple[float, ...] = ()
     per: tuple[str, int] = ("", 1)
     verdict: str = ""
+    races: bool = False
 
     @property
     def known(self) -> tuple[float, ...]:
@@ -66,9 +68,11 @@ class Measured:
 
     @property
     def time(self) -> str:
-        """The mean time of training."""
+        """The mean time of training, or the median (least…most)."""
         if not self.seconds:
             return ""
+        if self.races:
+            return f"{np.median(self.seconds):.3g} s ({min(self.seconds):.3g}…{max(self.seconds):.3g})"
         word, count = self.per
         mean = float(np.mean(self.seconds)) / count
         return f"{mean:.3g} s {word}".strip() if mean < 100 else f"{mean:.0f} s {word}".strip()
@@ -128,7 +132,7 @@ class Report:
     def settings(self) -> str:
         """What was trained, in a line."""
         epochs, seeds = self.options.epochs_of(self.row), self.options.seeds
-        text = f"{self.row.network}; {self.row.training}; here {epochs} {self.row.unit}{'s' * (epochs > 1)}, "
+        text = f"{self.row.network}; {self.row.training}; here {self.row.length(epochs)}, "
         text += f"seeds 0 to {seeds - 1}" if seeds > 1 else "seed 0"
         return text + (f", the first {QUICK_ROWS:,} training images" if self.options.quick else "")
 
@@ -142,9 +146,9 @@ class Report:
         epochs, document = self.options.epochs_of(self.row), self.row.epochs
         texts = []
         if self.options.quick:
-            texts.append(f"quick: {epochs} instead of {document} {self.row.unit}s, few images: it runs, no more")
+            texts.append(f"quick: {epochs} instead of {self.row.length(document)}, few images: it runs, no more")
         elif epochs != document:
-            texts.append(f"{epochs} instead of {document} {self.row.unit}s: not what was claimed")
+            texts.append(f"{epochs} instead of {self.row.length(document)}: not what was claimed")
         texts += [f"ours: {'; '.join(self.row.ours)}", *self.notes]
         if self.model is not None:
             file = f"{'quick-' if self.options.quick else ''}{self.row.name}-model.safetensors"
@@ -258,11 +262,17 @@ def markdown(reports: Sequence[Report | Kept], facts: Mapping[str, str]) -> str:
         "",
         "Mean ± standard deviation over n networks of different seeds. Training time is one network's",
     ]
-    lines += ["mean, on one core beside the others, without evaluation."]
+    lines += ["mean, on one core beside the others, without evaluation" + _alone(reports) + "."]
     for report in reports:
         lines += ["", f"## {report.name}", "", f"{report.settings}. All together {report.seconds:.0f} s.", ""]
         lines += [f"Claimed: {report.row.claim}.", "", *(f"- {remark}" for remark in report.remarks())]
     return "\n".join(lines) + "\n"
+
+
+def _alone(reports: Sequence[Report | Kept]) -> str:
+    """What the rows whose networks train alone have for a time."""
+    names = [report.row.name for report in reports if report.row.alone]
+    return f"; of {', '.join(names)} the median (least…most) of networks trained one after another" if names else ""
 
 
 def _markdown_line(cells: Sequence[str]) -> str:

@@ -18,9 +18,11 @@ from ..datasets import Part
 from ..errors import DivergenceError
 from ..network import Network
 from ..optimizers import Optimizer
+from ..schedules import Constant, Schedule
 from ..state import EpochResult, Progress
 from ..training import fit
 
+_CONSTANT = Constant()
 _READY_ROWS = 64  # of the training that loads the kernels before time is taken
 _WAIT = 0.2  # seconds between looks at whether the main thread was interrupted
 
@@ -31,7 +33,8 @@ class Job:
 
     make() builds the untrained network, parts() gives its (training, test) data: both are called in the job's
     thread. on_epoch(epoch, network) is too, with epoch 0 before training. cost: relative work, the longest goes
-    first. eval_train: training figures from a pass over the training part after each epoch.
+    first. eval_train: training figures from a pass over the training part after each epoch. threads: of this network's
+    own training, None for one or all, whichever is faster.
     """
 
     labels: Mapping[str, Any]
@@ -43,6 +46,8 @@ class Job:
     seed: int
     cost: float = 1.0
     eval_train: bool = False
+    schedule: Schedule = _CONSTANT
+    threads: int | None = 1
     on_epoch: Callable[[int, Network], None] | None = None
 
 
@@ -154,7 +159,7 @@ def _train(job: Job, stop: threading.Event, on_result: Callable[[EpochResult], N
         job.on_epoch(0, trained.network)
     epochs = fit(
         trained.network, train, test=test, epochs=job.epochs, batch_size=job.batch_size, optimizer=job.optimizer,
-        seed=job.seed, eval_train=job.eval_train, threads=1, on_progress=on_progress,
+        schedule=job.schedule, seed=job.seed, eval_train=job.eval_train, threads=job.threads, on_progress=on_progress,
     )  # fmt: skip
     try:
         # NumPy's warnings of overflow would only announce what DivergenceError says by name.
@@ -175,4 +180,4 @@ def _ready(job: Job) -> None:
     network.params[...] = 0
     x, y = np.zeros((_READY_ROWS, network.inputs), np.uint8), np.zeros(_READY_ROWS, np.int32)
     few = Part(x, y)
-    list(fit(network, few, test=few, epochs=1, batch_size=_READY_ROWS, optimizer=job.optimizer, threads=1))
+    list(fit(network, few, test=few, epochs=1, batch_size=_READY_ROWS, optimizer=job.optimizer, threads=job.threads))
