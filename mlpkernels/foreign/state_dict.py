@@ -58,9 +58,10 @@ def from_state_dict(
     """The network of a safetensors file of Linear, Conv2d and BatchNorm modules.
 
     activation: behind each layer but the last, for it is not in the file; of modules numbered as in a Sequential only
-    where a number is missing, as 1 between 0.weight and 2.weight. shape: a sample's; needed for convolutions.
-    modules: their names in order; needed where neither their numbers nor their shapes tell it. float64 tensors make a
-    float64 network. FileNotFoundError; ModelFileError names the tensor that does not fit.
+    where a number is missing, as 1 between 0.weight and 2.weight. shape: a sample's; needed for convolutions. windows:
+    of convolutions; refused where there are none. modules: their names in order; needed where neither their numbers nor
+    their shapes tell it. float64 tensors make a float64 network. FileNotFoundError; ModelFileError names the tensor
+    that does not fit.
     """
     name = os.fspath(path)
     tensors = read(name)
