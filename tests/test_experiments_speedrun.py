@@ -68,7 +68,7 @@ def test_a_goal_is_judged_by_the_mean_of_twenty_seeds(dense):
 
 def test_the_listing_has_the_recipes():
     recipes = speedrun.RECIPES.values()
-    assert f"batches of {', '.join(str(recipe.batch_size) for recipe in recipes)}, " in ROW.training
+    assert f"batches of {', '.join(str(recipe.batch_size) for recipe in recipes)}; " in ROW.training
     assert ROW.training.endswith(f"{', '.join(str(recipe.epochs) for recipe in recipes)} epochs")
     networks = [recipe.network.partition(",")[0] for recipe in recipes if recipe.hidden]
     channels = [layer.channels for layer in speedrun.RECIPES["cnn"].layers if isinstance(layer, Conv2d)]
