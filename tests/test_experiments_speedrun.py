@@ -103,6 +103,7 @@ def test_a_network_s_threads_change_nothing(dense):
 def test_times_are_told_by_their_median():
     line = Measured("x", (0.9, 0.91, 0.92), seconds=(3.0, 1.0, 1.5), races=True)
     assert line.time == "1.5 s (1…3)" and dataclasses.replace(line, races=False).time == "1.83 s"
+    assert dataclasses.replace(line, seconds=(1.5,)).time == "1.5 s"
 
 
 def test_what_diverges_is_left_out_of_times_and_figure(dense, monkeypatch):
