@@ -51,6 +51,7 @@ def test_every_recipe_trains_its_own_epochs_and_is_written_whole(tmp_path):
     assert [line.what for line in report.lines] == [f"test accuracy, {name}" for name in speedrun.RECIPES]
     assert [line.claimed for line in report.lines] == ["97.64 %, as a mean", "98.00 %, as a mean", "99.00 %, as a mean"]
     assert all(line.verdict.startswith("at least ") for line in report.lines)
+    assert all(line.verdict.endswith("; 20 seeds are wanted") for line in report.lines)
     assert not any("instead of" in remark for remark in report.remarks())
     Folder(tmp_path, False, {}).add(report)
     text = (tmp_path / "table.md").read_text()
@@ -58,6 +59,20 @@ def test_every_recipe_trains_its_own_epochs_and_is_written_whole(tmp_path):
     assert (tmp_path / "pictures" / "speedrun-accuracy-by-seconds.png").stat().st_size > 0
     (found,) = json.loads((tmp_path / "metrics.json").read_text())["experiments"]
     assert found["peers"] == [] and found["peers absent"] == []
+
+
+def test_a_goal_is_judged_by_the_mean_of_twenty_seeds(dense):
+    (line,) = run("speedrun", images(), Options(seeds=20)).lines
+    assert line.verdict == f"at least 97.64 %: {'yes' if line.mean >= 0.9764 else 'no'}"
+
+
+def test_the_listing_has_the_recipes():
+    recipes = speedrun.RECIPES.values()
+    assert f"batches of {', '.join(str(recipe.batch_size) for recipe in recipes)}; " in ROW.training
+    assert ROW.training.endswith(f"{', '.join(str(recipe.epochs) for recipe in recipes)} epochs")
+    networks = [recipe.network.partition(",")[0] for recipe in recipes if recipe.hidden]
+    channels = [layer.channels for layer in speedrun.RECIPES["cnn"].layers if isinstance(layer, Conv2d)]
+    assert ROW.network == "; ".join([*networks, f"a CNN of {' and '.join(map(str, channels))} channels"])
 
 
 def test_epochs_change_the_length_and_no_goal_is_judged(dense):
@@ -88,6 +103,7 @@ def test_a_network_s_threads_change_nothing(dense):
 def test_times_are_told_by_their_median():
     line = Measured("x", (0.9, 0.91, 0.92), seconds=(3.0, 1.0, 1.5), races=True)
     assert line.time == "1.5 s (1…3)" and dataclasses.replace(line, races=False).time == "1.83 s"
+    assert dataclasses.replace(line, seconds=(1.5,)).time == "1.5 s"
 
 
 def test_what_diverges_is_left_out_of_times_and_figure(dense, monkeypatch):

@@ -187,8 +187,8 @@ class Torch(_Peer):
 class Jax(_Peer):
     """The whole epoch one jitted lax.scan, state donated, the images on the device as bytes, scaled as gathered.
 
-    A convolution is one product with its windows side by side: XLA's own, with its gradients, was measured to take 5
-    times as long on a CPU.
+    A convolution is one product with its windows side by side, a pool the maximum over two axes of a reshaped image:
+    on a CPU XLA's own, with their gradients, were measured to take 5 and 1.6 times as long.
     """
 
     compiles = True
@@ -240,13 +240,12 @@ class Jax(_Peer):
         return state, losses
 
     def _loss(self, parameters: Any, x: Any, y: Any) -> Any:
-        lax, numpy = self.jax.lax, self.jax.numpy
+        numpy = self.jax.numpy
         last = len(parameters) - 2
         for at in range(0, len(parameters), 2):
             weights, biases = parameters[at : at + 2]
             if weights.ndim == 4:
-                window = (1, 2, 2, 1)
-                x = lax.reduce_window(self._convolve(x, weights) + biases, -np.inf, lax.max, window, window, "VALID")
+                x = self._pool(self._convolve(x, weights) + biases)
             else:
                 x = x.transpose(0, 3, 1, 2).reshape(len(x), -1) if x.ndim == 4 else x
                 x = x @ weights + biases
@@ -261,6 +260,12 @@ class Jax(_Peer):
         windows = [x[:, i : i + height, j : j + width] for i in range(kh) for j in range(kw)]
         turned = weights.transpose(2, 3, 1, 0).reshape(kh * kw * channels, outputs)
         return self.jax.numpy.concatenate(windows, axis=3) @ turned
+
+    def _pool(self, x: Any) -> Any:
+        """The maxima of windows of 2 x 2: (B, H, W, C) -> (B, H // 2, W // 2, C)."""
+        height, width = x.shape[1] // 2, x.shape[2] // 2
+        windows = x[:, : 2 * height, : 2 * width].reshape(len(x), height, 2, width, 2, -1)
+        return windows.max(axis=(2, 4))
 
     def _update(self, state: tuple[Any, ...], grad: Any, rate: Any) -> tuple[Any, ...]:
         tree, numpy, (beta1, beta2) = self.jax.tree.map, self.jax.numpy, self.case.betas

@@ -1,4 +1,4 @@
-"""The rows: what each of the first users trained, what they reported, and which settings are ours."""
+"""The rows: what each of the first users trained, what they reported, and which settings are ours; the speedrun."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,11 +112,12 @@ ROWS = (
          "each seed draws its own shuffle, split and initial values"), 150, 20, unit="iteration",
     ),
     Row(
-        "speedrun", "speedrun", "784-64-64-10, another MLP, a CNN", "AdamW, one cycle of the learning rate",
+        "speedrun", "speedrun", "784-64-64-10; 784-128-128-10; a CNN of 8 and 16 channels",
+        "AdamW, one cycle of the learning rate, pixels in [0, 1], batches of 192, 96, 48; 3, 3, 2 epochs",
         "the least time of training to a mean test accuracy (20 seeds) of 97.64 % with 784-64-64-10, of 98.0 % with "
         "any MLP, of 99.0 % with a CNN: goals, no document's",
-        ("the recipes, tuned on MNIST's last 10,000 training images after training on the others",), 0, 1, seeds=20,
-        alone=True,
+        ("the recipes, tuned by training on MNIST's first 50,000 training images, for accuracy on the other 10,000",),
+        0, 1, seeds=20, alone=True,
     ),
 )  # fmt: skip
 

@@ -71,7 +71,7 @@ class Measured:
         """The mean time of training, or the median (least…most)."""
         if not self.seconds:
             return ""
-        if self.races:
+        if self.races and len(self.seconds) > 1:
             return f"{np.median(self.seconds):.3g} s ({min(self.seconds):.3g}…{max(self.seconds):.3g})"
         word, count = self.per
         mean = float(np.mean(self.seconds)) / count

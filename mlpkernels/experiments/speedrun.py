@@ -33,7 +33,9 @@ class Recipe:
 
     network: in words. Pixels are in [0, 1], which keeps their zeros, and zeros cost nothing in a first dense layer.
     validation: the accuracy that the choice rests on, of training on MNIST's first 50,000 training images, on the other
-    10,000: mean ± standard deviation, with how many seeds. No test image was looked at until all was chosen.
+    10,000: mean ± standard deviation, with how many seeds. It may lie below the target by 0.1 points, which the other
+    10,000 images bring: the row `cnn` has 98.80 % there, 98.91 % on the test images. These were not looked at until all
+    was chosen.
     """
 
     target: float
@@ -64,7 +66,7 @@ class Recipe:
         adam, rising = self.optimizer, self.schedule.warmup_fraction
         return (
             f"{self.network}; AdamW, betas {adam.beta1:g} and {adam.beta2:g}, weight decay {adam.weight_decay:g}; one "
-            f"cycle that reaches the rate {adam.learning_rate:g} after {rising:.0%} of the steps; batch "
+            f"cycle that reaches the rate {adam.learning_rate:g} after {100 * rising:g} % of the steps; batch "
             f"{self.batch_size}, {epochs} epoch{'s' * (epochs > 1)}; he-normal, pixels in [0, 1]"
         )
 
@@ -159,6 +161,8 @@ def _line(name: str, group: Sequence[Trained], row: Row, options: Options) -> Me
     target = RECIPES[name].target
     accuracy = tuple(one.final[1] for one in group)
     told = reached(options, row, Measured("", accuracy).mean, target)
+    if told and len(group) < row.seeds:
+        told += f"; {row.seeds} seeds are wanted"
     seconds = tuple(one.seconds for one in group if one.diverged is None)
     return Measured(
         f"test accuracy, {name}", accuracy, f"{100 * target:.2f} %, as a mean", seconds=seconds, verdict=told,
@@ -181,8 +185,8 @@ def _notes(groups: Mapping[str, list[Trained]], raced: Sequence["Raced"], absent
         recipe = RECIPES[name]
         notes.append(f"{name}: {recipe.told(group[0].job.epochs)}; when it was chosen: {recipe.validation}")
     notes.append(
-        "timed is training alone, all its steps: not compiling, not reading the data, not drawing the order of the "
-        "rows (1 ms an epoch), not the evaluation after each epoch; one network at a time"
+        "timed are the steps of training: not compiling, not reading the data, not drawing the order of the rows (1 ms "
+        "an epoch), not the evaluation after each epoch; one network at a time, the peers after ours"
     )
     if raced:
         threads = ", ".join(f"{one.recipe} {one.threads}" for one in raced if one.chosen)
