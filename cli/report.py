@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from mlpkernels.datasets import Dataset, Part
 
 MOST_CLASSES = 30  # a larger confusion matrix is no help on a terminal
-SOME = 64  # rows: enough that the kernels of many rows take them, not those of a few, 3 s of compiling more
+# Rows for a first call: more than the kernels of a few rows take, which are 3 s of compiling that many rows can do
+# without, and fewer than by which `pace` learns: it would take the compiling for slowness.
+SOME = 40
 
 
 @dataclasses.dataclass(frozen=True)

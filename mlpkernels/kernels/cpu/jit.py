@@ -12,5 +12,6 @@ OPTIONS: dict[str, Any] = {"nogil": True, "boundscheck": False, "error_model": "
 
 jit: Any = njit(**OPTIONS)
 
-# For what is called in one place of every step: a call passes each array as seven arguments, 0.1 µs for a few of them.
+# For what is called in one place. Of every step: a call passes each array as seven arguments, 0.1 µs for a few of them.
+# By one entry point: what is compiled by itself is optimised and translated once more; sparse_layer took 5 s, now 2.5.
 inlined: Any = njit(inline="always", **OPTIONS)
