@@ -27,7 +27,9 @@ def python(*arguments, timeout=1200, **environment):
     return done.returncode, done.stdout, done.stderr
 
 
-@pytest.mark.parametrize("file", ["test_cuda_ops.py", "test_cuda_verbs.py", "test_cuda_device.py"])
+@pytest.mark.parametrize(
+    "file", ["test_cuda_ops.py", "test_cuda_verbs.py", "test_cuda_arrays.py", "test_cuda_device.py"]
+)
 def test_the_suite_under_the_simulator(file):
     status, told, _ = python(
         "-m",

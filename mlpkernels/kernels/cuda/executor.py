@@ -2,6 +2,9 @@
 
 Both run the same phase function with the same pieces, so they give the same bits. The one launch costs a grid barrier
 a phase; the other, which is always there, a launch a phase.
+
+Kernels are compiled by each process anew: numba-cuda-mlir 0.6 has a cache on disk, but it forgets that a kernel has to
+be launched cooperatively, and no key of either package knows the device functions of other files.
 """
 
 from functools import cache
