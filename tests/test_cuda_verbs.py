@@ -185,6 +185,29 @@ def test_the_bits_are_the_same_however_steps_are_launched(dtype, monkeypatch):
     assert all(len(set(states)) == 1 for states in results.values())
 
 
+def test_phases_are_launched_where_the_one_launch_is_refused(monkeypatch):
+    """With a warning, once, and the same bits; asked for by its name the one launch is an error."""
+    monkeypatch.setattr(executor, "_refusals", [])
+    wanted = on_gpu(Run((7, 3), "float32", "adam", rows=12, batch=6))
+    wanted.train(cuda)
+    plain = driver.launch
+
+    def launch(kernel, *rest):
+        if kernel.__name__.startswith("steps"):
+            raise driver.DeviceError("launching steps failed on the GPU: too many blocks")
+        plain(kernel, *rest)
+
+    monkeypatch.setattr(driver, "launch", launch)
+    run = on_gpu(Run((7, 3), "float32", "adam", rows=12, batch=6))
+    with pytest.warns(RuntimeWarning, match=r"^each phase is a launch of its own, since launching steps failed"):
+        run.train(cuda, 0, 1)
+    run.train(cuda, 1, 2)
+    assert run.state() == wanted.state()
+    monkeypatch.setattr(executor, "mode", "one launch")
+    with pytest.raises(driver.DeviceError, match="too many blocks"):
+        run.train(cuda, 0, 1)
+
+
 def test_cutting_the_steps_anywhere_changes_no_bit(mode, dtype="float32"):
     whole = on_gpu(Run(SIZES, dtype, "adamw", rows=33, batch=8, clip=1.0))
     whole.train(cuda)
