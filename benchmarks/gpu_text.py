@@ -26,6 +26,8 @@ def _package(found: dict[str, Any], peers: dict[str, Any]) -> list[str]:
     limits = found["limits"] or {"bandwidth": None, "flops": None}
     adam, parity = (found["adam"] or {}).get("bandwidth"), found["parity"] or {}
     lines = [f"- FAILED, {name}: {why}" for name, why in found["failures"].items()]
+    for row in found["epochs"] or []:
+        lines += [f"- FAILED, {row['case']}: {row[key]}" for key in row if key.endswith(" failed")]
     lines += [f"- {name}: {value}" for name, value in (found["facts"] or {}).items()]
     lines += [f"- test suite: {found['suite']}", f"- data: {found['data']}"]
     if parity:

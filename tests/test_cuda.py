@@ -27,7 +27,9 @@ def python(*arguments, timeout=1200, **environment):
     return done.returncode, done.stdout, done.stderr
 
 
-@pytest.mark.parametrize("file", ["test_cuda_ops.py", "test_cuda_verbs.py", "test_cuda_device.py"])
+@pytest.mark.parametrize(
+    "file", ["test_cuda_ops.py", "test_cuda_verbs.py", "test_cuda_arrays.py", "test_cuda_device.py"]
+)
 def test_the_suite_under_the_simulator(file):
     status, told, _ = python(
         "-m",
@@ -167,6 +169,44 @@ def test_what_the_driver_lacks_is_named(version, devices, toolkit, wanted):
     status, told, error = python("-c", code, NUMBA_ENABLE_CUDASIM="1")
     assert status == 1 and "UnavailableError: the CUDA backend cannot run: " in error and wanted in error
     assert wanted in told
+
+
+FAULTS = {
+    "to_device": ("CUDA_ERROR_OUT_OF_MEMORY", "error: not enough memory: the GPU has "),
+    "synchronize": (
+        "CUDA_ERROR_LAUNCH_FAILED",
+        "error: a launch failed on the GPU: CudaAPIError: CUDA_ERROR_LAUNCH_FAILED",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_of_the_gpu_is_one_line_of_the_command(name, tmp_path):
+    """Made up, under the simulator; what the CPU computes in the same process stays right."""
+    said, wanted = FAULTS[name]
+    code = f"""
+import sys
+import numpy as np
+from mlpkernels.kernels import cpu
+from mlpkernels.kernels.cuda import driver
+from mlpkernels_cli.main import main
+
+class CudaAPIError(Exception):
+    pass
+
+def fails(*_, **__):
+    out = np.zeros((1, 2))
+    cpu.softmax(np.zeros((1, 2)), out)
+    assert (out == 0.5).all()
+    raise CudaAPIError({said!r})
+
+driver.cuda.{name} = fails
+sys.argv[1:] = "train digits --backend cuda --epochs 1 --no-plots --quiet --out".split() + [{str(tmp_path / "run")!r}]
+main()
+"""
+    status, told, error = python("-c", code, NUMBA_ENABLE_CUDASIM="1")
+    assert status == 1 and told == "" and error.startswith(wanted) and error.count("\n") == 1, error
+    assert not list(tmp_path.glob("run/*.safetensors"))
 
 
 def test_doctor_says_what_there_is():

@@ -41,7 +41,7 @@ from test_dropout import (
 )
 
 from mlpkernels.kernels import cuda, reference
-from mlpkernels.kernels.cuda import arrays, driver, product
+from mlpkernels.kernels.cuda import driver, product
 from mlpkernels.kernels.plan import IDENTITY, RELU
 
 pytestmark = cuda_here.quiet
@@ -281,46 +281,11 @@ def test_targets_and_pixels_out_of_range_are_refused_by_name(dtype):
             cuda.sparse_dense_forward(**{**arguments(op_cases.sparse_dense_forward, dtype), name: np.inf})
 
 
-def test_an_array_of_another_gpu_is_refused(monkeypatch, dtype):
-    monkeypatch.setattr(arrays, "SIMULATED", False)
-    monkeypatch.setattr(arrays, "device_count", lambda: 2)
-    monkeypatch.setattr(arrays, "_ordinal", lambda pointer: 1)
-    there = driver.cuda.to_device(np.ones((7, 3), dtype))
-    there.__dict__["__cuda_array_interface__"] = {"data": (1, False)}
-    device = type("Device", (), {"id": 0})  # Numba's own simulator does not name it
-    monkeypatch.setattr(driver.cuda, "get_current_device", lambda: device, raising=False)
-    with pytest.raises(ValueError, match=r"^logits lies on GPU 1, the kernels run on GPU 0"):
-        cuda.softmax(there, np.ones((7, 3), dtype))
-
-
 def test_plain_sgd_needs_no_velocity(dtype):
     params, grad = np.ones(4, dtype), np.ones(4, dtype)
     cuda.sgd_step(params, grad, np.zeros(0, dtype), 0.5, 0.0, False, 0.0)
     cuda.sgd_step(params, grad, None, 0.5, 0.0, False, 0.0)
     assert not params.any()
-
-
-class Borrowing:
-    """An array of another library, as it says itself: by __cuda_array_interface__."""
-
-    def __init__(self, read_only):
-        self.__cuda_array_interface__ = {"data": (256, read_only), "shape": (7, 3), "typestr": "<f4", "version": 3}
-
-
-def test_an_output_that_may_not_be_written_is_refused():
-    """JAX's arrays never change, though their protocols do not say so."""
-    jax = type("ArrayImpl", (Borrowing,), {"__module__": "jaxlib._jax"})
-    for array in (Borrowing(True), jax(False)):
-        with pytest.raises(ValueError, match=f"^out must be writeable: {type(array).__name__} on the GPU is read-only"):
-            cuda.softmax(np.ones((7, 3), np.float32), array)
-
-
-def test_an_empty_array_on_the_gpu_is_taken(dtype):
-    given = {
-        name: driver.cuda.to_device(np.zeros(shape, dtype)) for name, shape in (("logits", (0, 3)), ("out", (0, 3)))
-    }
-    cuda.softmax(**given)
-    assert given["out"].copy_to_host().shape == (0, 3)
 
 
 def test_windows_that_share_a_maximum_are_added_in_their_order(dtype):
@@ -334,44 +299,3 @@ def test_windows_that_share_a_maximum_are_added_in_their_order(dtype):
             for place, value in zip(places[0, plane].flat, delta[0, plane].flat, strict=True):
                 wanted[plane, place] += value
         assert np.array_equal(dx.reshape(2, 30), wanted)
-
-
-# ---- what fails on a device
-
-
-class CudaAPIError(Exception):
-    """As the packages raise it."""
-
-
-def test_memory_that_is_not_there_is_told_in_bytes(monkeypatch, dtype):
-    def full(*_, **__):
-        raise CudaAPIError("[2] Call to cuMemAlloc results in CUDA_ERROR_OUT_OF_MEMORY")
-
-    monkeypatch.setattr(driver.cuda, "to_device", full)
-    with pytest.raises(MemoryError, match=r"the GPU has .* free, \d+ were needed"):
-        cuda.dense_forward(**arguments(op_cases.dense_forward, dtype))
-
-
-def test_a_launch_that_fails_is_named(monkeypatch, dtype):
-    class Broken:
-        def __getitem__(self, configuration):
-            raise CudaAPIError("[700] an illegal memory access")
-
-    monkeypatch.setattr(cuda.ops, "product_kernel", lambda *_: Broken())
-    with pytest.raises(driver.DeviceError, match=r"launching .* failed on the GPU: CudaAPIError: .*illegal"):
-        cuda.dense_forward(**arguments(op_cases.dense_forward, dtype))
-
-
-def test_a_capsule_of_another_library_is_read():
-    """DLPack's own words, from NumPy's capsules: what is in them is the same on a GPU."""
-    from mlpkernels.kernels.cuda.dlpack import Borrowed
-
-    for array in (np.arange(6, dtype=np.float32).reshape(2, 3), np.arange(8.0)[::2], np.zeros((0, 3), np.int32)):
-        borrowed = Borrowed("x", array)
-        ours, theirs = borrowed.__cuda_array_interface__, array.__array_interface__
-        assert ours["shape"] == theirs["shape"] and ours["typestr"] == theirs["typestr"]
-        assert array.size == 0 or ours["data"][0] == theirs["data"][0]
-        assert ours["strides"] in (None, array.strides)
-        del borrowed
-    with pytest.raises(TypeError, match=r"^x must hold real numbers"):
-        Borrowed("x", np.zeros(3, complex))

@@ -1,4 +1,4 @@
-"""The verbs of the CUDA backend: against the reference, the same bits however they are launched, data that stay."""
+"""The verbs of the CUDA backend: against the reference, the same bits however they are launched."""
 
 import itertools
 
@@ -25,7 +25,7 @@ from mlpkernels import Dense, Network, fit
 from mlpkernels.datasets import Part
 from mlpkernels.kernels import cuda, reference
 from mlpkernels.kernels import plan as p
-from mlpkernels.kernels.cuda import driver, executor, residency, verbs
+from mlpkernels.kernels.cuda import driver, executor
 
 pytestmark = cuda_here.quiet
 
@@ -110,6 +110,30 @@ def test_five_steps_follow_the_references(rule, mode):
     assert np.array_equal(run.corrects, wanted.corrects)
 
 
+# (sizes, rows, batch): one input, one unit, one row; one more than tiles, chunks and groups of threads are wide.
+RAGGED = [((785, 1, 2), 1, 1), ((1, 1, 2), 3, 2), ((3, 33, 9, 2), 6, 5), ((2, 5, 17), 18, 17)]
+
+
+@pytest.mark.parametrize(("sizes", "rows", "batch"), RAGGED)
+def test_sizes_that_fill_no_tile(sizes, rows, batch, monkeypatch):
+    """Steps, logits and loss against the reference, with a gradient that is clipped and with one that is not."""
+    for way, clip in (("phases", 0.0), ("one launch", 1e-3)):
+        monkeypatch.setattr(executor, "mode", way)
+        run = on_gpu(Run(sizes, "float64", "adamw", rows=rows, batch=batch, clip=clip))
+        wanted = run.in_double()
+        assert run.train(cuda) == wanted.train(reference) == run.steps
+        np.testing.assert_allclose(run.model.params, wanted.model.params, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(run.losses, wanted.losses, rtol=1e-11)
+        assert np.array_equal(run.corrects, wanted.corrects) and not padding(run.model, run.model.params).any()
+    out, exact = np.full((rows, sizes[-1]), np.nan), np.empty((rows, sizes[-1]))
+    work = p.make_workspace(run.model.plan, batch, "float64")
+    cuda.predict(run.model, run.source, 0, rows, run.work, out)
+    reference.predict(run.model, run.source, 0, rows, work, exact)
+    np.testing.assert_allclose(out, exact, rtol=1e-11, atol=1e-13)
+    ours, theirs = (b.evaluate(run.model, run.source, 0, rows, w) for b, w in ((cuda, run.work), (reference, work)))
+    assert ours[1] == theirs[1] and ours[0] == pytest.approx(theirs[0], rel=1e-11)
+
+
 @pytest.mark.parametrize("name", stacks.STACKS | stacks.CURVED)
 def test_every_kind_of_layer(name, monkeypatch):
     """Gradient, two steps, running statistics, logits and loss, against the reference; the same bits in one launch."""
@@ -159,6 +183,29 @@ def test_the_bits_are_the_same_however_steps_are_launched(dtype, monkeypatch):
             assert run.train(cuda) == 2
             results.setdefault(clip, []).append(run.state())
     assert all(len(set(states)) == 1 for states in results.values())
+
+
+def test_phases_are_launched_where_the_one_launch_is_refused(monkeypatch):
+    """With a warning, once, and the same bits; asked for by its name the one launch is an error."""
+    monkeypatch.setattr(executor, "_refusals", [])
+    wanted = on_gpu(Run((7, 3), "float32", "adam", rows=12, batch=6))
+    wanted.train(cuda)
+    plain = driver.launch
+
+    def launch(kernel, *rest):
+        if kernel.__name__.startswith("steps"):
+            raise driver.DeviceError("launching steps failed on the GPU: too many blocks")
+        plain(kernel, *rest)
+
+    monkeypatch.setattr(driver, "launch", launch)
+    run = on_gpu(Run((7, 3), "float32", "adam", rows=12, batch=6))
+    with pytest.warns(RuntimeWarning, match=r"^each phase is a launch of its own, since launching steps failed"):
+        run.train(cuda, 0, 1)
+    run.train(cuda, 1, 2)
+    assert run.state() == wanted.state()
+    monkeypatch.setattr(executor, "mode", "one launch")
+    with pytest.raises(driver.DeviceError, match="too many blocks"):
+        run.train(cuda, 0, 1)
 
 
 def test_cutting_the_steps_anywhere_changes_no_bit(mode, dtype="float32"):
@@ -260,80 +307,6 @@ def test_no_rows_have_no_loss_and_no_gradient(dtype):
     assert not grad.any()
 
 
-# ---- what stays on the GPU, and what a call costs
-
-
-@pytest.fixture
-def uploads(monkeypatch):
-    """The sizes of what is copied to the GPU."""
-    seen, plain = [], driver.cuda.to_device
-
-    def to_device(array, stream=0):
-        seen.append(array.nbytes)
-        return plain(array, stream=stream)
-
-    monkeypatch.setattr(driver.cuda, "to_device", to_device)
-    return seen
-
-
-def test_data_are_uploaded_once(uploads):
-    run = on_gpu(Run((37, 3), "float32", rows=60, batch=30, kind="bytes"))
-    run.train(cuda, 0, 1)
-    assert run.source.bytes.nbytes in uploads and run.order.nbytes in uploads
-    uploads.clear()
-    run.train(cuda, 1, 2)
-    assert max(uploads) < 1000, uploads
-    run.order = run.order.copy()  # another epoch's
-    run.train(cuda, 0, 1)
-    assert run.order.nbytes in uploads and run.source.bytes.nbytes not in uploads
-
-
-def test_data_changed_in_place_are_noticed():
-    for change in ("data", "labels", "order"):
-        run = on_gpu(Run((7, 3), "float64", rows=12, batch=6))
-        run.train(cuda)
-        array = {"data": run.source.rows, "labels": run.source.labels, "order": run.order}[change]
-        array[...] = array[::-1].copy()
-        wanted = run.in_double()
-        run.train(cuda)
-        wanted.train(reference)
-        np.testing.assert_allclose(run.model.params, wanted.model.params, rtol=1e-12, atol=1e-14)
-        np.testing.assert_allclose(run.losses, wanted.losses, rtol=1e-12)
-
-
-def test_copies_go_with_the_arrays_they_came_from():
-    residency.release()
-    run = on_gpu(Run((7, 3), "float32", rows=12, batch=6))
-    run.train(cuda)
-    assert len(residency._held) == 6  # bytes, rows, labels, weights, order, and that there are no targets
-    del run
-    assert len(residency._held) == 1
-
-
-def test_more_steps_copy_and_wait_no_more(uploads, monkeypatch):
-    waits = []
-    monkeypatch.setattr(verbs, "fetch", lambda *a, fetch=verbs.fetch: (waits.append(1), fetch(*a))[1])
-    counts = {}
-    for steps in (1, 4):
-        run = on_gpu(Run((7, 3), "float32", "adam", rows=24, batch=6, clip=1.0))
-        run.train(cuda, 0, 1)  # its programs are there now
-        uploads.clear(), waits.clear()
-        run.train(cuda, 0, steps)
-        counts[steps] = len(uploads), len(waits)
-    assert counts[1] == counts[4]
-
-
-def test_one_launch_runs_all_steps(monkeypatch):
-    launches = []
-    monkeypatch.setattr(
-        driver, "launch", lambda kernel, *a, plain=driver.launch: (launches.append(1), plain(kernel, *a))
-    )
-    run = on_gpu(Run((7, 3), "float32", rows=24, batch=6))
-    monkeypatch.setattr(executor, "mode", "one launch")
-    run.train(cuda)
-    assert len(launches) == 2  # the first batch is gathered by a launch of its own
-
-
 # ---- wrong input, and the library on top
 
 
@@ -371,14 +344,3 @@ def test_the_library_trains_and_predicts_with_it():
         np.testing.assert_allclose(nets["cuda", what], nets["reference", what], rtol=1e-9)
     np.testing.assert_allclose(unpadded(nets["cuda"], nets["cuda"].params),
                                unpadded(nets["reference"], nets["reference"].params), rtol=1e-9)  # fmt: skip
-
-
-def test_a_call_of_no_steps_makes_ready_and_changes_nothing(mode, uploads):
-    """The kernel is launched, so that it is compiled, and the data are there."""
-    run = on_gpu(Run((7, 3), "float32", "adam", rows=12, batch=6))
-    before = run.state(), run.optimizer.step.copy()
-    assert run.train(cuda, 1, 1) == 1 and run.train(cuda, 0, 0) == 0
-    assert run.state() == before[0] and run.optimizer.step == before[1]
-    uploads.clear()
-    run.train(cuda)
-    assert run.source.rows.nbytes not in uploads and run.order.nbytes not in uploads

@@ -88,7 +88,10 @@ def _contiguous(name: str, array: Any) -> None:
 
 def shape_of(name: str, array: Any, dimensions: int) -> tuple[int, ...]:
     """The shape of an array, or of what becomes one."""
-    shape = tuple(array.shape) if on_device(array) and hasattr(array, "shape") else np.shape(array)
+    if on_device(array):
+        shape = tuple(array.shape if hasattr(array, "shape") else as_device(name, array).shape)
+    else:
+        shape = np.shape(array)
     if len(shape) != dimensions:
         raise ValueError(f"{name} must have {dimensions} dimensions, got shape {shape}")
     return shape

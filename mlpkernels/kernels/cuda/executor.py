@@ -2,8 +2,12 @@
 
 Both run the same phase function with the same pieces, so they give the same bits. The one launch costs a grid barrier
 a phase; the other, which is always there, a launch a phase.
+
+Kernels are compiled by each process anew: numba-cuda-mlir 0.6 has a cache on disk, but it forgets that a kernel has to
+be launched cooperatively, and no key of either package knows the device functions of other files.
 """
 
+import warnings
 from functools import cache
 from types import SimpleNamespace
 from typing import Any
@@ -101,13 +105,24 @@ def run_phases(made: Any, phases: int, steps: range, stream: Any, arguments: tup
             driver.launch(made.phase, 2 * _multiprocessors(), THREADS, stream, number, step, *arguments)
 
 
+_refusals: list[str] = []  # why the GPU did not take the one launch: then it is not asked again
+
+
 def run_steps(made: Any, phases: int, steps: range, stream: Any, arguments: tuple[Any, ...]) -> None:
     """The same, in one launch where that is chosen and the GPU can.
 
     A block a multiprocessor: with 256 threads, at most 255 registers each and 48 KB all of them are there at once.
+    RuntimeWarning where it should be possible and the package or the driver refuses; DeviceError in "one launch".
     """
-    if mode == "phases" or (mode == "auto" and not _cooperative()):
+    if mode == "phases" or (mode == "auto" and (_refusals or not _cooperative())):
         run_phases(made, phases, steps, stream, arguments)
         return
     blocks = 1 if SIMULATED else _multiprocessors()  # the simulator runs a block after the other
-    driver.launch(made.steps, blocks, THREADS, stream, phases, steps.start, steps.stop, *arguments)
+    try:
+        driver.launch(made.steps, blocks, THREADS, stream, phases, steps.start, steps.stop, *arguments)
+    except driver.DeviceError as error:
+        if mode != "auto":
+            raise
+        _refusals.append(str(error))
+        warnings.warn(f"each phase is a launch of its own, since {error}", RuntimeWarning, stacklevel=2)
+        run_phases(made, phases, steps, stream, arguments)

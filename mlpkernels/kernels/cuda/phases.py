@@ -2,6 +2,10 @@
 
 A phase's work is cut into pieces by the shapes alone, and every piece is one block's: the bits do not depend on how
 many blocks there are, nor on whether a launch runs one phase or many steps.
+
+Nothing here knows the grid: a phase is given its block's number and how many take part. So many small networks could
+train at once, a block each, as block 0 of 1 on the arrays of its own and with `syncthreads` where the grid's barrier is
+now; or a cluster each, with the cluster's barrier.
 """
 
 from functools import cache

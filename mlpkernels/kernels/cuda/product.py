@@ -4,7 +4,8 @@ A block computes one tile of C (m, n) = A (m, k) · B (k, n). While it multiplie
 memory, the next is on its way from global memory in registers; each stage then costs one barrier. Rows of the stages
 are padded by 16 bytes, so that threads which store a column of A meet different banks, and fragments are read four
 numbers at once. Small tiles are cut along k into slices, one for each group of threads, added up in a fixed order:
-128 x 128 outputs over 784 inputs fill the GPU so, and the sum of an output depends on the shape alone.
+128 x 128 outputs over 784 inputs fill the GPU so, and the sum of an output depends on the shape alone. Products and
+sums are in the dtype itself, never in TF32.
 """
 
 from functools import cache
