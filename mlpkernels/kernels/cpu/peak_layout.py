@@ -198,4 +198,3 @@ class Peaks:
         for region, size in sizes.items():
             record[region] = self.room
             self.room += _up(size, lanes)
-

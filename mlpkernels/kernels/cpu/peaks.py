@@ -92,9 +92,7 @@ def _clear(images, start, size):
 @jit
 def _tiles(rows, columns, count, counts, values, offsets, list_step, source, pitch, target, target_row, target_step):
     """The one place where the tile is compiled: see peak_tile."""
-    peak_tile(
-        rows, columns, count, counts, values, offsets, list_step, source, pitch, target, target_row, target_step
-    )
+    peak_tile(rows, columns, count, counts, values, offsets, list_step, source, pitch, target, target_row, target_step)
 
 
 @jit
@@ -179,8 +177,9 @@ def _plane_windows(plan, layer, images, layout, chunk, deltas, channel, lit, val
         window_line(
             wide, pointer_to(images, delta + y * layout[behind + DELTA_LINE]), layout[behind + DELTA_STEP],
             pointer_to(images, places + first), pointer_to(images, out + y * layout[behind + LINE]), slope,
-            pointer_to(images, lit[0] + y * lit[2]), lit[1], pool[KERNEL_W],
-            pointer_to(images, values + first), pointer_to(images, offsets + first), base + y * steps[0], steps[1], steps[2], steps[3], steps[4], pointer_to(images, total),
+            pointer_to(images, lit[0] + y * lit[2]), lit[1], pool[KERNEL_W], pointer_to(images, values + first),
+            pointer_to(images, offsets + first), base + y * steps[0], steps[1], steps[2], steps[3], steps[4],
+            pointer_to(images, total),
         )  # fmt: skip
 
 
@@ -227,16 +226,13 @@ def _channel_lists(plan, layer, images, layout, chunk, deltas, at_room, sums, ac
                 at_room + record[at.BACK_OFFSETS] + channel * windows * vector, base, back_steps, total,
             )  # fmt: skip
         _clear(images, total, vector)
-        _plane_windows(
-            plan, layer, images, layout, chunk, deltas, channel, lit, values, offsets, 0, steps, total
-        )  # fmt: skip
+        _plane_windows(plan, layer, images, layout, chunk, deltas, channel, lit, values, offsets, 0, steps, total)
         _clear(images, values + count * vector, (windows - count) * vector)
-        bias = images.dtype.type(0)
+        bias = sums + row[INPUTS] * row[WEIGHT_STRIDE] + channel
+        if not accumulate:
+            images[bias] = 0
         for i in range(vector):
-            bias += images[total + i]
-        images[sums + row[INPUTS] * row[WEIGHT_STRIDE] + channel] = (
-            images[sums + row[INPUTS] * row[WEIGHT_STRIDE] + channel] + bias if accumulate else bias
-        )
+            images[bias] += images[total + i]
         _runs(images, values, windows, vector, runs, windows)
         _runs(images, offsets, windows, vector, run_offsets, windows)
         to_values = at_room + record[at.BY_CHANNEL] + channel * vector * windows
