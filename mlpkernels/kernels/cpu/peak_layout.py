@@ -6,14 +6,16 @@ import numpy as np
 
 from .. import plan as p
 from .peak_tiles import MOST_COLUMNS, MOST_ROWS, evenly
+from .simd import VECTOR_BYTES
 
 # A record of numbers; tables of offsets follow it.
 #
-# The image that the convolution takes, sample by sample: LINES of PITCH elements, SIZE a sample, the first SHARED
-# elements of each from the chunk's image by the table TAKEN, whose lines are SOURCE_STEP apart. A window of the kernel
-# is ROWS runs of VECTORS vectors, one in each of as many lines; one pixel of the output further it begins X_STEP, one
-# line further Y_STEP elements later. WEIGHTS: the table of a window's elements in a group's sums.
-LINES, PITCH, SIZE, SHARED, SOURCE_STEP, ROWS, VECTORS, Y_STEP, X_STEP, TAKEN, WEIGHTS = range(11)
+# The pool's windows are taken BAND lines at a time. What they see of the image that the convolution takes lies by
+# samples: lines of PITCH elements, SIZE a sample, the first SHARED elements of each from the chunk's image by the table
+# TAKEN, whose lines are SOURCE_STEP apart. A window of the kernel is ROWS runs of VECTORS vectors, one in each of as
+# many lines; one pixel of the output further it begins X_STEP, one line further Y_STEP elements later. WEIGHTS: the
+# table of a window's elements in a group's sums.
+BAND, PITCH, SIZE, SHARED, SOURCE_STEP, ROWS, VECTORS, Y_STEP, X_STEP, TAKEN, WEIGHTS = range(11)
 # The gradient by that image, as far as the pool's window and the kernel see it: likewise INTO_LINES, INTO_PITCH,
 # INTO_SIZE; its first INTO_SHARED elements go to the chunk's by the tables GIVEN and, for the slope, GIVEN_OUT.
 INTO_LINES, INTO_PITCH, INTO_SIZE, INTO_SHARED, GIVEN, GIVEN_OUT = range(11, 17)
@@ -21,12 +23,12 @@ INTO_LINES, INTO_PITCH, INTO_SIZE, INTO_SHARED, GIVEN, GIVEN_OUT = range(11, 17)
 # lie beside one another for each column of tiles, PLANE elements; an output channel's, once for each column of the
 # pool's window, are as many lines. MARGIN lines of zeros come first.
 TILES_DOWN, TILE_ROWS, TILES_ACROSS, TILE_COLUMNS, PLANE, MARGIN = range(17, 23)
-# Lists have room for WINDOWS entries of a channel and CHANNELS of a window, both whole vectors.
+# Lists have room for WINDOWS entries of a channel in a band and CHANNELS of a window, both whole vectors.
 WINDOWS, CHANNELS = 23, 24
-# Regions of the slot's room: the image, values and offsets of all windows, the latter for the weights' and the input's
-# gradient, runs of both on their way into a list, lists by channel and by window with the numbers of their entries,
-# the weights' and biases' sums, the gradient by the image, a vector for what nobody wants, the number of entries of a
-# call, and which windows of the network's input have a pixel that is not zero.
+# Regions of the slot's room: the image, values and offsets of a band's windows, the latter for the gradient by the
+# weights and by the input, runs of both on their way into a list, lists by channel and by window with the numbers of
+# their entries, the weights' and biases' sums, the gradient by the image, a vector for what nobody wants, the number of
+# entries of a call, and which windows of the network's input have a pixel that is not zero.
 PATCHES, VALUES, OFFSETS, BACK_OFFSETS, RUNS, RUN_OFFSETS = range(25, 31)
 BY_CHANNEL, BY_CHANNEL_OFFSETS, STARTS, BY_WINDOW, BY_WINDOW_OFFSETS, COUNTS = range(31, 37)
 WEIGHT_SUMS, BIAS_SUMS, INTO, SPARE, COUNT, LIT = range(37, 43)
@@ -36,6 +38,8 @@ NUMBERS = 45
 # Vectors of a tile of the gradient by the image: they suffice for two multiply-adds a cycle, and a column of tiles'
 # weights stay in the level-1 cache.
 _SUMS = 12
+# Bytes of a band's image: beside what else is under way they stay in the level-2 cache.
+_BAND_BYTES = 98304
 
 _CONV = (
     "CHANNELS", "HEIGHT", "WIDTH", "OUTPUTS", "OUT_HEIGHT", "OUT_WIDTH", "KERNEL_H", "KERNEL_W", "STRIDE_H", "STRIDE_W",
@@ -108,7 +112,7 @@ class Peaks:
         return at, made
 
     def _image(self, source: Places, packed: bool) -> None:
-        conv, lanes, record = self.conv, self.lanes, self.record
+        conv, pool, lanes, record = self.conv, self.pool, self.lanes, self.record
         channels, high, wide = conv["CHANNELS"], conv["KERNEL_H"], conv["KERNEL_W"]
         below = high if packed else 1  # lines of the image in one of the runs
         pixel = below * channels if packed else _up(channels, lanes)
@@ -116,7 +120,10 @@ class Peaks:
         width = (conv["OUT_WIDTH"] - 1) * conv["STRIDE_W"] + wide
         vectors = -(-run // lanes)
         pitch = _up(max(width * pixel, (conv["OUT_WIDTH"] - 1) * conv["STRIDE_W"] * pixel + vectors * lanes), lanes)
-        lines = conv["OUT_HEIGHT"] if packed else (conv["OUT_HEIGHT"] - 1) * conv["STRIDE_H"] + high
+        band, down = pool["OUT_HEIGHT"], pool["STRIDE_H"]  # lines of a pool that leaves a remainder end before it
+        if packed:  # a band's lines are its own
+            band = min(band, max(1, _BAND_BYTES // (down * pitch * VECTOR_BYTES)))
+        lines = band * down if packed else (band * down - 1) * conv["STRIDE_H"] + high
         shared = _up(width * pixel, lanes)
         rows = 1 if packed else high
         step = conv["STRIDE_H"] if packed else 1
@@ -133,7 +140,7 @@ class Peaks:
                     element = row * vectors * lanes + x * pixel + within * channels + channel
                     weights[element] = ((channel * high + y) * wide + x) * conv["WEIGHT_STRIDE"]
         record[: WEIGHTS + 1] = (
-            lines, pitch, lines * pitch, shared, step * source.line, rows, vectors,
+            band, pitch, lines * pitch, shared, step * source.line, rows, vectors,
             pitch if packed else conv["STRIDE_H"] * pitch, conv["STRIDE_W"] * pixel, taken, at_weights,
         )  # fmt: skip
 
@@ -168,7 +175,7 @@ class Peaks:
     def _regions(self, gives: bool) -> None:
         conv, pool, lanes, record = self.conv, self.pool, self.lanes, self.record
         outputs = conv["OUTPUTS"]
-        windows, channels = _up(pool["OUT_HEIGHT"] * pool["OUT_WIDTH"], lanes), _up(outputs, lanes)
+        windows, channels = _up(int(record[BAND]) * pool["OUT_WIDTH"], lanes), _up(outputs, lanes)
         record[WINDOWS], record[CHANNELS] = windows, channels
         planes = channels if gives else 1
         # As far down as windows see, within lines of the image; a vector more, since whole ones are joined.
@@ -198,4 +205,3 @@ class Peaks:
         for region, size in sizes.items():
             record[region] = self.room
             self.room += _up(size, lanes)
-

@@ -13,7 +13,7 @@ from numba.extending import intrinsic
 
 from . import simd
 from .blocks import constant, loop, switch
-from .simd import RELU_SLOPE, REGISTERS
+from .simd import REGISTERS, RELU_SLOPE
 
 ADD = 100  # beside simd's STORE and RELU_SLOPE: to what is there
 MOST_ROWS, MOST_COLUMNS = 6, 6
@@ -172,8 +172,8 @@ def window_line(
     """What a line of count pool windows passes back: vectors of values, and of offsets of the pixels they go to.
 
     What comes is delta, where out > 0 or without slope, else 0, and its sum is added to the vector at total; values are
-    what comes in the lanes that lit has, an integer a window. places are those in the window, y · wide + x; the offset of lane l's in window i is
-    base + i·base_step + y·y_step + x·x_step + l·lane_step.
+    what comes in the lanes that lit has, an integer a window. places are those in the window, y · wide + x; the offset
+    of lane l's in window i is base + i·base_step + y·y_step + x·x_step + l·lane_step.
     """
     dtype = delta.dtype
     pointer, size = types.CPointer(dtype), types.intp
@@ -183,10 +183,9 @@ def window_line(
         vector, integers = simd._vector(dtype), _integers(dtype)
 
         def splat(number: Any) -> Any:
-            return simd._splat(builder, builder.trunc(number, integers.element), integers)
+            narrow = number if dtype.bitwidth == 64 else builder.trunc(number, integers.element)
+            return simd._splat(builder, narrow, integers)
 
-        if dtype.bitwidth == 64:
-            splat = lambda number: simd._splat(builder, number, integers)  # noqa: E731
         base, base_step, y_step, x_step, lane_step = (splat(number) for number in steps)
         per_line = simd._splat(builder, builder.sitofp(wide, vector.element), vector)
         inverse = builder.fdiv(ir.Constant(vector, [1.0] * vector.count), per_line)
@@ -236,15 +235,16 @@ def squeeze(typingctx, values, offsets, to_values, to_offsets):
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         values, offsets, to_values, to_offsets = args
-        vector = simd._vector(dtype)
-        zero = ir.Constant(vector, None)
+        vector, integers = simd._vector(dtype), _integers(dtype)
         value = simd._load(builder, vector, values)
-        mask = builder.fcmp_unordered("!=", value, zero)
-        name = f"llvm.experimental.vector.compress.v{vector.count}{simd._NAMES[dtype]}"
-        kind = ir.FunctionType(vector, [vector, mask.type, vector])
+        mask = builder.fcmp_unordered("!=", value, ir.Constant(vector, None))
+        # Of integers: of floats, LLVM 22 knows it for AVX-512 alone.
+        name = f"llvm.experimental.vector.compress.v{integers.count}i{dtype.bitwidth}"
+        kind = ir.FunctionType(integers, [integers, mask.type, integers])
         compress = cgutils.get_or_insert_function(builder.module, kind, name)
-        for source, target in ((value, to_values), (simd._load(builder, vector, offsets), to_offsets)):
-            simd._store(builder, builder.call(compress, [source, mask, zero]), target)
+        rest = ir.Constant(integers, None)
+        for source, target in ((values, to_values), (offsets, to_offsets)):
+            simd._store(builder, builder.call(compress, [simd._load(builder, integers, source), mask, rest]), target)
         bits = builder.zext(builder.bitcast(mask, ir.IntType(vector.count)), simd._I64)
         return builder.ctpop(bits)
 

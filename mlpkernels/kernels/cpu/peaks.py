@@ -92,9 +92,7 @@ def _clear(images, start, size):
 @jit
 def _tiles(rows, columns, count, counts, values, offsets, list_step, source, pitch, target, target_row, target_step):
     """The one place where the tile is compiled: see peak_tile."""
-    peak_tile(
-        rows, columns, count, counts, values, offsets, list_step, source, pitch, target, target_row, target_step
-    )
+    peak_tile(rows, columns, count, counts, values, offsets, list_step, source, pitch, target, target_row, target_step)
 
 
 @jit
@@ -120,10 +118,10 @@ def turn_weights(plan, layer, params, images, layout, room):
 
 
 @jit
-def _image_runs(row, record, images, layout, source, target):
-    """The image that the convolution takes, sample by sample."""
+def _image_runs(record, images, layout, source, target, high):
+    """What `high` lines of the pool see of the image that the convolution takes, sample by sample."""
     vector = lanes(images)
-    for line in range(record[at.LINES]):
+    for line in range(record[at.SIZE] // record[at.PITCH] * high // record[at.BAND]):
         for j in range(0, record[at.SHARED], vector):
             to_runs(
                 pointer_to(images, source + line * record[at.SOURCE_STEP]),
@@ -163,9 +161,12 @@ def _lit_windows(plan, layer, images, layout, chunk, at_room):
 
 
 @jit
-def _plane_windows(plan, layer, images, layout, chunk, deltas, channel, lit, values, offsets, base, steps, total):
-    """Values and offsets of a channel's windows; lit: as `_lit_windows` returns it; steps: of a window down and across,
-    of a pixel down and across, and of a lane.
+def _band_windows(
+    plan, layer, images, layout, chunk, deltas, channel, top, lines, lit, values, offsets, base, steps, total
+):  # fmt: skip
+    """Values and offsets of a channel's windows in `lines` lines from `top` on.
+
+    lit: as `_lit_windows` returns it; steps: of a window down and across, of a pixel down and across, and of a lane.
     """
     pool, behind = plan[layer + 1], (layer + 1) * FIELDS
     vector = lanes(images)
@@ -174,13 +175,14 @@ def _plane_windows(plan, layer, images, layout, chunk, deltas, channel, lit, val
     delta = deltas + layout[behind + DELTA_FIRST] + channel * layout[behind + DELTA_PLANE]
     out = chunk + layout[behind + FIRST] + channel * layout[behind + PLANE]
     places = chunk + layout[behind + ARGMAX] + channel * pool[OUT_HEIGHT] * wide * vector
-    for y in range(pool[OUT_HEIGHT]):
-        first = y * wide * vector
+    for i in range(lines):
+        y, first = top + i, i * wide * vector
         window_line(
             wide, pointer_to(images, delta + y * layout[behind + DELTA_LINE]), layout[behind + DELTA_STEP],
-            pointer_to(images, places + first), pointer_to(images, out + y * layout[behind + LINE]), slope,
-            pointer_to(images, lit[0] + y * lit[2]), lit[1], pool[KERNEL_W],
-            pointer_to(images, values + first), pointer_to(images, offsets + first), base + y * steps[0], steps[1], steps[2], steps[3], steps[4], pointer_to(images, total),
+            pointer_to(images, places + y * wide * vector), pointer_to(images, out + y * layout[behind + LINE]), slope,
+            pointer_to(images, lit[0] + y * lit[2]), lit[1], pool[KERNEL_W], pointer_to(images, values + first),
+            pointer_to(images, offsets + first), base + i * steps[0], steps[1], steps[2], steps[3], steps[4],
+            pointer_to(images, total),
         )  # fmt: skip
 
 
@@ -205,38 +207,37 @@ def _squeezed(images, values, offsets, count, to_values, to_offsets):
 
 
 @jit
-def _channel_lists(plan, layer, images, layout, chunk, deltas, at_room, sums, accumulate):
-    """Each channel's list, sample behind sample; its biases' gradient; and all that the lists by window are made of."""
+def _channel_lists(plan, layer, images, layout, chunk, deltas, at_room, top, lit, sums, accumulate):
+    """Of a band, each channel's list, sample behind sample, and its bias's gradient; and what `_window_lists` wants."""
     row, pool, record = plan[layer], plan[layer + 1], record_of(plan, layer, layout)
     vector, windows = lanes(images), record[at.WINDOWS]
-    count = pool[OUT_HEIGHT] * pool[OUT_WIDTH]
+    high = min(record[at.BAND], pool[OUT_HEIGHT] - top)
+    count = high * pool[OUT_WIDTH]
     y_step, x_step = record[at.Y_STEP], record[at.X_STEP]
     steps = pool[STRIDE_H] * y_step, pool[STRIDE_W] * x_step, y_step, x_step, record[at.SIZE]
     lines, columns = record[at.TILES_DOWN] * record[at.TILE_ROWS], record[at.TILE_COLUMNS] * vector
     back_steps = 0, 0, -row[STRIDE_H] * columns, lines * columns, 0
     offsets, total = at_room + record[at.OFFSETS], at_room + record[at.BIAS_SUMS]
     runs, run_offsets = at_room + record[at.RUNS], at_room + record[at.RUN_OFFSETS]
-    lit = _lit_windows(plan, layer, images, layout, chunk, at_room)
     for channel in range(row[OUTPUTS]):
         values = at_room + record[at.VALUES]
         if layer > 0:
             values += channel * windows * vector
             base = (channel * pool[KERNEL_W] * lines + record[at.MARGIN]) * columns
-            _plane_windows(
-                plan, layer, images, layout, chunk, deltas, channel, lit, values,
+            _band_windows(
+                plan, layer, images, layout, chunk, deltas, channel, top, high, lit, values,
                 at_room + record[at.BACK_OFFSETS] + channel * windows * vector, base, back_steps, total,
             )  # fmt: skip
         _clear(images, total, vector)
-        _plane_windows(
-            plan, layer, images, layout, chunk, deltas, channel, lit, values, offsets, 0, steps, total
+        _band_windows(
+            plan, layer, images, layout, chunk, deltas, channel, top, high, lit, values, offsets, 0, steps, total
         )  # fmt: skip
         _clear(images, values + count * vector, (windows - count) * vector)
-        bias = images.dtype.type(0)
+        bias = sums + row[INPUTS] * row[WEIGHT_STRIDE] + channel
+        if not accumulate:
+            images[bias] = 0
         for i in range(vector):
-            bias += images[total + i]
-        images[sums + row[INPUTS] * row[WEIGHT_STRIDE] + channel] = (
-            images[sums + row[INPUTS] * row[WEIGHT_STRIDE] + channel] + bias if accumulate else bias
-        )
+            images[bias] += images[total + i]
         _runs(images, values, windows, vector, runs, windows)
         _runs(images, offsets, windows, vector, run_offsets, windows)
         to_values = at_room + record[at.BY_CHANNEL] + channel * vector * windows
@@ -251,20 +252,20 @@ def _channel_lists(plan, layer, images, layout, chunk, deltas, at_room, sums, ac
 
 
 @jit
-def _window_lists(plan, layer, images, layout, at_room):
-    """Each window's list of the channels."""
+def _window_lists(plan, layer, images, layout, at_room, top):
+    """Of a band, each window's list of the channels."""
     row, pool, record = plan[layer], plan[layer + 1], record_of(plan, layer, layout)
     vector, channels, step = lanes(images), record[at.CHANNELS], record[at.WINDOWS] * lanes(images)
-    windows = pool[OUT_HEIGHT] * pool[OUT_WIDTH]
+    windows, begin = pool[OUT_HEIGHT] * pool[OUT_WIDTH], top * pool[OUT_WIDTH]
     values, offsets = at_room + record[at.VALUES], at_room + record[at.BACK_OFFSETS]
     runs, run_offsets = at_room + record[at.RUNS], at_room + record[at.RUN_OFFSETS]
     for channel in range(row[OUTPUTS], channels):
         _clear(images, values + channel * step, step)
-    for window in range(windows):
+    for window in range(min(record[at.BAND] * pool[OUT_WIDTH], windows - begin)):
         _runs(images, values + window * vector, channels, step, runs, channels)
         _runs(images, offsets + window * vector, channels, step, run_offsets, channels)
         for i in range(vector):
-            entry = i * windows + window
+            entry = i * windows + begin + window
             images[at_room + record[at.COUNTS] + entry] = _squeezed(
                 images, runs + i * channels, run_offsets + i * channels, channels,
                 at_room + record[at.BY_WINDOW] + entry * channels,
@@ -277,13 +278,12 @@ def _window_lists(plan, layer, images, layout, at_room):
 
 @jit
 def _weight_sums(row, record, images, at_room):
-    """A chunk's gradient by the weights, a few samples' images at a time."""
+    """A band's gradient by the weights, added to the chunk's, a few samples' images at a time."""
     vector, rows, columns = lanes(images), record[at.ROWS], record[at.VECTORS]
     windows, size = record[at.WINDOWS], rows * columns * vector
     high = _evenly(rows, MOST_ROWS)
     wide = _evenly(columns, min(MOST_COLUMNS, MOST // high))
     samples = max(1, _NEAR // (record[at.SIZE] * images.itemsize))
-    _clear(images, at_room + record[at.WEIGHT_SUMS], record[at.CHANNELS] * size)
     count, patches = at_room + record[at.COUNT], at_room + record[at.PATCHES]
     for first in range(0, vector, samples):
         last = min(first + samples, vector)
@@ -314,12 +314,18 @@ def backward_params(plan, layer, images, layout, chunk, deltas, room, group, acc
     vector, end = lanes(images), plan.shape[0] * FIELDS
     at_room = _room_of(plan, layout, room)
     sums = layout[end + GROUPS] + group * layout[end + GROUP_SIZE] + layout[me + SUMS]
-    _channel_lists(plan, layer, images, layout, chunk, deltas, at_room, sums, accumulate)
-    if layer > 0:
-        _window_lists(plan, layer, images, layout, at_room)
-    _image_runs(row, record, images, layout, chunk + layout[before + IMAGE], at_room + record[at.PATCHES])
-    _weight_sums(row, record, images, at_room)
     size, spare = record[at.ROWS] * record[at.VECTORS] * vector, at_room + record[at.SPARE]
+    _clear(images, at_room + record[at.WEIGHT_SUMS], record[at.CHANNELS] * size)
+    lit = _lit_windows(plan, layer, images, layout, chunk, at_room)
+    for top in range(0, plan[layer + 1, OUT_HEIGHT], record[at.BAND]):
+        adds = accumulate or top > 0
+        _channel_lists(plan, layer, images, layout, chunk, deltas, at_room, top, lit, sums, adds)
+        if layer > 0:
+            _window_lists(plan, layer, images, layout, at_room, top)
+        line = top * plan[layer + 1, STRIDE_H] * row[STRIDE_H] * layout[before + LINE]
+        high = min(record[at.BAND], plan[layer + 1, OUT_HEIGHT] - top)
+        _image_runs(record, images, layout, chunk + layout[before + IMAGE] + line, at_room + record[at.PATCHES], high)
+        _weight_sums(row, record, images, at_room)
     for output in range(0, row[OUTPUTS], vector):
         for j in range(0, size, vector):
             from_runs(
