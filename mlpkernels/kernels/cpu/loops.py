@@ -14,7 +14,7 @@ from ..plan import CLIP_NORM, OUT, OUT_STRIDE, OUTPUTS, PENALTY, SEED, WEIGHT_DE
 from .addresses import phases_at
 from .borrow import borrow
 from .clock import clock
-from .jit import jit
+from .jit import inlined, jit
 from .network import DELTAS, FUSED_UPDATE, GRADIENT, LOGITS, NORM, UPDATE, moments_phase, penalty, rows_share
 from .norm import copy, step_key
 from .simd import pointer_to
@@ -79,7 +79,7 @@ def _up_and_down(
     return met
 
 
-@jit
+@inlined
 def train(
     functions, slots, team, members, norms, model, optimizer, source, order, batch_size, first,
     last, learning_rates, x_stride, work, losses, corrects, seconds,
@@ -141,7 +141,7 @@ def train(
         team[REACHED], counter[0] = reached, step[0]
 
 
-@jit
+@inlined
 def differentiate(
     functions, slots, team, members, norms, model, optimizer, source, order, divisor, x_stride,
     work,
@@ -167,7 +167,7 @@ def differentiate(
         )
 
 
-@jit
+@inlined
 def infer(functions, slot, slots, goal, model, source, order, x_stride, work, out, losses, corrects):
     """A slot's share of the rows of `order`, in mini-batches as large as the workspace; no slot needs another's.
 

@@ -198,7 +198,7 @@ def _down(kinds, first, last, start, stop, slot, slots, rows, model, key, x_stri
             kinds.image(BACKWARD, first, top, start, stop, slot, slots, rows, model, key, x_stride, work)
 
 
-@jit
+@inlined
 def rows_phase(kinds, goal, stage, norms, slot, slots, model, source, order, at, rows, divisor, x_stride, key, work):
     """A slot's share of the batch order[at : at + rows], as far as `goal` says.
 
@@ -312,7 +312,7 @@ def _collect(plan, layer, work, rows, first, count, target, is_bias):
             grad[j] = T(work.moments[at + j])
 
 
-@jit
+@inlined
 def params_phase(
     kinds, what, slot, slots, model, optimizer, source, order, at, rows, x_stride, work, learning_rate, decay, factor
 ):  # fmt: skip
