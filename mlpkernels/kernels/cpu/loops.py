@@ -118,21 +118,18 @@ def train(
             losses[reached], corrects[reached] = loss, correct
         if not isfinite(loss):
             break
-        factor, what = T(1), FUSED_UPDATE
-        if limit > 0:
+        factor = T(1)
+        for number in range(2 if limit > 0 else 1):
+            what = FUSED_UPDATE if limit <= 0 else NORM if number == 0 else UPDATE
             for slot in range(rank, slots, size):
                 params_phase(
-                    kinds, NORM, slot, slots, model, own, source, order, at, rows, x_stride, work, rate, decay, factor
+                    kinds, what, slot, slots, model, own, source, order, at, rows, x_stride, work, rate, decay, factor
                 )
+            if rank == 0:
+                team[STOP] = np.int64(clock() > until)
             met = meet(team, size, met)
-            factor, what = T(_clip_factor(work, limit)), UPDATE
-        for slot in range(rank, slots, size):
-            params_phase(
-                kinds, what, slot, slots, model, own, source, order, at, rows, x_stride, work, rate, decay, factor
-            )
-        if rank == 0:
-            team[STOP] = np.int64(clock() > until)
-        met = meet(team, size, met)
+            if what == NORM:
+                factor = T(_clip_factor(work, limit))
         step[0] += 1
         reached += 1
         if team[STOP] != 0:
