@@ -37,6 +37,11 @@ def block(found: dict[str, Any]) -> str:
         )
         parts += [_fill(f"{text}mean of {len(shapes)} training shapes, medians (best passes):")]
         parts += ["\n".join(report.product_means(compared["shapes"]))]
+        ratios = report.over_products(found) if "training" in found else {}
+        if ratios:
+            told = ", ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items())
+            parts += [_fill(f"A whole epoch with a dense first layer, as a multiple of {report.BLAS}'s time for its "
+                            f"products alone, one thread: {told}.")]  # fmt: skip
     if "start" in found:
         rows = [*start_up.figures(found["start"]), *footprint.figures(found["memory"])]
         parts += ["\n".join(_fill(f"- {name}: {value}", "  ") for name, value in rows)]

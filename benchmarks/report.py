@@ -7,7 +7,10 @@ from statistics import median
 from typing import Any
 
 import peers
+from cases import NAMES
+from data import MNIST
 from predictors import INSIDE, INSIDE_DENSE, OURS, READING
+from products import FORWARD, INPUT, PARAMS
 
 BLAS = "OpenBLAS"
 _NONE = "\u2013"  # a dash, where something was not run
@@ -224,6 +227,28 @@ def _best(runs: list[dict[str, Any]], systems: list[str], clock: str, middle: An
     turns = max(len(run[clock]) for run in runs if clock in run)
     times = [run[clock] for run in runs if run["system"] in systems and clock in run]
     return min((each for each in times if len(each) == turns), key=middle, default=[])
+
+
+def over_products(found: dict[str, Any]) -> dict[str, float]:
+    """Our whole epoch over the time that OpenBLAS takes for its products alone, on one thread: of the cases whose
+    first layer is dense and whose products were all timed.
+    """
+    shapes = {
+        (e["kind"], e["batch"], e["inputs"], e["outputs"]): median(e["seconds"]["OpenBLAS"])
+        for e in found["products"]["shapes"]
+        if e["threads"] == 1
+    }
+    ratios = {}
+    for entry in found["training"]:
+        case = NAMES[entry["name"]]
+        wanted = [(kind, case.batch, *pair) for pair in case.pairs for kind in (FORWARD, PARAMS, INPUT)]
+        wanted.remove((INPUT, case.batch, *case.pairs[0]))  # nobody wants the gradient of the network's inputs
+        dense = peers.DENSE if case.data == MNIST else OURS
+        runs = [run for run in entry["runs"] if (run["system"], run["threads"]) == (dense, 1)]
+        if runs and not case.convolutions and all(shape in shapes for shape in wanted):
+            alone = sum(shapes[shape] for shape in wanted) * entry["rows"] / case.batch
+            ratios[entry["case"]] = median(runs[0]["seconds"]) / alone
+    return ratios
 
 
 # ---- inference
