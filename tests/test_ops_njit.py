@@ -24,7 +24,7 @@ from mlpkernels.kernels.cpu import (
     softmax_cross_entropy,
     squared_error,
 )
-from mlpkernels.kernels.cpu.gemm import gemm
+from mlpkernels.kernels.cpu.gemm import gemm_once
 
 
 def a_training_step(x, w, b, labels, weights, hidden, w2, b2, logits, dw, db, dw2, db2, dh, m, v):
@@ -57,7 +57,7 @@ def test_the_ops_give_the_same_bits_inside_njit():
     assert compiled(**inside) == a_training_step(**plain)
     for name in plain:
         assert inside[name].tobytes() == plain[name].tobytes(), name
-    made = [signature for signature in gemm.signatures if signature[0].dtype == numba.float32]
+    made = [signature for signature in gemm_once.signatures if signature[0].dtype == numba.float32]
     assert len(made) == 1, "a constant argument made a specialisation of its own: seconds of compiling each"
 
 

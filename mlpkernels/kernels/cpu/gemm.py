@@ -161,13 +161,21 @@ def gemm(a, a_at, a_row, a_k, b, b_at, b_k, b_j, c, c_at, c_row, m, n, k, padded
 
 
 @jit
+def gemm_once(
+    a, a_at, a_row, a_k, b, b_at, b_k, b_j, c, c_at, c_row, m, n, k, padded, epilogue, aux, aux_at, aux_row
+):  # fmt: skip
+    """gemm for compiled code that calls it in several places: compiled by itself, not into each of them."""
+    gemm(a, a_at, a_row, a_k, b, b_at, b_k, b_j, c, c_at, c_row, m, n, k, padded, epilogue, aux, aux_at, aux_row)
+
+
+@jit
 def multiply(a, a_row, a_k, b, b_k, b_j, c, k, epilogue, aux, aux_row):
     """gemm into all of c (M, N), from compiled code. The conversions keep each constant argument from making a
     specialisation of gemm of its own: seconds of compiling in the caller's function.
     """
     m, n = c.shape
     zero, padded = np.int64(0), np.bool_(False)
-    gemm(
+    gemm_once(
         flat(a), zero, np.int64(a_row), np.int64(a_k), flat(b), zero, np.int64(b_k), np.int64(b_j), flat(c), zero, n,
         m, n, k, padded, np.int64(epilogue), flat(aux), zero, np.int64(aux_row),
     )  # fmt: skip
