@@ -7,6 +7,7 @@ Loops run over slices from 0: over `range(a, b)` of a whole array they would not
 from math import sqrt
 
 import numpy as np
+from numba import njit
 
 from ..plan import (
     ADAMW,
@@ -19,7 +20,7 @@ from ..plan import (
     RULE,
     SGD,
 )  # fmt: skip
-from .jit import jit
+from .jit import OPTIONS, jit
 
 
 @jit
@@ -135,18 +136,14 @@ def scale(grad, factor):
         grad[i] *= factor
 
 
-@jit
+@njit(fastmath={"reassoc"}, **OPTIONS)
 def sum_of_squares(grad):
-    """Σ grad² in float64, four sums side by side: a single chain would wait four cycles for each addition."""
-    a = b = c = d = 0.0
-    whole = grad.shape[0] // 4 * 4
-    for i in range(0, whole, 4):
-        w, x = np.float64(grad[i]), np.float64(grad[i + 1])  # float() would keep float32
-        y, z = np.float64(grad[i + 2]), np.float64(grad[i + 3])
-        a += w * w
-        b += x * x
-        c += y * y
-        d += z * z
-    for i in range(whole, grad.shape[0]):
-        a += np.float64(grad[i]) * np.float64(grad[i])
-    return (a + b) + (c + d)
+    """Σ grad² in float64, in the order that the vectors of this processor give, the same in every call.
+
+    The one sum whose order is left to the compiler: 5,632 numbers took 0.86 µs in four chains, so 0.17.
+    """
+    total = 0.0
+    for i in range(grad.shape[0]):
+        value = np.float64(grad[i])  # float() would keep float32
+        total += value * value
+    return total
