@@ -5,6 +5,7 @@ empty Click program, a training on the bundled digits beside what any such progr
 and one cached call. All write their bytecode and their compiled kernels into a folder that is made for it.
 """
 
+import argparse
 import json
 import os
 import shutil
@@ -136,8 +137,16 @@ def _train(folder: Path) -> dict[str, Any]:
         raise RuntimeError(f"mlpk train ended with exit code {process.returncode} and without a summary")
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, help="write the figures to this JSON file")
+    arguments = parser.parse_args()
     found = measure()
     print(table(found))
-    if len(sys.argv) > 1:
-        Path(sys.argv[1]).write_text(json.dumps(found, indent=1))
+    if arguments.out is not None:
+        arguments.out.write_text(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()
