@@ -25,19 +25,17 @@ from .arrays import (
 )  # fmt: skip
 from .errors import ModelFileError
 from .kernels import plan as plans
-from .kernels.plan import Model, Source, Workspace
+from .kernels.plan import Model, Source
 from .layers import Layer
 from .losses import Answers
 from .pace import Pace, pace_for
 from .scaling import Scaling
 from .tensors import Naming, check_dtypes, check_shapes
+from .workspaces import FEW, MANY, Workspaces
 
 if TYPE_CHECKING:
     from .compiled import CompiledNetwork, FewRows
 
-_FEW = 32  # rows of the small workspace, for one sample or a few
-_MANY = 1024  # rows of the large one; of both fewer where they would take more than _ROOM
-_ROOM = 2**25  # bytes
 # Of one compiled call: floating-point operations, for which Ctrl-C waits some 50 ms, and rows. 10,000 images in ten
 # calls, each with its checks, took half as long again as in one.
 _CALL_FLOPS, _CALL_ROWS = 2**32, 2**16
@@ -98,7 +96,7 @@ class Network:
         self._naming = Naming(self.plan, architecture.module_numbers(self.layers, rows))
         for name, view in self.statistics().items():
             view[...] = name.endswith("running_var")
-        self._workspaces: dict[tuple[str, int], list[Workspace]] = {}
+        self._workspaces = Workspaces(self._plan, self.dtype)
         self._paces: dict[int, Pace] = {}
         self._compiled: tuple[Scaling | None, CompiledNetwork] | None = None
         self._few: FewRows | None = None
@@ -312,12 +310,12 @@ class Network:
     def _probabilities(self, x: Any, logarithm: bool, threads: int | None, backend: str) -> np.ndarray:
         losses.check_has_classes(self._loss)
         logits = self._predict(x, threads, backend)
-        if backend == "cpu" and len(logits) <= _FEW and self.loss == "cross-entropy":
+        if backend == "cpu" and len(logits) <= FEW and self.loss == "cross-entropy":
             return self._few_rows().softmax(logits, logarithm)  # without the public op's checks, 7 µs of 11
         return self._loss.probabilities(logits, kernels.load(backend), logarithm)
 
     def _predict(self, x: Any, threads: int | None, backend: str) -> np.ndarray:
-        if type(x) is np.ndarray and x.ndim > 1 and len(x) <= _FEW and backend == "cpu":
+        if type(x) is np.ndarray and x.ndim > 1 and len(x) <= FEW and backend == "cpu":
             if threads is not None:
                 thread_count(threads)  # refuses what is none
             if (few := self._few_rows()(x)) is not None:
@@ -327,13 +325,13 @@ class Network:
         rows = as_rows(x, self.shape)
         out = np.empty((len(rows), self.outputs), self.dtype)
         step = len(rows) if self._as_they_are(rows) else chunk_rows(self.inputs)
-        work = self.take_workspace(compiled, len(rows))
+        work = self._workspaces.take(compiled, self._workspaces.room(len(rows)))
         for first in range(0, len(rows), max(1, step)):
             source, chunk = self.rows_source(rows[first : first + step], None, None, first=first), out[first:]
             for start, stop in self._calls(len(source.labels), pace):
                 predict = partial(compiled.predict, self.model, source, start, stop, work, chunk[start:stop])
                 pace.call(stop - start, predict)
-        self.give_workspace(compiled, work)
+        self._workspaces.give(compiled, work)
         return out
 
     def _as_they_are(self, rows: np.ndarray) -> bool:
@@ -342,7 +340,7 @@ class Network:
 
     def _calls(self, rows: int, pace: Pace) -> Iterator[tuple[int, int]]:
         """(start, stop) of compiled calls that together do so many rows; short where `pace` tries a way."""
-        most, start = max(_FEW, min(_CALL_FLOPS // max(1, self.flops), _CALL_ROWS)), 0
+        most, start = max(FEW, min(_CALL_FLOPS // max(1, self.flops), _CALL_ROWS)), 0
         while start < rows:
             stop = min(start + pace.rows(most), rows)
             yield start, stop
@@ -395,26 +393,13 @@ class Network:
         """(Σ weight · loss, correct count) over all rows of some sources, in their order."""
         pace = pace_for(threads, self._paces)
         loss, correct = 0.0, 0
-        work = self.take_workspace(compiled, _MANY)
+        work = self._workspaces.take(compiled, self._workspaces.room(MANY))
         for source in sources:
             for start, stop in self._calls(len(source.labels), pace):
                 part = pace.call(stop - start, partial(compiled.evaluate, self.model, source, start, stop, work))
                 loss, correct = loss + part[0], correct + part[1]
-        self.give_workspace(compiled, work)
+        self._workspaces.give(compiled, work)
         return float(loss), int(correct)
-
-    def take_workspace(self, compiled: ModuleType, rows: int) -> Workspace:
-        """A workspace for many or few rows that no other thread uses: one given back, or a new one."""
-        wide = 2 * int(self.inputs + self.plan[:, plans.GIVES].sum())  # what the compiled backend keeps of a row
-        batch = max(1, min(_FEW if rows <= _FEW else _MANY, _ROOM // (wide * self.dtype.itemsize)))
-        try:
-            return self._workspaces[compiled.__name__, batch].pop()  # atomic, so threads need no lock
-        except (KeyError, IndexError):
-            return compiled.make_workspace(self.plan, batch, self.dtype)
-
-    def give_workspace(self, compiled: ModuleType, work: Workspace) -> None:
-        """Keep a workspace for the next call; one that an error kept from coming back is simply made anew."""
-        self._workspaces.setdefault((compiled.__name__, len(work.losses)), []).append(work)
 
     # ---- files, copies, words
 

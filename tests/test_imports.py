@@ -43,6 +43,7 @@ ROOMS = {
         "arrays",
         "seeds",
         "pace",
+        "workspaces",
         "compiled",
         "capi",
         "losses",

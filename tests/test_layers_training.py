@@ -262,7 +262,7 @@ def test_predicting_images_needs_little_memory(backend):
     tracemalloc.stop()
     assert peak < 120e6
     large = Network([Conv2d(64, 3, padding=1), MaxPool2d(8), Dense(3)], (3, 256, 256))
-    work = large.take_workspace(kernels.load("reference"), 1)
+    work = large._workspaces.take(kernels.load("reference"), large._workspaces.room(1))
     assert len(work.losses) == 1  # 34 MB a row
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,8 +11,9 @@ from sklearn.neural_network._base import ACTIVATIONS as FORMULAS
 from .. import kernels
 from ..arrays import chunk_rows, for_kernels
 from ..kernels import plan as plans
-from ..kernels.plan import Model, Row, Source, Workspace
+from ..kernels.plan import Model, Row, Source
 from ..pace import Pace, pace_for
+from ..workspaces import FEW, Workspaces
 
 if TYPE_CHECKING:
     from ..compiled import CompiledNetwork
@@ -23,9 +23,6 @@ BACKEND = "cpu"  # tests take "reference" too
 ACTIVATIONS = {"identity": plans.IDENTITY, "relu": plans.RELU, "tanh": plans.TANH, "logistic": plans.LOGISTIC}
 LOSSES = {"softmax": plans.SOFTMAX, "logistic": plans.BINARY, "identity": plans.SQUARED, "exp": plans.POISSON}
 
-_FEW = 32  # rows of the small workspace, for one sample or a few
-_MANY = 1024  # rows of the large one, fewer where they would take more than _ROOM
-_ROOM = 2**25  # bytes
 SMALL = 2**22  # values: a sparse matrix of more is never made dense as a whole
 _HARDLY = 0.03  # of 2,000 x 3,000 values 1 % were fitted by scikit-learn in 0.09 s, by dense mini-batches in 0.22
 _READ = 2**24  # bytes of parameters read for a few rows one by one, above which a batch is faster
@@ -37,8 +34,8 @@ class Flat:
     units: D, hidden sizes, K. activation: of the hidden layers, output: of the last, as scikit-learn names them.
     dropout: a probability for each hidden layer. All weights start as 0.
 
-    Attributes: model, dtype, units, activation, output, dropout; coefs, intercepts: views of the parameters, weights
-    (I, O) and biases (O,): what is written there counts.
+    Attributes: model, dtype, units, activation, output, dropout, workspaces; coefs, intercepts: views of the
+    parameters, weights (I, O) and biases (O,): what is written there counts.
     """
 
     def __init__(
@@ -55,7 +52,7 @@ class Flat:
         rates = np.array([row.rates for row in rows], np.float64)
         self.model = Model(plan, plans.zeros(size, self.dtype), np.zeros(0), rates)
         self.coefs, self.intercepts = self.views(self.model.params)
-        self._workspaces: dict[tuple[str, int], list[Workspace]] = {}
+        self.workspaces = Workspaces(plan, self.dtype)
         self._paces: dict[int, Pace] = {}
         self._step_paces: dict[int, dict[int, Pace]] = {}
         self._value: CompiledNetwork | None = None
@@ -99,29 +96,11 @@ class Flat:
             and output == self.output
         )
 
-    # ---- workspaces
-
-    def room(self, rows: int) -> int:
-        """The rows of a workspace for many or for few."""
-        wide = 2 * int(self.units[0] + self.model.plan[:, plans.GIVES].sum())
-        return max(1, min(_FEW if rows <= _FEW else _MANY, _ROOM // (wide * self.dtype.itemsize)))
-
-    def take(self, compiled: ModuleType, batch: int) -> Workspace:
-        """A workspace of `batch` rows that no other thread uses: one given back, or a new one."""
-        try:
-            return self._workspaces[compiled.__name__, batch].pop()  # atomic, so threads need no lock
-        except (KeyError, IndexError):
-            return compiled.make_workspace(self.model.plan, batch, self.dtype)
-
-    def give(self, compiled: ModuleType, work: Workspace) -> None:
-        """Keep a workspace for the next call."""
-        self._workspaces.setdefault((compiled.__name__, len(work.losses)), []).append(work)
+    # ---- predictions
 
     def step_pace(self, threads: int | None, batch: int) -> Pace:
         """The pace of steps of `batch` rows, known from one partial_fit to the next."""
         return pace_for(threads, self._step_paces.setdefault(batch, {}))
-
-    # ---- predictions
 
     def logits(self, x: Any, threads: int | None) -> np.ndarray:
         """The last layer's outputs (N, K) of its dtype, before their activation, for rows x (N, D), dense or sparse."""
@@ -134,12 +113,12 @@ class Flat:
             x = x.tocsr()  # chunks of rows are taken from it
         out = np.empty((count, self.units[-1]), self.dtype)
         step = chunk_rows(self.units[0])
-        work = self.take(compiled, self.room(count))
+        work = self.workspaces.take(compiled, self.workspaces.room(count))
         for first in range(0, count, step):
             chunk = out[first : first + step]
             source = self.source(dense(x if count <= step else x[first : first + step], self.dtype))
             pace.call(len(chunk), partial(compiled.predict, self.model, source, 0, len(chunk), work, chunk))
-        self.give(compiled, work)
+        self.workspaces.give(compiled, work)
         return out
 
     def _sparse_logits(self, x: Any) -> np.ndarray:
@@ -156,7 +135,7 @@ class Flat:
         x (N, D) of its dtype, C-contiguous and writeable.
         """
         rows = len(x)
-        if BACKEND != "cpu" or rows > _FEW or self.model.params.nbytes * rows > _READ:
+        if BACKEND != "cpu" or rows > FEW or self.model.params.nbytes * rows > _READ:
             return None
         value = self._value
         if value is None:

@@ -43,11 +43,11 @@ class Epochs:
         """
         divisors = self._divisors(order)
         self.rates.fill(learning_rate)
-        work = self.flat.take(self.compiled, self.batch_size)
+        work = self.flat.workspaces.take(self.compiled, self.batch_size)
         try:
             reached = self._steps(order, self.rates, work)
         finally:
-            self.flat.give(self.compiled, work)
+            self.flat.workspaces.give(self.compiled, work)
         if reached < len(self.losses):
             for view in (*self.flat.coefs, *self.flat.intercepts):
                 view[...] = np.nan
@@ -79,11 +79,11 @@ class Epochs:
 
     def mean_loss(self, rows: Rows) -> float:
         """The mean loss of other rows, without the penalty, in inference mode."""
-        loss, batch = 0.0, self.flat.room(len(rows))
-        work = self.flat.take(self.compiled, batch)
+        loss, batch = 0.0, self.flat.workspaces.room(len(rows))
+        work = self.flat.workspaces.take(self.compiled, batch)
         for source, order, _, _ in rows.chunks(np.arange(len(rows)), batch):
             loss += self.compiled.evaluate(self.flat.model, source, 0, len(order), work, self.pace.best)[0]
-        self.flat.give(self.compiled, work)
+        self.flat.workspaces.give(self.compiled, work)
         outputs = self.flat.units[-1] if self.flat.output == "identity" else 1
         total = float(rows.weights.sum(dtype=np.float64)) * outputs
         return float(loss) / total if total else math.nan
@@ -125,8 +125,8 @@ class Objective:
         """(loss, gradient) of packed weights and biases, all weights first; see MLPClassifier._loss_grad_lbfgs."""
         flat = self.flat
         unpack(packed, [*flat.coefs, *flat.intercepts])
-        batch = flat.room(len(self.rows))
-        work = flat.take(self.compiled, batch)
+        batch = flat.workspaces.room(len(self.rows))
+        work = flat.workspaces.take(self.compiled, batch)
         total, grad = np.zeros_like(flat.model.params), np.empty_like(flat.model.params)
         loss = 0.0
         every = np.arange(len(self.rows))
@@ -138,7 +138,7 @@ class Objective:
                 loss += self.pace.call(len(rows), part)
                 loss -= self._beyond(source, rows, work) / self.divisor
                 total += grad
-        flat.give(self.compiled, work)
+        flat.workspaces.give(self.compiled, work)
         if flat.output == "identity":
             loss /= flat.units[-1]  # the mean over the outputs; the gradient is that of their sum
         weights, biases = flat.views(total)
