@@ -36,7 +36,7 @@ def test_one_needs_nobody():
     assert found.tolist() == [0, 1]
 
 
-def test_who_comes_late_stays_out(monkeypatch):
+def test_who_comes_late_stays_out():
     """The first member of three closes the team after a while, alone; the second finds it closed."""
     team, found = make(3), np.zeros(2, np.int64)
     _join(team, 3, found)
@@ -45,13 +45,10 @@ def test_who_comes_late_stays_out(monkeypatch):
     assert found[1] == 0
 
 
-def test_a_closed_team_counts_those_that_had_joined():
-    """The others wait for the first; the last one of so many lets it go on at once."""
+def test_a_closed_team_keeps_its_size():
+    """Also where more were launched than had joined when it was closed."""
     team, found = make(2), np.zeros(2, np.int64)
-    team[teams.JOINED] = 1  # one that has joined, and waits
-    team[teams.SIZE] = 0
-    team[teams.JOINED] += teams._CLOSED
-    team[teams.SIZE] = 1
+    team[teams.JOINED], team[teams.SIZE] = 1 + teams._CLOSED, 1
     _join(team, 2, found)
     assert found[1] == 0 and team[teams.SIZE] == 1
 

@@ -97,6 +97,18 @@ def _check_room(model: Model, work: Workspace, rows: int, reached: int, there: i
         raise ValueError(f"{reached} is asked for where the arrays end at {there}")
 
 
+def _by_team(loop: str, model: Model, source: Source, slots: int, *arguments: Any) -> np.ndarray:
+    """Run a loop of steps, "train" or "differentiate", over so many slots; returns what its team shared."""
+    dtype, crew, norms = model.params.dtype, team.make(slots), _facts(model.plan).norms
+    functions = steps.functions(dtype, uses(model, source), loop)
+    if slots == 1:
+        steps.get(loop, dtype)(functions, 1, crew, 1, norms, model, *arguments)
+    else:
+        with _launch(slots) as members:
+            steps.get(f"{loop}_parallel", dtype)(functions, slots, crew, members, norms, model, *arguments)
+    return crew
+
+
 def train_steps(
     model: Model, optimizer: OptimizerState, source: Source, order: np.ndarray, batch_size: int, first: int, last: int,
     learning_rates: np.ndarray, work: Workspace, losses: np.ndarray, corrects: np.ndarray, threads: int = 1,
@@ -105,20 +117,14 @@ def train_steps(
     """Mini-batch steps first … last - 1 in one compiled call, without the GIL: see reference.train_steps."""
     dtype, facts = model.params.dtype, _facts(model.plan)
     source = _source(source, dtype)
-    arguments = (
-        model, optimizer, source, order, batch_size, first, last, learning_rates, facts.x_stride,
-        work, losses, corrects, float(seconds),
-    )  # fmt: skip
     _check_targets(model, source)
     steps_there = min(-(-len(order) // batch_size), *map(len, (learning_rates, losses, corrects)))
     _check_room(model, work, min(batch_size, len(order)), last, steps_there)
     slots = _slots(threads, 1.5 * facts.flops * min(batch_size, len(order)), last - first)  # three passes, two phases
-    functions, crew = steps.functions(dtype, uses(model, source), "train"), team.make(slots)
-    if slots == 1:
-        steps.get("train", dtype)(functions, 1, crew, 1, facts.norms, *arguments)
-    else:
-        with _launch(slots) as members:
-            steps.get("train_parallel", dtype)(functions, slots, crew, members, facts.norms, *arguments)
+    crew = _by_team(
+        "train", model, source, slots, optimizer, source, order, batch_size, first, last, learning_rates,
+        facts.x_stride, work, losses, corrects, float(seconds),
+    )  # fmt: skip
     return int(crew[team.REACHED])
 
 
@@ -137,13 +143,10 @@ def loss_and_gradient(
     _check_targets(model, source)
     _check_room(model, work, len(order), 0, 0)
     slots = _slots(threads, 1.5 * facts.flops * len(order))
-    functions, crew = steps.functions(dtype, uses(model, source), "differentiate"), team.make(slots)
-    arguments = (facts.norms, model, _no_optimizer(dtype), source, order, dtype.type(divisor), facts.x_stride, work)
-    if slots == 1:
-        steps.get("differentiate", dtype)(functions, 1, crew, 1, *arguments)
-    else:
-        with _launch(slots) as members:
-            steps.get("differentiate_parallel", dtype)(functions, slots, crew, members, *arguments)
+    _by_team(
+        "differentiate", model, source, slots, _no_optimizer(dtype), source, order, dtype.type(divisor),
+        facts.x_stride, work,
+    )  # fmt: skip
     return float(np.add.accumulate(work.losses[: len(order)])[-1] / divisor) if len(order) else 0.0
 
 
