@@ -395,19 +395,22 @@ def advance(typingctx, pointer, offset):
     return pointer(pointer, types.intp), codegen
 
 
+def ask_for(builder: Any, place: Any) -> None:
+    """Have the line of a byte brought into the cache, without waiting for it."""
+    kind = ir.FunctionType(ir.VoidType(), [place.type, _I32, _I32, _I32])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    builder.call(function, [place, *(ir.Constant(_I32, flag) for flag in (0, 3, 1))])  # to be read, soon, data
+
+
 @intrinsic
 def prefetch(typingctx, pointer, count):
     """Ask for count elements from pointer on to be brought into the cache, without waiting for them."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        bytes_ = ir.IntType(8).as_pointer()
-        start = builder.bitcast(args[0], bytes_)
+        start = builder.bitcast(args[0], ir.IntType(8).as_pointer())
         size = builder.mul(args[1], ir.Constant(_I64, context.get_abi_sizeof(args[0].type.pointee)))
-        kind = ir.FunctionType(ir.VoidType(), [bytes_, _I32, _I32, _I32])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        flags = [ir.Constant(_I32, flag) for flag in (0, 3, 1)]  # to be read, soon, data
         with cgutils.for_range_slice(builder, ir.Constant(_I64, 0), size, ir.Constant(_I64, 64), _I64) as (at, _):
-            builder.call(function, [builder.gep(start, [at]), *flags])
+            ask_for(builder, builder.gep(start, [at]))
         return context.get_dummy_value()
 
     return types.void(pointer, types.intp), codegen

@@ -10,14 +10,26 @@ import numpy as np
 from ..plan import ACTIVATION, BIAS, OUT, OUT_STRIDE, RELU, WEIGHT, WEIGHT_STRIDE
 from .curves import activate
 from .jit import inlined, jit
-from .simd import ADD_BIAS, ADD_BIAS_RELU, DESCEND, STORE, VECTOR_BYTES, flat, lanes, load, pointer_to, stack, store
+from .simd import (
+    ADD_BIAS,
+    ADD_BIAS_RELU,
+    DESCEND,
+    STORE,
+    VECTOR_BYTES,
+    advance,
+    flat,
+    lanes,
+    load,
+    pointer_to,
+    stack,
+    store,
+)
 from .sparse_tiles import (
     GROUP,
     TALL,
     THIN,
     WIDEST_COLUMN,
     WIDEST_ROW,
-    clear_mask,
     lit_bits,
     lit_columns,
     lit_groups,
@@ -26,9 +38,11 @@ from .sparse_tiles import (
     turn_groups,
 )
 
-WIDEST = 65536  # inputs at most: a bit each is 8 KB of the stack
-_lit_room = stack(WIDEST // 8)
+WIDEST = 65536  # inputs at most that are looked through for zeros
+AHEAD = 16  # a row is asked for so many rows before it is read: it lies anywhere in memory
 _words_room = stack(64 * 8)
+_places_room = stack(TALL * 8)
+_ahead_room = stack(TALL * 8)
 _groups_room = stack(16 * 8)
 _masks_room = stack(64 * 2)
 _begins_room = stack(WIDEST_ROW * VECTOR_BYTES)
@@ -50,26 +64,35 @@ def _vectors(left, most):
 
 
 @jit
-def _tail_bits(bytes_, place, count):
-    """lit_bits of fewer than 64 bytes."""
+def _narrow_bits(bytes_, count):
+    """lit_bits of fewer than 64 bytes, behind which there may be no others."""
     lit = np.int64(0)
     for i in range(count):
-        if bytes_[place + i] != 0:
+        if load(bytes_, i) != 0:
             lit |= np.int64(1) << i
     return lit
 
 
+@jit
+def _ahead(order, at, i, start, stop, rows):
+    """Where in `order` the row is that a slot's row i asks for: AHEAD later, of the next batch behind its last."""
+    later = i + min(AHEAD, stop - start)
+    place = at + later if later < stop else at + rows + start + later - stop
+    return place if place < order.shape[0] else at + i
+
+
 @inlined
 def forward(
-    source, offset, order, at, start, stop, scaled, w, w_at, w_row, width, c, c_at, c_row, epilogue, bias, bias_at
+    source, offset, order, at, rows, start, stop, scaled, w, w_at, w_row, width, c, c_at, c_row, epilogue, bias, bias_at
 ):  # fmt: skip
-    """c[start:stop, width] = epilogue(x @ w) for rows start … stop - 1 of the batch order[at:], x the scaled bytes.
+    """c[start:stop, width] = epilogue(x @ w), x the scaled bytes of the source's rows order[at + start : at + stop].
 
-    Flat arrays, offsets and strides in elements; width is a multiple of a vector's.
+    They are a slot's of a batch of `rows`; what comes behind is asked for on the way. Flat arrays, offsets and strides
+    in elements; width is a multiple of a vector's.
     """
     inputs, vector = source.shape[1], lanes(w)
-    bytes_, lit, places, begins = flat(source), _lit_room(order), _words_room(order), _begins_room(w)
-    words = (inputs + 63) // 64
+    bytes_, begins = pointer_to(flat(source), 0), _begins_room(w)
+    places, ahead = _places_room(order), _ahead_room(order)
     left, j = width // vector, 0
     while left > 0:
         vectors = _vectors(left, WIDEST_ROW)
@@ -77,55 +100,54 @@ def forward(
         row_totals(vectors, pointer_to(w, w_at + j), w_row, inputs, offset, begins)  # what a shift of all inputs adds
         row = start
         while row < stop:
-            rows = tallest if stop - row >= tallest else less if stop - row >= less else 1
-            _any_lit(bytes_, order, at + row, rows, inputs, places, lit, words)
+            tall = tallest if stop - row >= tallest else less if stop - row >= less else 1
+            lit = _enter(bytes_, order, at + row, tall, inputs, places)
+            for i in range(tall):
+                store(ahead, i, order[_ahead(order, at, row + i, start, stop, rows)] * inputs)
             lit_rows(
-                rows, vectors, lit, words, pointer_to(bytes_, 0), places, pointer_to(scaled, 0),
+                tall, vectors, lit, inputs, bytes_, places, ahead, pointer_to(scaled, 0),
                 pointer_to(w, w_at + j), w_row, pointer_to(c, c_at + row * c_row + j), c_row, begins, epilogue,
                 pointer_to(bias, bias_at + j),
             )  # fmt: skip
-            row += rows
+            row += tall
         left -= vectors
         j += vectors * vector
 
 
-@jit
-def _any_lit(bytes_, order, at, rows, inputs, places, lit, words):
-    """places[i], where row at + i begins, and the bits of what is lit in any of these rows."""
+@inlined
+def _enter(bytes_, order, at, rows, inputs, places):
+    """places[i], where row at + i begins; returns the bits of what is lit in any row's first 64 inputs."""
+    lit = np.int64(0)
     for i in range(rows):
         place = order[at + i] * inputs
         store(places, i, place)
-        for k in range(words):
-            left = inputs - k * 64
-            if left >= 64:
-                bits = lit_bits(pointer_to(bytes_, place + k * 64))
-            else:
-                bits = _tail_bits(bytes_, place + k * 64, left)
-            store(lit, k, bits if i == 0 else load(lit, k) | bits)
+        row = advance(bytes_, place)
+        lit |= lit_bits(row) if inputs >= 64 else _narrow_bits(row, inputs)
+    return lit
 
 
 @jit
-def _lit_words(bytes_, order, at, count, inputs, block, places, masks, words, clears):
-    """places[i], where row at + i begins, and words[g], which of count rows are lit in group g of a block of inputs."""
-    whole = inputs - block >= 64
-    for i in range(count):
-        place = order[at + i] * inputs
-        store(places, i, place)
-        if whole:
-            lit_groups(pointer_to(bytes_, place + block), masks, i)
-    if whole:
-        if clears:
-            for i in range(count, 64):
-                clear_mask(masks, i)
-        turn_groups(masks, words)
-        return
+def _narrow_words(bytes_, count, inputs, block, places, words):
+    """_lit_words of places, where rows do not end with a whole group or have fewer than 64 inputs."""
     for g in range(16):
         lit = np.int64(0)
         for i in range(count):
             for p in range(block + g * GROUP, min(block + (g + 1) * GROUP, inputs)):
-                if bytes_[load(places, i) + p] != 0:
+                if load(bytes_, load(places, i) + p) != 0:
                     lit |= np.int64(1) << i
         store(words, g, lit)
+
+
+@jit
+def _lit_words(bytes_, count, inputs, block, places, masks, words):
+    """words[g]: which of count rows, those at places, are lit in group g of a block of inputs."""
+    behind = max(0, block + 64 - inputs)  # of a row's last 64 inputs, those that the block before has
+    if inputs < 64 or behind % GROUP != 0:
+        _narrow_words(bytes_, count, inputs, block, places, words)
+        return
+    for i in range(count):
+        lit_groups(advance(bytes_, load(places, i) + block - behind), behind // GROUP, masks, i)
+    turn_groups(masks, count, words)
 
 
 @inlined
@@ -138,32 +160,37 @@ def gradient(
     With DESCEND, for at most 64 rows, c loses rates[rate_at] times it.
     """
     inputs, vector = source.shape[1], lanes(delta)
-    bytes_, places, words, masks = flat(source), _words_room(order), _groups_room(order), _masks_room(order)
-    begins = _begins_room(delta)
-    left, j = width // vector, 0
-    while left > 0:
-        vectors = _vectors(left, WIDEST_COLUMN)
-        row_totals(vectors, pointer_to(delta, delta_at + j), delta_row, rows, offset, begins)  # a shift of all inputs
-        for block in range(first // 64 * 64, last, 64):
-            for start in range(0, max(rows, 1), 64):
-                count = min(64, rows - start)
-                clears = block <= first or rows > 64  # else the masks behind count are zero already
-                _lit_words(bytes_, order, at + start, count, inputs, block, places, masks, words, clears)
-                p = max(first, block)
-                while p < min(last, block + 64):
-                    columns = GROUP if p % GROUP == 0 and min(last, block + 64) - p >= GROUP else 1
+    bytes_ = pointer_to(flat(source), 0)
+    places, words, masks = _words_room(order), _groups_room(order), _masks_room(order)
+    begins, wide = _begins_room(delta), WIDEST_ROW * vector
+    for left in range(0, width, wide):
+        right = min(left + wide, width)
+        row_totals(  # what a shift of all inputs adds
+            (right - left) // vector, pointer_to(delta, delta_at + left), delta_row, rows, offset, begins
+        )
+        for start in range(0, max(rows, 1), 64):
+            count = min(64, rows - start)
+            for i in range(count):
+                store(places, i, order[at + start + i] * inputs)
+            for block in range(first // 64 * 64, last, 64):
+                _lit_words(bytes_, count, inputs, block, places, masks, words)
+                p, end = max(first, block), min(last, block + 64)
+                while p < end:
+                    columns = GROUP if p % GROUP == 0 and end - p >= GROUP else 1
                     lit = load(words, (p - block) // GROUP)
                     # Where nothing is lit, c loses nothing, and what it holds of a sum is the sum.
                     if lit != 0 or (start == 0 and (epilogue == STORE or offset != 0)):
-                        lit_columns(
-                            columns, vectors, lit, pointer_to(bytes_, 0), places, p, pointer_to(scaled, 0),
-                            pointer_to(delta, delta_at + start * delta_row + j), delta_row,
-                            pointer_to(c, c_at + (p - first) * c_row + j), c_row, start > 0, begins, epilogue,
-                            pointer_to(rates, rate_at),
-                        )  # fmt: skip
+                        j = left
+                        while j < right:
+                            vectors = _vectors((right - j) // vector, WIDEST_COLUMN)
+                            lit_columns(
+                                columns, vectors, lit, bytes_, places, p, pointer_to(scaled, 0),
+                                pointer_to(delta, delta_at + start * delta_row + j), delta_row,
+                                pointer_to(c, c_at + (p - first) * c_row + j), c_row, start > 0,
+                                advance(begins, j - left), epilogue, pointer_to(rates, rate_at),
+                            )  # fmt: skip
+                            j += vectors * vector
                     p += columns
-        left -= vectors
-        j += vectors * vector
 
 
 # What the first layer is asked to do.
@@ -183,8 +210,8 @@ def first_layer(what, source, order, at, rows, start, stop, model, work, grad_at
     if what == FORWARD:
         epilogue = ADD_BIAS_RELU if plan[0, ACTIVATION] == RELU else ADD_BIAS
         forward(
-            source.bytes, source.offset, order, at, start, stop, work.scaled, params, plan[0, WEIGHT], width, width,
-            work.outputs, out, stride, epilogue, params, plan[0, BIAS],
+            source.bytes, source.offset, order, at, rows, start, stop, work.scaled, params, plan[0, WEIGHT], width,
+            width, work.outputs, out, stride, epilogue, params, plan[0, BIAS],
         )  # fmt: skip
     else:
         epilogue, target = (STORE, work.grad) if what == GRADIENT else (DESCEND, params)
@@ -217,8 +244,8 @@ def product(pixels, factor, offset, w, b, activation, out):
         weights, bias = flat(padded[:inputs]), flat(padded[inputs])
         given = flat(np.empty((rows, width), out.dtype))
     forward(
-        pixels, offset, order, zero, zero, rows, scaled, weights, zero, width, width, given, zero, width, epilogue,
-        bias, zero,
+        pixels, offset, order, zero, rows, zero, rows, scaled, weights, zero, width, width, given, zero, width,
+        epilogue, bias, zero,
     )  # fmt: skip
     if width != outputs:
         for i in range(rows):

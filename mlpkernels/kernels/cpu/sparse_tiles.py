@@ -5,6 +5,7 @@ it has the bits of the dense product, which adds nothing there. (Infinite weight
 """
 
 from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 from llvmlite import ir
@@ -45,32 +46,62 @@ def _value(builder: Any, vector: Any, scaled: Any, byte_at: Any) -> Any:
     return simd._splat(builder, builder.load(builder.gep(scaled, [index])), vector)
 
 
-@intrinsic
-def lit_rows(typingctx, rows, vectors, lit, words, bytes_, places, scaled, w, w_row, c, c_row, start, epilogue, bias):
-    """c[rows, vectors] = epilogue(start + Σ over the bits p of `words` words at lit of scaled[byte p of a row] · w[p]).
+def _next_bits(builder: Any, sources: list[Any], first: Any, inputs: Any) -> Any:
+    """Which of inputs first … first + 63 are lit in any row, of 64 inputs or more; 0 where there are none."""
+    some, none = builder.append_basic_block("some"), builder.append_basic_block("none")
+    here = builder.block
+    builder.cbranch(builder.icmp_signed("<", first, inputs), some, none)
+    builder.position_at_end(some)
+    last = builder.sub(inputs, constant(64))  # where the last 64 begin: some of them may have been looked at before
+    at = builder.select(builder.icmp_signed("<", first, last), first, last)
+    lit = _nonzero(builder, [builder.gep(source, [at]) for source in sources], _I8, 64)
+    lit = builder.lshr(lit, builder.sub(first, at))
+    builder.branch(none)
+    builder.position_at_end(none)
+    bits = builder.phi(_I64)
+    bits.add_incoming(constant(0), here)
+    bits.add_incoming(lit, some)
+    return bits
 
-    Up to WIDEST_COLUMN vectors of TALL, 2 or 1 rows, more, up to WIDEST_ROW, of THIN or 1. Row i's bytes are at
-    bytes_ + places[i]; scaled (256,) is what a byte is to the network; start[vectors] is where every sum begins.
-    epilogue: STORE, ADD_BIAS or ADD_BIAS_RELU.
+
+@intrinsic
+def lit_rows(
+    typingctx, rows, vectors, lit, inputs, bytes_, places, ahead, scaled, w, w_row, c, c_row, start, epilogue, bias
+):  # fmt: skip
+    """c[rows, vectors] = epilogue(start + Σ over the inputs p lit in any row of scaled[byte p of a row] · w[p]).
+
+    Up to WIDEST_COLUMN vectors of TALL, 2 or 1 rows, more, up to WIDEST_ROW, of THIN or 1. Row i's `inputs` bytes are
+    at bytes_ + places[i]; scaled (256,) is what a byte is to the network; start[vectors] is where every sum begins.
+    `lit` are the bits of what is lit among the first 64 inputs: the next 64 are looked at while these are summed.
+    epilogue: STORE, ADD_BIAS or ADD_BIAS_RELU. The bytes at bytes_ + ahead[i], of rows that come later, are asked for
+    on the way, 64 of each row at a time: a core waits for few lines of memory at once. Where a batch's were asked for
+    in one go, the forward product of 64 images took 15.7 µs, so 12.1.
     """
     dtype = w.dtype
     pointer, size, whole = types.CPointer(dtype), types.intp, types.CPointer(types.int64)
     kinds = types.void(
-        size, size, whole, size, types.CPointer(types.uint8), whole, pointer, pointer, size, pointer, size, pointer,
-        size, pointer,
+        size, size, types.int64, size, types.CPointer(types.uint8), whole, whole, pointer, pointer, size, pointer, size,
+        pointer, size, pointer,
     )  # fmt: skip
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        rows, vectors, lit, words, bytes_, places, scaled, w, w_row, c, c_row, start, epilogue, bias = args
+        rows, vectors, lit, inputs, bytes_, places, ahead, scaled, w, w_row, c, c_row, start, epilogue, bias = args
+        words = builder.lshr(builder.add(inputs, constant(63)), constant(6))
         vector, multiply_add = simd._vector(dtype), simd._multiply_add(builder, dtype)
 
         def emit(m: int, n: int) -> None:
             offsets = [constant(j * vector.count) for j in range(n)]
-            sources = [builder.gep(bytes_, [builder.load(builder.gep(places, [constant(i)]))]) for i in range(m)]
+            sources, later = (
+                [builder.gep(bytes_, [builder.load(builder.gep(at, [constant(i)]))]) for i in range(m)]
+                for at in (places, ahead)
+            )
 
             def word(values: list[Any]) -> list[Any]:
-                number, *sums = values
-                first = builder.shl(number, constant(6))
+                number, lit, *sums = values
+                first, number = builder.shl(number, constant(6)), builder.add(number, constant(1))
+                for source in later:
+                    simd.ask_for(builder, builder.gep(source, [first]))
+                following = _next_bits(builder, sources, builder.add(first, constant(64)), inputs)
 
                 def bit(i: Any, sums: list[Any]) -> list[Any]:
                     at = builder.add(first, i)
@@ -83,11 +114,10 @@ def lit_rows(typingctx, rows, vectors, lit, words, bytes_, places, scaled, w, w_
                             sums[r * n + j] = multiply_add(x, weights, sums[r * n + j])
                     return sums
 
-                sums = _over_bits(builder, builder.load(builder.gep(lit, [number])), sums, bit)
-                return [builder.add(number, constant(1)), *sums]
+                return [number, following, *_over_bits(builder, lit, sums, bit)]
 
             begins = [simd._load(builder, vector, start, offset) for offset in offsets]
-            sums = loop(builder, words, [constant(0), *begins * m], word)[1:]
+            sums = loop(builder, words, [constant(0), lit, *begins * m], word)[2:]
             floor = simd._floor(builder, vector, epilogue)
             plain = builder.icmp_signed("==", epilogue, constant(simd.STORE))
             for i, value in enumerate(sums):
@@ -203,13 +233,22 @@ def lit_columns(
                         sums[p * n + j] = multiply_add(x, slopes[j], sums[p * n + j])
                 return sums
 
-            # One pointer or the other, not one value or the other: c may be cold, and is not needed for a beginning.
-            held = []
-            for row in rows:
-                place = builder.select(adds, row, begins)
-                held += [simd._load(builder, vector, place, offset) for offset in offsets]
-            sums = _over_bits(builder, lit, held, bit)
-            plain, descent, end = (builder.append_basic_block(name) for name in ("plain", "descent", "end"))
+            names = ("add", "begin", "sum", "plain", "descent", "end")
+            add, begin, total, plain, descent, end = (builder.append_basic_block(name) for name in names)
+            builder.cbranch(adds, add, begin)  # c may be cold, and is not needed for a beginning
+            builder.position_at_end(add)
+            held = [simd._load(builder, vector, row, offset) for row in rows for offset in offsets]
+            builder.branch(total)
+            builder.position_at_end(begin)
+            first_sums = [simd._load(builder, vector, begins, offset) for offset in offsets] * m
+            builder.branch(total)
+            builder.position_at_end(total)
+            sums = []
+            for values in zip(held, first_sums, strict=True):
+                sums.append(builder.phi(vector))
+                for value, block in zip(values, (add, begin), strict=True):
+                    sums[-1].add_incoming(value, block)
+            sums = _over_bits(builder, lit, sums, bit)
             builder.cbranch(builder.icmp_signed("==", epilogue, constant(DESCEND)), descent, plain)
             builder.position_at_end(plain)
             for i, value in enumerate(sums):
@@ -229,12 +268,15 @@ def lit_columns(
     return kinds, codegen
 
 
-def _nonzero(builder: Any, source: Any, element: Any, count: int) -> Any:
-    """Which of count integers at source are not zero, an integer of as many bits."""
+def _nonzero(builder: Any, sources: list[Any], element: Any, count: int) -> Any:
+    """Which of count integers are not zero at any of the sources, an integer of as many bits."""
     kind = ir.VectorType(element, count)
-    load = builder.load(builder.bitcast(source, kind.as_pointer()))
-    load.align = 1
-    return builder.bitcast(builder.icmp_unsigned("!=", load, ir.Constant(kind, None)), ir.IntType(count))
+    loads = [builder.load(builder.bitcast(source, kind.as_pointer())) for source in sources]
+    for load in loads:
+        load.align = 1
+    return builder.bitcast(
+        builder.icmp_unsigned("!=", reduce(builder.or_, loads), ir.Constant(kind, None)), ir.IntType(count)
+    )
 
 
 @intrinsic
@@ -242,48 +284,47 @@ def lit_bits(typingctx, bytes_):
     """Which of the 64 bytes at bytes_ are not zero, bit by bit."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return _nonzero(builder, args[0], _I8, 64)
+        return _nonzero(builder, [args[0]], _I8, 64)
 
     return types.int64(types.CPointer(types.uint8)), codegen
 
 
 @intrinsic
-def lit_groups(typingctx, bytes_, masks, i):
-    """masks[i] = which of the 16 groups of 4 bytes at bytes_ have one that is not zero; masks holds 16-bit numbers."""
+def lit_groups(typingctx, bytes_, without, masks, i):
+    """masks[i], a 16-bit number: which of 16 groups of 4 bytes at bytes_, without the first few, are not all zero."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        source, masks, i = args
+        source, without, masks, i = args
         target = builder.gep(builder.bitcast(masks, _I16.as_pointer()), [i])
-        builder.store(_nonzero(builder, source, _I32, 16), target)
+        lit = _nonzero(builder, [source], _I32, 16)
+        builder.store(builder.lshr(lit, builder.trunc(without, _I16)), target)
         return context.get_dummy_value()
 
-    return types.void(types.CPointer(types.uint8), types.CPointer(types.int64), types.intp), codegen
+    return types.void(types.CPointer(types.uint8), types.intp, types.CPointer(types.int64), types.intp), codegen
 
 
 @intrinsic
-def turn_groups(typingctx, masks, words):
-    """words[g], g < 16: which of 64 16-bit masks have bit g."""
+def turn_groups(typingctx, masks, count, words):
+    """words[g], g < 16: which of the first `count`, up to 64, of 16-bit masks have bit g. There is room for all 64."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        masks, words = args
-        kind = ir.VectorType(_I16, 64)
-        load = builder.load(builder.bitcast(masks, kind.as_pointer()))
-        load.align = 8
-        for g in range(16):
-            one = ir.Constant(kind, [1 << g] * 64)
-            lit = builder.icmp_unsigned("!=", builder.and_(load, one), ir.Constant(kind, None))
-            builder.store(builder.bitcast(lit, _I64), builder.gep(words, [constant(g)]))
+        masks, count, words = args
+        few = builder.icmp_signed("<=", count, constant(32))
+        those = builder.lshr(constant(-1), builder.sub(constant(64), count))  # what is behind them was never written
+        those = builder.select(builder.icmp_signed(">", count, constant(0)), those, constant(0))
+
+        def emit(half: int, _: int) -> None:
+            kind = ir.VectorType(_I16, 32 * half)
+            load = builder.load(builder.bitcast(masks, kind.as_pointer()))
+            load.align = 8
+            for g in range(16):
+                one = ir.Constant(kind, [1 << g] * kind.count)
+                lit = builder.icmp_unsigned("!=", builder.and_(load, one), ir.Constant(kind, None))
+                lit = builder.bitcast(lit, ir.IntType(kind.count))
+                lit = builder.zext(lit, _I64) if half == 1 else lit
+                builder.store(builder.and_(lit, those), builder.gep(words, [constant(g)]))
+
+        switch(builder, builder.select(few, constant(1), constant(2)), constant(1), [(1, 1), (2, 1)], emit)
         return context.get_dummy_value()
 
-    return types.void(types.CPointer(types.int64), types.CPointer(types.int64)), codegen
-
-
-@intrinsic
-def clear_mask(typingctx, masks, i):
-    """masks[i] = 0, a 16-bit number."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        builder.store(ir.Constant(_I16, 0), builder.gep(builder.bitcast(args[0], _I16.as_pointer()), [args[1]]))
-        return context.get_dummy_value()
-
-    return types.void(types.CPointer(types.int64), types.intp), codegen
+    return types.void(types.CPointer(types.int64), types.intp, types.CPointer(types.int64)), codegen
