@@ -9,6 +9,7 @@ import numpy as np
 
 from ..plan import ACTIVATION, BIAS, OUT, OUT_STRIDE, RELU, WEIGHT, WEIGHT_STRIDE
 from .curves import activate
+from .gather import later
 from .jit import inlined, jit
 from .simd import (
     ADD_BIAS,
@@ -39,7 +40,6 @@ from .sparse_tiles import (
 )
 
 WIDEST = 65536  # inputs at most that are looked through for zeros
-AHEAD = 16  # a row is asked for so many rows before it is read: it lies anywhere in memory
 _words_room = stack(64 * 8)
 _places_room = stack(TALL * 8)
 _ahead_room = stack(TALL * 8)
@@ -73,14 +73,6 @@ def _narrow_bits(bytes_, count):
     return lit
 
 
-@jit
-def _ahead(order, at, i, start, stop, rows):
-    """Where in `order` the row is that a slot's row i asks for: AHEAD later, of the next batch behind its last."""
-    later = i + min(AHEAD, stop - start)
-    place = at + later if later < stop else at + rows + start + later - stop
-    return place if place < order.shape[0] else at + i
-
-
 @inlined
 def forward(
     source, offset, order, at, rows, start, stop, scaled, w, w_at, w_row, width, c, c_at, c_row, epilogue, bias, bias_at
@@ -103,7 +95,7 @@ def forward(
             tall = tallest if stop - row >= tallest else less if stop - row >= less else 1
             lit = _enter(bytes_, order, at + row, tall, inputs, places)
             for i in range(tall):
-                store(ahead, i, order[_ahead(order, at, row + i, start, stop, rows)] * inputs)
+                store(ahead, i, later(order, at, rows, start, stop, row + i) * inputs)
             lit_rows(
                 tall, vectors, lit, inputs, bytes_, places, ahead, pointer_to(scaled, 0),
                 pointer_to(w, w_at + j), w_row, pointer_to(c, c_at + row * c_row + j), c_row, begins, epilogue,
