@@ -22,7 +22,7 @@ from ..plan import (
     pad,
 )  # fmt: skip
 from .conv_tiles import COLUMNS, gradient_tile, window_tile
-from .jit import jit
+from .jit import ONE, ZERO, inner, jit
 from .layout import (
     BACK_TABLE,
     DELTA,
@@ -54,7 +54,7 @@ padded = jit(pad)
 _NEAR = 24576
 
 
-@jit
+@inner
 def _windows(rows, width, w, w_k, w_turn, x, step, table, turns, k, c, c_row, c_step, epilogue, aux, aux_row, aux_step):
     """The one place where the tile is compiled: see window_tile."""
     window_tile(
@@ -62,32 +62,32 @@ def _windows(rows, width, w, w_k, w_turn, x, step, table, turns, k, c, c_row, c_
     )
 
 
-@jit
+@inner
 def _columns(left):
     """Pixels of the next tile, of those left in a line."""
     return WIDEST if left >= WIDEST else 2 if left >= 2 else 1
 
 
-@jit
+@inner
 def _places(left):
     """Places in the kernel of the next gradient's tile: a single one is taken along by the tile before it."""
     return WIDEST + 1 if left == WIDEST + 1 else _columns(left)
 
 
-@jit
+@inner
 def channels_of(left):
     """Channels of the next tile: all that are left divided evenly into tiles of at most 6, so that none is thin."""
     tiles = (left + 5) // 6
     return (left + tiles - 1) // tiles
 
 
-@jit
+@inner
 def forward(plan, layer, params, images, layout, chunk):
     """The layer's image of one chunk, which begins at `chunk`."""
     row, me, before = plan[layer], layer * FIELDS, taken(plan, layer)
     epilogue = ADD_BIAS_RELU if row[ACTIVATION] == RELU else ADD_BIAS
     for y in range(row[OUT_HEIGHT]):
-        channel = 0
+        channel = ZERO
         while channel < row[OUTPUTS]:
             count = channels_of(row[OUTPUTS] - channel)
             target = chunk + layout[me + FIRST] + channel * layout[me + PLANE] + y * layout[me + LINE]
@@ -98,7 +98,7 @@ def forward(plan, layer, params, images, layout, chunk):
             channel += count
 
 
-@jit
+@inner
 def forward_into_pool(plan, layer, params, images, layout, chunk, room):
     """As `forward`, and the pool behind it: a few lines at a time, which only the slot's room holds."""
     row, pool, me = plan[layer], plan[layer + 1], layer * FIELDS
@@ -108,7 +108,7 @@ def forward_into_pool(plan, layer, params, images, layout, chunk, room):
     line = row[OUT_WIDTH] * lanes(images)
     high = pool[KERNEL_H]
     for y in range(pool[OUT_HEIGHT]):
-        channel = 0
+        channel = ZERO
         while channel < row[OUTPUTS]:
             count = channels_of(row[OUTPUTS] - channel)
             for i in range(high):
@@ -121,7 +121,7 @@ def forward_into_pool(plan, layer, params, images, layout, chunk, room):
             channel += count
 
 
-@jit
+@inner
 def _line(row, params, images, layout, image, image_line, table, y, channel, count, target, plane, epilogue):
     """Line y of a few channels to `target`, a channel's `plane` apart."""
     vector = lanes(images)
@@ -132,13 +132,13 @@ def _line(row, params, images, layout, image, image_line, table, y, channel, cou
     while x < row[OUT_WIDTH]:
         width = _columns(row[OUT_WIDTH] - x)
         _windows(
-            count, width, w, stride, 0, pointer_to(images, source + x * step), step, pointer_to(layout, table), 1,
-            row[INPUTS], pointer_to(images, target + x * vector), plane, vector, epilogue, bias, 0, 0,
+            count, width, w, stride, ZERO, pointer_to(images, source + x * step), step, pointer_to(layout, table),
+            ONE, row[INPUTS], pointer_to(images, target + x * vector), plane, vector, epilogue, bias, ZERO, ZERO,
         )  # fmt: skip
         x += width
 
 
-@jit
+@inner
 def turn_weights(plan, layer, params, images, layout, room):
     """The weights as the gradient of the input takes them, (kh, kw, channels out, channels in), to the slot's room."""
     row, at = plan[layer], room + layout[layer * FIELDS + TURNED]
@@ -154,7 +154,7 @@ def turn_weights(plan, layer, params, images, layout, room):
                 ]
 
 
-@jit
+@inner
 def backward_input(plan, layer, images, layout, chunk, deltas, room):
     """The gradient by what the layer below gives, from this layer's, with that layer's slope.
 
@@ -172,7 +172,7 @@ def backward_input(plan, layer, images, layout, chunk, deltas, room):
     turned, table = room + layout[me + TURNED], layout[me + BACK_TABLE]
     for y in range(row[HEIGHT]):
         first, last = max(0, y + row[PADDING_H] - bottom), min(row[KERNEL_H] - 1, y + row[PADDING_H])
-        channel = 0
+        channel = ZERO
         while channel < channels:
             count = channels_of(channels - channel)
             target = deltas + layout[below + DELTA_FIRST] + channel * layout[below + DELTA_PLANE]
@@ -196,7 +196,7 @@ def backward_input(plan, layer, images, layout, chunk, deltas, room):
             channel += count
 
 
-@jit
+@inner
 def backward_params(plan, layer, images, layout, chunk, deltas, group, accumulate):
     """A chunk's share of the weights' and biases' gradient, set or added to its group's sums."""
     row, me, before = plan[layer], layer * FIELDS, taken(plan, layer)

@@ -23,7 +23,7 @@ from ..plan import (
 )  # fmt: skip
 from . import simd
 from .blocks import constant, loop
-from .jit import jit
+from .jit import ZERO, inner
 from .layout import (
     ARGMAX,
     DELTA_FIRST,
@@ -156,7 +156,7 @@ def _to_largest(typingctx, delta, places, out, slope, target, line, step, high, 
     return types.void(pointer, pointer, pointer, flag, pointer, size, size, size, size, size, size, flag), codegen
 
 
-@jit
+@inner
 def pool_lines(row, images, layout, me, chunk, channel, y, source, line, top):
     """Line y of a pool's channel from the lines at `source`, of which the first is line `top` of the image it takes."""
     vector = lanes(images)
@@ -179,17 +179,17 @@ def pool_lines(row, images, layout, me, chunk, channel, y, source, line, top):
         x += count
 
 
-@jit
+@inner
 def forward(plan, layer, images, layout, chunk):
     """The pool of one chunk."""
     row, me, before = plan[layer], layer * FIELDS, taken(plan, layer)
     for channel in range(row[CHANNELS]):
         source = chunk + layout[before + FIRST] + channel * layout[before + PLANE]
         for y in range(row[OUT_HEIGHT]):
-            pool_lines(row, images, layout, me, chunk, channel, y, source, layout[before + LINE], 0)
+            pool_lines(row, images, layout, me, chunk, channel, y, source, layout[before + LINE], ZERO)
 
 
-@jit
+@inner
 def _clear(images, layout, row, below, deltas):
     vector = lanes(images)
     for channel in range(row[CHANNELS]):
@@ -202,7 +202,7 @@ def _clear(images, layout, row, below, deltas):
                     images[j] = 0
 
 
-@jit
+@inner
 def backward(plan, layer, images, layout, chunk, deltas):
     """The gradient by what the layer below gives: to the largest of each window, through that layer's slope.
 
