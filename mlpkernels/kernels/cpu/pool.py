@@ -50,17 +50,16 @@ def _is_square(builder: Any, high: Any, wide: Any) -> Any:
     return builder.and_(builder.icmp_signed("==", high, constant(2)), builder.icmp_signed("==", wide, constant(2)))
 
 
-def _over_square(builder: Any, high: Any, wide: Any, start: list[Any], body: Any) -> list[Any]:
-    """values = body(y, x, values) over a window of 2 x 2, straight."""
+def _over_square(builder: Any, high: Any, wide: Any, start: list[Any], body: Any, after: int = 0) -> list[Any]:
+    """values = body(y, x, values) over a window of 2 x 2, straight, but its first `after` places."""
     values = start
-    for y in range(2):
-        for x in range(2):
-            values = body(constant(y), constant(x), values)
+    for place in range(after, 4):
+        values = body(constant(place // 2), constant(place % 2), values)
     return values
 
 
-def _over_any(builder: Any, high: Any, wide: Any, start: list[Any], body: Any) -> list[Any]:
-    """The same over any window."""
+def _over_any(builder: Any, high: Any, wide: Any, start: list[Any], body: Any, after: int = 0) -> list[Any]:
+    """The same over any window, all of it."""
     one = constant(1)
 
     def line(values: list[Any]) -> list[Any]:
@@ -104,7 +103,7 @@ def _largest(typingctx, count, source, step, line, high, wide, index, index_line
                     return [builder.select(larger, value, best), builder.select(larger, here, place)]
 
                 first = simd._load(builder, vector, source_at)
-                best, place = over(builder, high, wide, [first, _index(builder, dtype, index)], pixel)
+                best, place = over(builder, high, wide, [first, _index(builder, dtype, index)], pixel, after=1)
                 simd._store(builder, best, out_at)
                 simd._store(builder, place, places_at)
                 moved = [builder.gep(at, [constant(vector.count)]) for at in (out_at, places_at)]
