@@ -140,7 +140,7 @@ def _place_delta(layout, plan, vector, begin):
     layout[me + at.DELTA], layout[me + at.DELTA_FIRST], layout[me + at.DELTA_PLANE] = begin, begin + first, plane
     layout[me + at.DELTA_LINE], layout[me + at.DELTA_STEP] = row[STRIDE_H] * line, row[STRIDE_W] * vector
     table = layout[layout[me + at.BACK_TABLE] :]
-    at.turned_offsets(table, row[OUTPUTS], row[KERNEL_H], row[KERNEL_W], plane, line, vector)
+    at.turned_offsets(table, row[OUTPUTS], row[KERNEL_H], row[KERNEL_W], row[STRIDE_W], plane, line, vector)
     return begin + row[OUTPUTS] * plane
 
 

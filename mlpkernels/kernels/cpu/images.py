@@ -27,7 +27,7 @@ from ..plan import (
     WIDTH,
 )  # fmt: skip
 from . import conv, peaks, pool
-from .jit import jit
+from .jit import ZERO, inlined, inner
 from .layout import (
     BY_CHUNK,
     CHUNK,
@@ -56,7 +56,7 @@ MEANS, SQUARES = 100, 101  # sums of a channel, beside BACK_MOMENTS
 # ---- between rows and images
 
 
-@jit
+@inner
 def _run_to_image(rows, at, stride, count, images, target, step, n):
     """n pixels, contiguous in each of count rows, to vectors `step` apart; lanes without a row become zero."""
     vector = lanes(images)
@@ -70,7 +70,7 @@ def _run_to_image(rows, at, stride, count, images, target, step, n):
             images[target + j * step + i] = rows[at + i * stride + j] if i < count else 0
 
 
-@jit
+@inner
 def _run_to_rows(images, source, step, n, rows, at, stride, count):
     """The reverse: vectors `step` apart to n contiguous pixels of each of count rows."""
     vector = lanes(images)
@@ -84,7 +84,7 @@ def _run_to_rows(images, source, step, n, rows, at, stride, count):
             rows[at + i * stride + j] = images[source + j * step + i]
 
 
-@jit
+@inner
 def to_image(rows, at, stride, count, images, first, plane, line, step, channels, height, width):
     """count rows of C, H, W pixels to an image of a chunk."""
     for channel in range(channels):
@@ -97,7 +97,7 @@ def to_image(rows, at, stride, count, images, first, plane, line, step, channels
             _run_to_image(rows, source, stride, count, images, target, step, width)
 
 
-@jit
+@inner
 def to_rows(images, first, plane, line, channels, height, width, rows, at, stride, count):
     """An image of a chunk to count rows of C, H, W pixels."""
     step = lanes(images)
@@ -114,7 +114,7 @@ def to_rows(images, first, plane, line, channels, height, width, rows, at, strid
 # ---- dropout and batch norm of a chunk
 
 
-@jit
+@inner
 def _line_places(layout, me, before, chunk, deltas, channel, y):
     """Where line y of a channel begins: in the image that a layer takes, in its own, and in the gradients by the latter
     and by the former.
@@ -126,7 +126,7 @@ def _line_places(layout, me, before, chunk, deltas, channel, y):
     return source, out, delta, below + y * layout[before + DELTA_LINE]
 
 
-@jit
+@inner
 def _dropout(what, layer, chunk, deltas, first_row, plan, p, key, images, layout):
     row, me, before = plan[layer], layer * FIELDS, taken(plan, layer)
     vector = lanes(images)
@@ -152,7 +152,7 @@ def _dropout(what, layer, chunk, deltas, first_row, plan, p, key, images, layout
                         images[below + x * layout[before + DELTA_STEP] + i] = came if kept else zero
 
 
-@jit
+@inner
 def _normalise(what, layer, chunk, deltas, count, rows, model, moments, images, layout):
     """A batch norm's image of a chunk, or the gradient by the image it takes.
 
@@ -189,7 +189,7 @@ def _normalise(what, layer, chunk, deltas, count, rows, model, moments, images, 
                         images[below + x * layout[before + DELTA_STEP] + i] = T(value) if passes else T(0)
 
 
-@jit
+@inner
 def _line_sums(images, at, delta, delta_step, width, count, mean, what):
     """Σ over a line's first count lanes of x or of (x - mean)², or Σ delta and Σ delta · (x - mean).
 
@@ -219,7 +219,7 @@ def _line_sums(images, at, delta, delta_step, width, count, mean, what):
     return (a + b) + (c + d), other
 
 
-@jit
+@inner
 def _channel_sums(what, layer, channel, rows, mean, plan, images, layout):
     """`_line_sums` over all of a channel's lines of all chunks, in order."""
     row, me, before = plan[layer], layer * FIELDS, taken(plan, layer)
@@ -237,7 +237,7 @@ def _channel_sums(what, layer, channel, rows, mean, plan, images, layout):
     return total, other
 
 
-@jit
+@inner
 def _moments(what, layer, slot, slots, rows, model, work):
     """A slot's share of a batch norm's channels: their mean and variance, or the sums its gradient needs."""
     plan = model.plan
@@ -260,7 +260,7 @@ def _moments(what, layer, slot, slots, rows, model, work):
 # ---- the layers of a chunk
 
 
-@jit
+@inlined
 def _forward(what, layer, chunk, room, start, count, rows, model, key, work):
     plan, images, layout = model.plan, work.images, work.layout
     kind = plan[layer, KIND]
@@ -273,12 +273,12 @@ def _forward(what, layer, chunk, room, start, count, rows, model, key, work):
         if layer == 0 or not layout[(layer - 1) * FIELDS + FUSED]:
             pool.forward(plan, layer, images, layout, chunk)
     elif kind == DROPOUT:
-        _dropout(what, layer, chunk, 0, start, plan, model.rates[layer, DROP], key, images, layout)
+        _dropout(what, layer, chunk, ZERO, start, plan, model.rates[layer, DROP], key, images, layout)
     elif kind == BATCH_NORM:
-        _normalise(what, layer, chunk, 0, count, rows, model, work.moments, images, layout)
+        _normalise(what, layer, chunk, ZERO, count, rows, model, work.moments, images, layout)
 
 
-@jit
+@inlined
 def _backward(layer, chunk, deltas, room, start, count, rows, model, key, work):
     """The gradient by what the layer below gives."""
     plan, images, layout = model.plan, work.images, work.layout
@@ -292,12 +292,12 @@ def _backward(layer, chunk, deltas, room, start, count, rows, model, key, work):
         if not layout[(layer - 1) * FIELDS + PEAKS]:
             pool.backward(plan, layer, images, layout, chunk, deltas)
     elif kind == DROPOUT:
-        _dropout(BACKWARD, layer, chunk, deltas, start, plan, model.rates[layer, DROP], key, images, layout)
+        _dropout(np.int64(BACKWARD), layer, chunk, deltas, start, plan, model.rates[layer, DROP], key, images, layout)
     elif kind == BATCH_NORM:
-        _normalise(BACKWARD, layer, chunk, deltas, count, rows, model, work.moments, images, layout)
+        _normalise(np.int64(BACKWARD), layer, chunk, deltas, count, rows, model, work.moments, images, layout)
 
 
-@jit
+@inlined
 def image_layers(what, first, last, start, stop, slot, slots, rows, model, key, x_stride, work):
     """The image layers first … last of rows start … stop - 1, whole chunks; for moments, a slot's channels of `first`.
 

@@ -118,14 +118,19 @@ def window_offsets(table: Any, channels: int, high: int, wide: int, plane: int, 
 
 
 @register_jitable
-def turned_offsets(table: Any, channels: int, high: int, wide: int, plane: int, line: int, step: int) -> None:
-    """The same of a kernel turned round, in the order (y, x, channel)."""
+def turned_offsets(
+    table: Any, channels: int, high: int, wide: int, stride: int, plane: int, line: int, step: int
+) -> None:  # fmt: skip
+    """The same of a kernel turned round, in the order (y, x, channel), of x those first that divide by stride, then
+    those that leave 1, and so on: a pixel meets the places of one remainder, the others zeros between the gradient's.
+    """
     i = 0
     for y in range(high):
-        for x in range(wide):
-            for channel in range(channels):
-                table[i] = channel * plane - y * line - x * step
-                i += 1
+        for remainder in range(stride):
+            for x in range(remainder, wide, stride):
+                for channel in range(channels):
+                    table[i] = channel * plane - y * line - x * step
+                    i += 1
 
 
 def _shape(columns: np.ndarray) -> tuple[int, int, int]:
@@ -144,11 +149,11 @@ class _Builder:
         self.table_at = self.rows.size
         self.chunk = self.deltas = self.room = self.sums = self.peak_room = 0
 
-    def table(self, fill: Any, channels: int, row: np.ndarray, plane: int, line: int) -> int:
-        """A table of a convolution's windows; where it begins."""
-        at, high, wide = self.table_at, int(row[p.KERNEL_H]), int(row[p.KERNEL_W])
+    def table(self, fill: Any, channels: int, *sizes: int) -> int:
+        """A table of a convolution's windows, `sizes` from its height on; where it begins."""
+        at, (high, wide) = self.table_at, sizes[:2]
         self.tables.append(np.zeros(channels * high * wide, np.int64))
-        fill(self.tables[-1], channels, high, wide, plane, line, self.lanes)
+        fill(self.tables[-1], channels, *sizes, self.lanes)
         self.table_at += len(self.tables[-1])
         return at
 
@@ -181,14 +186,16 @@ class _Builder:
         made, source = self.plan[layer], self.rows[layer - 1]
         channels, outputs = int(made[p.CHANNELS]), int(made[p.OUTPUTS])
         row = self.rows[layer]
-        row[TABLE] = self.table(window_offsets, channels, made, int(source[PLANE]), int(source[LINE]))
+        kernel = int(made[p.KERNEL_H]), int(made[p.KERNEL_W])
+        row[TABLE] = self.table(window_offsets, channels, *kernel, int(source[PLANE]), int(source[LINE]))
         row[SUMS] = self.sums
         self.sums += int(made[p.INPUTS] + 1) * int(made[p.WEIGHT_STRIDE])
         if self.peaked(layer):
             self.peaks(layer, source)
         elif layer > 0:
             line = int(row[DELTA_LINE]) // int(made[p.STRIDE_H])
-            row[BACK_TABLE] = self.table(turned_offsets, outputs, made, int(row[DELTA_PLANE]), line)
+            sizes = *kernel, int(made[p.STRIDE_W]), int(row[DELTA_PLANE]), line
+            row[BACK_TABLE] = self.table(turned_offsets, outputs, *sizes)
             row[TURNED] = self.room
             self.room += outputs * int(made[p.KERNEL_H] * made[p.KERNEL_W]) * p.pad(channels)
 

@@ -23,7 +23,7 @@ from ..plan import (
 )  # fmt: skip
 from . import simd
 from .blocks import constant, loop
-from .jit import jit
+from .jit import ZERO, inner
 from .layout import (
     ARGMAX,
     DELTA_FIRST,
@@ -50,17 +50,16 @@ def _is_square(builder: Any, high: Any, wide: Any) -> Any:
     return builder.and_(builder.icmp_signed("==", high, constant(2)), builder.icmp_signed("==", wide, constant(2)))
 
 
-def _over_square(builder: Any, high: Any, wide: Any, start: list[Any], body: Any) -> list[Any]:
-    """values = body(y, x, values) over a window of 2 x 2, straight."""
+def _over_square(builder: Any, high: Any, wide: Any, start: list[Any], body: Any, after: int = 0) -> list[Any]:
+    """values = body(y, x, values) over a window of 2 x 2, straight, but its first `after` places."""
     values = start
-    for y in range(2):
-        for x in range(2):
-            values = body(constant(y), constant(x), values)
+    for place in range(after, 4):
+        values = body(constant(place // 2), constant(place % 2), values)
     return values
 
 
-def _over_any(builder: Any, high: Any, wide: Any, start: list[Any], body: Any) -> list[Any]:
-    """The same over any window."""
+def _over_any(builder: Any, high: Any, wide: Any, start: list[Any], body: Any, after: int = 0) -> list[Any]:
+    """The same over any window, all of it."""
     one = constant(1)
 
     def line(values: list[Any]) -> list[Any]:
@@ -104,7 +103,7 @@ def _largest(typingctx, count, source, step, line, high, wide, index, index_line
                     return [builder.select(larger, value, best), builder.select(larger, here, place)]
 
                 first = simd._load(builder, vector, source_at)
-                best, place = over(builder, high, wide, [first, _index(builder, dtype, index)], pixel)
+                best, place = over(builder, high, wide, [first, _index(builder, dtype, index)], pixel, after=1)
                 simd._store(builder, best, out_at)
                 simd._store(builder, place, places_at)
                 moved = [builder.gep(at, [constant(vector.count)]) for at in (out_at, places_at)]
@@ -156,7 +155,7 @@ def _to_largest(typingctx, delta, places, out, slope, target, line, step, high, 
     return types.void(pointer, pointer, pointer, flag, pointer, size, size, size, size, size, size, flag), codegen
 
 
-@jit
+@inner
 def pool_lines(row, images, layout, me, chunk, channel, y, source, line, top):
     """Line y of a pool's channel from the lines at `source`, of which the first is line `top` of the image it takes."""
     vector = lanes(images)
@@ -179,17 +178,17 @@ def pool_lines(row, images, layout, me, chunk, channel, y, source, line, top):
         x += count
 
 
-@jit
+@inner
 def forward(plan, layer, images, layout, chunk):
     """The pool of one chunk."""
     row, me, before = plan[layer], layer * FIELDS, taken(plan, layer)
     for channel in range(row[CHANNELS]):
         source = chunk + layout[before + FIRST] + channel * layout[before + PLANE]
         for y in range(row[OUT_HEIGHT]):
-            pool_lines(row, images, layout, me, chunk, channel, y, source, layout[before + LINE], 0)
+            pool_lines(row, images, layout, me, chunk, channel, y, source, layout[before + LINE], ZERO)
 
 
-@jit
+@inner
 def _clear(images, layout, row, below, deltas):
     vector = lanes(images)
     for channel in range(row[CHANNELS]):
@@ -202,7 +201,7 @@ def _clear(images, layout, row, below, deltas):
                     images[j] = 0
 
 
-@jit
+@inner
 def backward(plan, layer, images, layout, chunk, deltas):
     """The gradient by what the layer below gives: to the largest of each window, through that layer's slope.
 
