@@ -11,8 +11,10 @@ from pathlib import Path
 import numba.core.caching
 import pytest
 from cli_running import COMMAND
+from mlpkernels_cli.progress import compiling_notice
 from test_cache import CHEAP, files, run
 
+from mlpkernels.bench import running
 from mlpkernels.kernels import beside
 from mlpkernels.kernels.cpu import cache, steps
 
@@ -296,6 +298,26 @@ def test_it_ends_where_nothing_is_kept():
 
 
 # ---- the command line
+
+
+def test_the_notice_is_where_processes_are_allowed():
+    with compiling_notice(print, "infer"):
+        assert beside.expected() == ("infer",)
+    assert beside.expected() is None
+
+
+@pytest.mark.parametrize("only", ["kernels", "epochs"])
+def test_bench_gets_ready_what_it_calls(monkeypatch, only):
+    """No more and no less: what `run` asks for is found out by running it."""
+    monkeypatch.setattr(running, "_QUICK", running.Budget(1, 1e-4, 1e-3, 1e-3, 0.3))
+    for asked in (running.get_ready, running.run):
+        monkeypatch.setattr(steps, "_made", {})
+        steps.pointer.cache_clear()
+        steps.functions.cache_clear()
+        asked(running.Options(quick=True, only=only))
+        if asked is running.get_ready:
+            ready = set(steps._made)
+    assert set(steps._made) == ready
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends Ctrl-C to all processes of a console")
