@@ -18,7 +18,7 @@ _REFRESH = 0.1  # seconds between two drawings of the bar
 
 @contextlib.contextmanager
 def compiling_notice(say: Callable[[str], object] | None = None, *names: str) -> Iterator[None]:
-    """Around the first use of the kernels: a line if they have to be compiled, which takes seconds on all cores.
+    """Around the first use of the kernels: a line if they have to be compiled, which takes all cores seconds.
 
     `say` prints it; without one it goes to stderr, where it does not mix with results. names: see `beside.waiting`.
     """
