@@ -2,7 +2,8 @@
 
 `python benchmarks/start_up.py` prints the figures. Commands are processes of their own, in turns: `--help` beside an
 empty Click program, a training on the bundled digits beside what any such program pays, importing click, rich and Numba
-and one cached call. All write their bytecode and their compiled kernels into a folder that is made for it.
+and one cached call. All write their bytecode and their compiled kernels into a folder that is made for it. The cold
+start is measured on all cores, which compile together, and on one, in turns.
 """
 
 import argparse
@@ -17,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-TURNS = 9
+TURNS, COLD_TURNS = 9, 3
 _SUMMARY = "  run folder"  # begins the summary's last line that figures have no part in
 _NOTICE = "compiling the kernels"
 # As installers write console scripts: the module is imported, so that its bytecode is kept.
@@ -46,7 +47,7 @@ _HELP = {"empty": ["empty", "--help"], "help": ["mlpk", "--help"], "train_help":
 
 
 def measure(turns: int = TURNS) -> dict[str, Any]:
-    """Seconds of each command in every turn; of the cold start, which is one, also until its line and that line."""
+    """Seconds of each command in every turn; of the cold start's middle turn also until its line, and that line."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for module, text in (("empty_program", _EMPTY), ("bare_program", _BARE)):
@@ -56,8 +57,7 @@ def measure(turns: int = TURNS) -> dict[str, Any]:
             (folder / f"{script}.py").write_text(_SCRIPT.format(module=module))
         for words in (*_HELP.values(), ["bare"]):
             _seconds(folder, words)  # bytecode, and the bare program's one function
-        shutil.rmtree(folder / "kernels")
-        cold = _train(folder)
+        colds = _cold_turns(folder)
         seconds: dict[str, list[float]] = {what: [] for what in (*_HELP, "bare", "warm")}
         _seconds(folder, ["bare"])
         for _ in range(turns):
@@ -65,7 +65,32 @@ def measure(turns: int = TURNS) -> dict[str, Any]:
                 seconds[what].append(_seconds(folder, words))
             seconds["bare"].append(_seconds(folder, ["bare"]))
             seconds["warm"].append(_train(folder)["seconds"])
-    return {"cold": cold, "seconds": seconds}
+    return {
+        "cold": sorted(colds[max(colds)], key=lambda turn: turn["seconds"])[COLD_TURNS // 2],
+        "colds": {str(count): [turn["seconds"] for turn in each] for count, each in colds.items()},
+        "seconds": seconds,
+    }
+
+
+def _cold_turns(folder: Path) -> dict[int, list[dict[str, Any]]]:
+    """What `_train` gives with no compiled kernels, by the number of cores: all, and one where a process can be held.
+
+    They are compiled again every time.
+    """
+    held = hasattr(os, "sched_setaffinity")
+    cores = sorted(os.sched_getaffinity(0)) if held else list(range(os.cpu_count() or 1))
+    turns: dict[int, list[dict[str, Any]]] = {count: [] for count in sorted({1, len(cores)} if held else {len(cores)})}
+    for _ in range(COLD_TURNS):
+        for count, each in turns.items():
+            shutil.rmtree(folder / "kernels")
+            if held:
+                os.sched_setaffinity(0, cores[:count])  # of the processes that are started from here, too
+            try:
+                each.append(_train(folder))
+            finally:
+                if held:
+                    os.sched_setaffinity(0, cores)
+    return turns
 
 
 def figures(found: dict[str, Any]) -> list[tuple[str, str]]:
@@ -87,6 +112,13 @@ def figures(found: dict[str, Any]) -> list[tuple[str, str]]:
             "`mlpk train` on the bundled digits from its start to its summary, compile cache empty",
             f"{cold['seconds']:.1f} s; {said}",
         ),
+        *[
+            (
+                f"that start on {count} core{'s' * (count != '1')}, in turns, median of {len(each)}",
+                f"{statistics.median(each):.1f} s ({min(each):.1f}…{max(each):.1f})",
+            )
+            for count, each in found.get("colds", {}).items()
+        ],
         (f"the same, cache filled, median of {len(seconds['warm'])}", f"{middle['warm']:.2f} s"),
         (
             "importing click, rich and Numba and one cached call",

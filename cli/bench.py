@@ -140,7 +140,7 @@ def _folder(out: str | None) -> Iterator[Path]:
 
 def _measure(options: Any, found: Images, quiet: bool) -> Results:
     """Measure, with a line on stderr where something else keeps the machine busy, and before each stage."""
-    from mlpkernels.bench import machine, run, running
+    from mlpkernels.bench import get_ready, machine, run, running
 
     from .bench_report import Stages
     from .progress import compiling_notice
@@ -154,7 +154,7 @@ def _measure(options: Any, found: Images, quiet: bool) -> Results:
         )
     stages = Stages(quiet)
     with compiling_notice():
-        machine.Ceilings(machine.thread_counts())
+        get_ready(options)
     try:
         return run(options, found, stages)
     finally:

@@ -17,17 +17,20 @@ _REFRESH = 0.1  # seconds between two drawings of the bar
 
 
 @contextlib.contextmanager
-def compiling_notice(say: Callable[[str], object] | None = None) -> Iterator[None]:
-    """Around the first use of the kernels: a line if they have to be compiled, which takes seconds.
+def compiling_notice(say: Callable[[str], object] | None = None, *names: str) -> Iterator[None]:
+    """Around the first use of the kernels: a line if they have to be compiled, which takes all cores seconds.
 
-    `say` prints it; without one it goes to stderr, where it does not mix with results.
+    `say` prints it; without one it goes to stderr, where it does not mix with results. names: see `beside.waiting`.
     """
+    from mlpkernels.kernels.beside import waiting
+
     text = "compiling the kernels for this processor; from the next time on they are loaded …"
     timer = threading.Timer(_COMPILING, say or functools.partial(click.echo, err=True), [text])
     timer.daemon = True
     timer.start()
     try:
-        yield
+        with waiting(*names):
+            yield
     finally:
         timer.cancel()
 

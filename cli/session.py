@@ -119,8 +119,10 @@ def get_ready(
     rows = len(data.train) if settings.batch_size == "full" else settings.batch_size
     few = _some(data.train, min(rows, max(_FEW, _ENOUGH // wide)))
     tested = _some(data.test, min(len(data.test), _FEW))
-    with compiling_notice(say):
-        for count in Pace(thread_count(threads), threads is not None).ways:
+    ways = Pace(thread_count(threads), threads is not None).ways
+    parallel = ("train_parallel", "infer_parallel") if max(ways) > 1 else ()
+    with compiling_notice(say, "infer", "softmax_rows", *parallel):
+        for count in ways:
             list(fit(
                 network, few, test=tested, epochs=1, batch_size="full", threads=count, backend=settings.backend,
                 skip_zeros=_skips(settings),

@@ -7,20 +7,20 @@ from .command import Command
 
 # What the kernels of some layers are for, where their names alone do not tell.
 _PURPOSES = {
-    "no_layers": "in place of the next two in networks without such layers",
+    "no_layers": "in place of flat_layers and image_layers where a network has none",
     "flat_layers": "batch normalisation and dropout behind dense layers",
     "image_layers": "convolutions, max-pooling, batch normalisation and dropout behind them",
-    "no_sparse_layer": "in place of the next one for data without many zeros",
+    "no_sparse_layer": "in place of sparse_layer for data without many zeros",
     "sparse_layer": "first layers that leave out the zeros of images",
-    "no_curves": "in place of the next one in networks without such activations",
+    "no_curves": "in place of curved_layer in networks without such activations",
     "curved_layer": "tanh and the logistic function",
-    "no_targets": "in place of the next one in networks of classes",
+    "no_targets": "in place of target_losses in networks of classes",
     "target_losses": "losses of yes or no, of numbers and of counts",
     "gradient": "loss_and_gradient inside @njit",
     "predict_row": "one sample, from Python and inside @njit",
     "single_layers": "what of its layers is not dense",
     "rows_of_uint8": "a few rows from Python",
-    "c_predict_one": "for C and SciPy, as the next four",
+    "c_predict_one": "for C and SciPy, as all that begin so",
 }
 
 
@@ -31,7 +31,7 @@ _PURPOSES = {
 )
 @click.option("--quiet", is_flag=True, help="Print the last line only.")
 def command(quiet: bool) -> None:
-    """Compile every kernel into the cache and tell how long it took."""
+    """Compile every kernel into the cache, on all cores, and tell how long it took."""
     from mlpkernels.kernels.cpu import warmup
 
     def on_step(name: str, seconds: float) -> None:

@@ -73,6 +73,7 @@ RESULTS = {
     },
     "start": {
         "cold": {"seconds": 12.34, "noticed": 1.23, "notice": "compiling the kernels"},
+        "colds": {"1": [19.0, 17.0, 18.0], "2": [12.34, 12.0, 13.0]},
         "seconds": {
             "empty": [0.05, 0.04, 0.06], "help": [0.06, 0.07, 0.05], "train_help": [0.08, 0.08, 0.08],
             "bare": [1.0, 0.5, 1.0], "warm": [1.25, 1.0, 2.0],
@@ -110,6 +111,7 @@ def test_everything_measured_is_in_the_readme():
         "4 (4…4) µs, 2.00 (2.00…2.00) times what reading", "| **all** | 2.00 (2.00) | 2.00 (2.00) |",
         "2 training shapes",
         "openblas 0.3.31", "60 ms, 1.20 times an empty", "12.3 s; after 1.2 s it says: compiling the kernels",
+        "on 1 core, in turns, median of 3: 18.0 s (17.0…19.0)", "on 2 cores, in turns, median of 3: 12.3 s",
         "1.25 s", "1.00 s; the warm training is 0.50 s above (0.25…1.00)",
         "500 MB, 2.50 times ours", "after 0.4 0.5 0.6",
     ):  # fmt: skip

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .results import Results, compare, differences, read
     from .roofline import roofline_figure
-    from .running import Options, Watch, run
+    from .running import Options, Watch, get_ready, run
 
 _HOME = {
     "Options": "running",
@@ -19,11 +19,12 @@ _HOME = {
     "Watch": "running",
     "compare": "results",
     "differences": "results",
+    "get_ready": "running",
     "read": "results",
     "roofline_figure": "roofline",
     "run": "running",
 }
-__all__ = ["Options", "Results", "Watch", "compare", "differences", "read", "roofline_figure", "run"]
+__all__ = ["Options", "Results", "Watch", "compare", "differences", "get_ready", "read", "roofline_figure", "run"]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ..kernels.cpu import steps
 from . import epochs, forced, images, kernels, machine, peers, timing
 from .results import Entry, Results
 
@@ -49,6 +50,12 @@ class Budget:
 _FULL, _QUICK = Budget(9, 0.004, 10.0, 18.0, 1.5), Budget(3, 0.002, 1.5, 2.0, 0.3)
 _PEERS_LONGER = 4.0
 
+# What `run` asks the compiled backend for, on one thread and, of those that have a twin, on several.
+_SHARED = ("fma_peak", "gemm", "image_layers", "no_layers", "sparse_layer", "no_sparse_layer", "no_curves",
+           "no_targets", "rows_phase", "params_phase")  # fmt: skip
+_OWN = {"kernels": ("cross_entropy", "sgd_step", "adam_step"), "epochs": ()}
+_LOOPS = {"kernels": ("differentiate", "infer"), "epochs": ("train",)}
+
 
 class Watch:
     """What `run` tells of its progress; this one keeps it to itself."""
@@ -63,6 +70,16 @@ class Watch:
 def settings(options: Options, found: images.Images) -> dict[str, Any]:
     """What has to be equal where two measurements are compared, beside the machine."""
     return {"quick": options.quick, "images": found.kind, "threads": machine.thread_counts()}
+
+
+def get_ready(options: Options) -> None:
+    """Load or compile the kernels that `run` will call, so that none of its stages waits for them."""
+    sections = SECTIONS if options.only is None else (options.only,)
+    names = [*_SHARED, *(name for section in sections for name in (*_OWN[section], *_LOOPS[section]))]
+    if max(machine.thread_counts()) > 1:
+        names += [f"{loop}_parallel" for section in sections for loop in _LOOPS[section]]
+        names += ["product_parallel"] if "kernels" in sections else []
+    steps.prepare((name, "float32") for name in names)
 
 
 def run(options: Options, found: images.Images | None = None, watch: Watch | None = None) -> Results:

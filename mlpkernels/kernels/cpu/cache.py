@@ -2,7 +2,9 @@
 
 MLPK_CACHE=0 turns it off; NUMBA_CACHE_DIR moves it. Numba's key knows the function's own bytecode and closure but
 no other file, so each cached entry point carries `digest()` of all kernel files in a closure cell. The names of its
-files carry it, too: those of other digests go when they are a week old and something new has been compiled.
+files carry it, too: those of other digests go when they are a week old and something new has been compiled. They carry
+the signature, as well: one index lists one function of one signature, so that processes that compile different ones at
+once never write the same file.
 """
 
 import contextlib
@@ -10,6 +12,7 @@ import functools
 import hashlib
 import os
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -48,6 +51,33 @@ def compiled(function: Callable[..., Any], signature: Any, parallel: bool = Fals
     if dispatcher is None:
         dispatcher = njit(parallel=parallel, **OPTIONS)(function)
         dispatcher.compile(signature)
+    return _closed(dispatcher)
+
+
+def loaded(function: Callable[..., Any], signature: Any, parallel: bool = False) -> Any:
+    """The function as `compiled` gives it, if it is in the cache, else None; nothing is compiled."""
+    if not wanted():
+        return None
+    with contextlib.suppress(Exception):  # _AbsentError, or what `compiled` mends or names: no place, a damaged file
+        dispatcher, path = _to_cache(function, signature, parallel)
+        cached = dispatcher._cache
+        dispatcher._cache = _OnlyThere(cached)
+        with _locked(path, dispatcher):
+            dispatcher.compile(signature)
+        dispatcher._cache = cached
+        return _closed(dispatcher)
+    return None
+
+
+def writable(function: Callable[..., Any], signature: Any) -> bool:
+    """Whether what is compiled of the function will be kept."""
+    try:
+        return wanted() and bool(_to_cache(function, signature, False))
+    except Exception:  # Numba's, that no locator has a place for it, or the file system's
+        return False
+
+
+def _closed(dispatcher: Any) -> Any:
     dispatcher.disable_compile()  # other types are an error here, not a minute of compiling
     return dispatcher
 
@@ -55,11 +85,8 @@ def compiled(function: Callable[..., Any], signature: Any, parallel: bool = Fals
 def _cached(function: Callable[..., Any], signature: Any, parallel: bool) -> Any:
     """The function compiled with the cache; None where there is no writable place, a full disk or no mending it."""
     try:
-        _name_with_digest(function)
-        dispatcher = njit(parallel=parallel, cache=True, **OPTIONS)(function)
-        path = Path(dispatcher.stats.cache_path)
-        path.mkdir(parents=True, exist_ok=True)
-        with _locked(path / "mlpkernels.lock"):
+        dispatcher, path = _to_cache(function, signature, parallel)
+        with _locked(path, dispatcher):
             try:
                 dispatcher.compile(signature)
             except OSError:
@@ -74,10 +101,33 @@ def _cached(function: Callable[..., Any], signature: Any, parallel: bool) -> Any
     return dispatcher
 
 
-def _name_with_digest(function: Callable[..., Any]) -> None:
-    """Put the digest into the qualified name, of which Numba makes the names of the files."""
-    start = f"{_own_digest()}."
-    function.__qualname__ = start + function.__qualname__.removeprefix(start)
+def _to_cache(function: Callable[..., Any], signature: Any, parallel: bool) -> tuple[Any, Path]:
+    """(a dispatcher that is to load or compile the function, the folder of its files), the folder made.
+
+    Digest and signature are put into the qualified name, of which Numba makes the names of the files.
+    """
+    function.__qualname__ = f"{_own_digest()}.{function.__code__.co_qualname}.{zlib.crc32(str(signature).encode()):08x}"
+    dispatcher = njit(parallel=parallel, cache=True, **OPTIONS)(function)
+    path = Path(dispatcher.stats.cache_path)
+    path.mkdir(parents=True, exist_ok=True)
+    return dispatcher, path
+
+
+class _AbsentError(Exception):
+    """The cache does not hold what was asked for."""
+
+
+class _OnlyThere:
+    """In place of a dispatcher's cache: raises _AbsentError where that one would have the dispatcher compile."""
+
+    def __init__(self, cached: Any) -> None:
+        self._cached = cached
+
+    def load_overload(self, *arguments: Any) -> Any:
+        found = self._cached.load_overload(*arguments)
+        if found is None:
+            raise _AbsentError
+        return found
 
 
 def _prune(folder: Path, module: str) -> None:
@@ -94,14 +144,15 @@ def _prune(folder: Path, module: str) -> None:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """One process at a time: two that compile at once may store one's code under the other's name."""
+def _locked(folder: Path, dispatcher: Any) -> Iterator[None]:
+    """One process at a time for each function and signature: two at once could write each other's files.
+
+    The lock is on one byte, which their name chooses, of one file: different functions are compiled side by side.
+    """
     if fcntl is None:
         yield
         return
-    with open(path, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:  # not left to closing: a child forked meanwhile has the file open, too
-            fcntl.flock(file, fcntl.LOCK_UN)
+    byte = zlib.crc32(dispatcher.py_func.__qualname__.encode())
+    with open(folder / "mlpkernels.lock", "w") as file:  # closing it takes the lock back
+        fcntl.lockf(file, fcntl.LOCK_EX, 1, byte)
+        yield

@@ -8,7 +8,7 @@ from numba.extending import intrinsic
 
 from . import simd
 from .blocks import constant, loop
-from .jit import inlined, jit
+from .jit import inlined, inner
 from .simd import pointer_to, prefetch
 
 AHEAD = 16  # a row is asked for so many rows before it is read
@@ -51,7 +51,7 @@ def bring(typingctx, source, target, count, factor, offset):
     return types.void(source, target, types.intp, dtype, dtype), codegen
 
 
-@jit
+@inner
 def later(order, at, rows, start, stop, i):
     """The sample that a slot with rows start … stop - 1 of the batch order[at : at + rows] asks for as it reads row i.
 

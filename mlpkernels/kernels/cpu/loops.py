@@ -14,7 +14,7 @@ from ..plan import CLIP_NORM, OUT, OUT_STRIDE, OUTPUTS, PENALTY, SEED, WEIGHT_DE
 from .addresses import phases_at
 from .borrow import borrow
 from .clock import clock
-from .jit import inlined, jit
+from .jit import ZERO, inlined, inner
 from .network import DELTAS, FUSED_UPDATE, GRADIENT, LOGITS, NORM, UPDATE, moments_phase, penalty, rows_share
 from .norm import copy, step_key
 from .simd import pointer_to
@@ -22,7 +22,7 @@ from .sparse import scaled_bytes
 from .team import LINE, REACHED, STEPS, STOP, join, meet
 
 
-@jit
+@inner
 def _totals(work, rows):
     """Σ of the rows' losses, in order, and the correct count."""
     loss, correct = 0.0, 0
@@ -32,7 +32,7 @@ def _totals(work, rows):
     return loss, correct
 
 
-@jit
+@inner
 def _clip_factor(work, limit):
     """What scales the gradient's norm down to the limit, as torch.nn.utils.clip_grad_norm_."""
     total = 0.0
@@ -41,7 +41,7 @@ def _clip_factor(work, limit):
     return min(1.0, limit / (sqrt(total) + 1e-6))
 
 
-@jit
+@inner
 def _divisor(settings, source, order, at, rows):
     """What a mini-batch's gradient is divided by: its rows or the sum of their weights, unless that is 0."""
     if settings[WEIGHT_SUM] == 0:
@@ -52,7 +52,7 @@ def _divisor(settings, source, order, at, rows):
     return total if total != 0 else float(rows)
 
 
-@jit
+@inner
 def _decay(model, settings, divisor):
     """A step's weight decay, and what the penalty that it stems from adds to the loss."""
     decay = settings[WEIGHT_DECAY]
@@ -61,7 +61,7 @@ def _decay(model, settings, divisor):
     return decay / divisor, decay * penalty(model, settings)
 
 
-@jit
+@inner
 def _up_and_down(
     rows_phase, kinds, slots, team, rank, size, met, norms, model, source, order, at, rows, divisor, x_stride, key, work
 ):
@@ -98,7 +98,7 @@ def train(
     step = team[STEPS + LINE * rank : STEPS + LINE * rank + 1]  # a count of its own: nobody waits for it
     step[0] = counter[0]
     own = borrow(OptimizerState(optimizer.settings, step, optimizer.first, optimizer.second))
-    limit, until, met, reached = settings[CLIP_NORM], clock() + seconds, 0, first
+    limit, until, met, reached = settings[CLIP_NORM], clock() + seconds, ZERO, first
     if rank == 0:
         scaled_bytes(source.factor, work.scaled)
     met = meet(team, size, met)
@@ -152,7 +152,7 @@ def differentiate(
     optimizer, order, team = borrow(optimizer), borrow(order), borrow(team)
     if rank == 0:
         scaled_bytes(source.factor, work.scaled)
-    met = meet(team, size, 0)
+    met = meet(team, size, ZERO)
     rows = order.shape[0]
     _up_and_down(
         rows_phase, kinds, slots, team, rank, size, met, norms, model, source, order, 0, rows, divisor, x_stride,

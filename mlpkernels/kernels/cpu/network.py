@@ -36,7 +36,7 @@ from ..plan import (
 from .curves import CURVE, SLOPE
 from .gather import ask_for_answers, gather
 from .gemm import DEPTH
-from .jit import inlined, jit
+from .jit import ONE, inlined, inner, jit
 from .layout import BY_CHUNK, FIELDS, GROUP_SIZE, GROUPS, SUMS, UNIT
 from .loss import row_losses
 from .norm import BACK_MOMENTS, BACKWARD, ENTER, INFER, MOMENTS, TRAIN, update_statistics
@@ -59,26 +59,26 @@ def share(n, slot, slots, unit=2):
     return min(slot * each, n), min((slot + 1) * each, n)
 
 
-@jit
+@inner
 def rows_share(plan, work, rows, slot, slots):
     """The rows start, stop of a mini-batch that a slot takes."""
     unit = work.layout[plan.shape[0] * FIELDS + UNIT] if work.layout.shape[0] > 0 else 2
     return share(rows, slot, slots, unit)
 
 
-@jit
+@inner
 def _add(source, target):
     for j in range(source.shape[0]):
         target[j] += source[j]
 
 
-@jit
+@inner
 def _clear(target):
     for j in range(target.shape[0]):
         target[j] = 0
 
 
-@jit
+@inner
 def skips(source, plan):
     """Whether the first layer leaves out zeros: then nothing is gathered."""
     return source.skip_zeros and source.bytes.shape[0] > 0 and plan[0, KIND] == DENSE
@@ -114,7 +114,7 @@ def _dense_backward(kinds, layer, plan, params, work, start, stop):
     )  # fmt: skip
 
 
-@jit
+@inner
 def image_count(plan):
     """The number of image layers: they are the first."""
     count = 0
@@ -123,7 +123,7 @@ def image_count(plan):
     return count
 
 
-@jit
+@inner
 def norm_at(plan, number):
     """The row of batch norm `number`, counted from 0; the number of layers where there are not so many."""
     for layer in range(plan.shape[0]):
@@ -219,7 +219,7 @@ def rows_phase(kinds, goal, stage, norms, slot, slots, model, source, order, at,
         _down(kinds, first, last, start, stop, slot, slots, rows, model, key, x_stride, work)
 
 
-@jit
+@inner
 def moments_phase(kinds, stage, norms, slot, slots, model, rows, x_stride, work):
     """What a batch norm needs of the whole batch, behind a stage: a slot's share of the columns or channels."""
     layer = norm_at(model.plan, stage if stage < norms else 2 * norms - stage - 1)
@@ -230,7 +230,7 @@ def moments_phase(kinds, stage, norms, slot, slots, model, rows, x_stride, work)
         kinds.flat(what, layer, layer, 0, rows, slot, slots, rows, model, 0, x_stride, work)
 
 
-@jit
+@inner
 def penalty(model, settings):
     """Σ w² / 2 over the parameters that decay: what settings[PENALTY] adds to a batch's losses, by the decay."""
     total = 0.0
@@ -249,7 +249,7 @@ def column_sums(deltas, at, stride, rows, out):
         _add(deltas[at + i * stride : at + i * stride + out.shape[0]], out)
 
 
-@jit
+@inner
 def _finish(what, model, optimizer, work, start, size, grad_at, norm_at, rows, learning_rate, decay, factor):
     """What follows the gradient, at grad_at, of the parameters start … start + size - 1: `rows` rows of weights or
     one of biases.
@@ -265,8 +265,8 @@ def _finish(what, model, optimizer, work, start, size, grad_at, norm_at, rows, l
         update(optimizer, model.params, grad, start, learning_rate, decay)
 
 
-@jit
-def _collect(plan, layer, work, rows, first, count, target, is_bias):
+@inner
+def _collect(plan, layer, work, rows, first, count, target):
     """count numbers, from `first` of the layer's on, of a gradient that the rows' phase made: into work.grad."""
     grad = work.grad[target : target + count]
     _clear(grad)
@@ -278,7 +278,7 @@ def _collect(plan, layer, work, rows, first, count, target, is_bias):
             _add(work.images[at : at + count], grad)
     else:  # a batch norm: the gradient by beta is Σ delta, by gamma Σ delta · x̂
         T = grad.dtype.type
-        at = 2 * plan[layer, BUFFER] + (2 if is_bias else 3) * plan[layer, WEIGHT_STRIDE]
+        at = 2 * plan[layer, BUFFER] + (2 if first > 0 else 3) * plan[layer, WEIGHT_STRIDE]
         for j in range(plan[layer, OUTPUTS]):
             grad[j] = T(work.moments[at + j])
 
@@ -347,7 +347,7 @@ def params_phase(
                     width, rows, True, STORE, work.grad, 0, 0,
                 )  # fmt: skip
             elif what != UPDATE:
-                _collect(plan, layer, work, rows, start * width, count * width, grad_at, False)
+                _collect(plan, layer, work, rows, start * width, count * width, grad_at)
             _finish(
                 what, model, optimizer, work, weight + start * width, count * width, grad_at, norm_at + start, count,
                 learning_rate, decay, factor,
@@ -357,11 +357,11 @@ def params_phase(
             if what != UPDATE and dense:
                 column_sums(work.deltas, delta_at, stride, rows, work.grad[bias : bias + width])
             elif what != UPDATE:
-                _collect(plan, layer, work, rows, inputs * width, width, bias, True)
+                _collect(plan, layer, work, rows, inputs * width, width, bias)
             if plan[layer, KIND] == BATCH_NORM and what in (UPDATE, FUSED_UPDATE):
                 update_statistics(plan, layer, model.buffers, model.params, model.rates, work.moments, rows)
             _finish(
-                what, model, optimizer, work, bias, width, bias, norm_at + inputs, 1, learning_rate,
+                what, model, optimizer, work, bias, width, bias, norm_at + inputs, ONE, learning_rate,
                 decay if settings[DECAY_BIAS] != 0 else 0.0, factor,
             )  # fmt: skip
         norm_at += inputs + 1

@@ -22,7 +22,7 @@ from ..plan import (
     WEIGHT,
     WEIGHT_STRIDE,
 )  # fmt: skip
-from .jit import inlined, jit
+from .jit import inlined, inner
 
 # What a layer is asked to do.
 TRAIN, INFER, BACKWARD, MOMENTS, BACK_MOMENTS, ENTER = range(6)
@@ -31,7 +31,7 @@ TRAIN, INFER, BACKWARD, MOMENTS, BACK_MOMENTS, ENTER = range(6)
 # ---- dropout
 
 
-@jit
+@inner
 def splitmix(z):
     """SplitMix64's output function (Steele, Lea & Flood 2014), uint64."""
     z = np.uint64(z) + np.uint64(0x9E3779B97F4A7C15)
@@ -40,20 +40,20 @@ def splitmix(z):
     return z ^ (z >> np.uint64(31))
 
 
-@jit
+@inner
 def step_key(seed, step):
     """What a step's masks come from, as int64 bits; a layer's key is splitmix(step_key ^ layer)."""
     return np.int64(splitmix(splitmix(np.uint64(seed)) ^ np.uint64(step)))
 
 
-@jit
+@inner
 def layer_key(key, layer):
     """(low, high) halves of a layer's key, uint32."""
     made = splitmix(np.uint64(key) ^ np.uint64(layer))
     return np.uint32(made & np.uint64(0xFFFFFFFF)), np.uint32(made >> np.uint64(32))
 
 
-@jit
+@inner
 def _mix(h):
     """MurmurHash3's 32-bit finaliser."""
     h = np.uint32(h ^ (h >> np.uint32(16)))
@@ -63,19 +63,19 @@ def _mix(h):
     return np.uint32(h ^ (h >> np.uint32(16)))
 
 
-@jit
+@inner
 def keeps(element, low, high, threshold):
     """Whether dropout keeps an element: 32 bits made of its number and the layer's key are not below the threshold."""
     return _mix(np.uint32(_mix(np.uint32(np.uint32(element) ^ low)) + high)) >= threshold
 
 
-@jit
+@inner
 def threshold_of(p):
     """p as a share of 2**32."""
     return np.uint32(p * 4294967296.0)
 
 
-@jit
+@inner
 def _drop(x, out, first, low, high, threshold, scale):
     zero = out.dtype.type(0)
     for j in range(x.shape[0]):
@@ -83,7 +83,7 @@ def _drop(x, out, first, low, high, threshold, scale):
         out[j] = value if keeps(np.uint32(first + j), low, high, threshold) else zero
 
 
-@jit
+@inner
 def _drop_back(delta, x, dx, first, low, high, threshold, scale, slope):
     zero = dx.dtype.type(0)
     for j in range(delta.shape[0]):
@@ -92,13 +92,13 @@ def _drop_back(delta, x, dx, first, low, high, threshold, scale, slope):
         dx[j] = value if passes else zero
 
 
-@jit
+@inner
 def copy(source, target):
     for j in range(source.shape[0]):
         target[j] = source[j]
 
 
-@jit
+@inner
 def dropout_rows(x, x_stride, out, out_stride, rows, width, first_row, p, key, layer):
     """Rows of x, flat arrays that begin at the first row, through the mask of row first_row and those behind it."""
     low, high = layer_key(key, layer)
@@ -110,7 +110,7 @@ def dropout_rows(x, x_stride, out, out_stride, rows, width, first_row, p, key, l
         )  # fmt: skip
 
 
-@jit
+@inner
 def dropout_rows_back(delta, x, x_stride, dx, stride, rows, width, first_row, p, key, layer, slope):
     """The gradient by x from delta, the gradient by dropout's output, through the slope of what made x."""
     low, high = layer_key(key, layer)
@@ -125,26 +125,26 @@ def dropout_rows_back(delta, x, x_stride, dx, stride, rows, width, first_row, p,
 # ---- batch normalisation: per column
 
 
-@jit
+@inner
 def _add_to(x, total):
     for j in range(x.shape[0]):
         total[j] += np.float64(x[j])
 
 
-@jit
+@inner
 def _add_squares(x, mean, total):
     for j in range(x.shape[0]):
         apart = np.float64(x[j]) - mean[j]
         total[j] += apart * apart
 
 
-@jit
+@inner
 def _divide(total, n):
     for j in range(total.shape[0]):
         total[j] /= n
 
 
-@jit
+@inner
 def column_moments(x, stride, rows, mean, variance):
     """Mean and (biased) variance of each column: x flat, rows `stride` apart; as many columns as mean has."""
     width = mean.shape[0]
@@ -158,13 +158,13 @@ def column_moments(x, stride, rows, mean, variance):
     _divide(variance, max(1, rows))
 
 
-@jit
+@inner
 def _add_products(delta, x, mean, variance, epsilon, total):
     for j in range(x.shape[0]):
         total[j] += np.float64(delta[j]) * ((np.float64(x[j]) - mean[j]) / sqrt(variance[j] + epsilon))
 
 
-@jit
+@inner
 def column_products(delta, x, stride, delta_stride, rows, mean, variance, epsilon, sums, products):
     """Σ delta and Σ delta · x̂ of each column: what the gradients by beta and gamma are."""
     width = mean.shape[0]
@@ -176,7 +176,7 @@ def column_products(delta, x, stride, delta_stride, rows, mean, variance, epsilo
         _add_products(row, x[i * stride : i * stride + width], mean, variance, epsilon, products)
 
 
-@jit
+@inner
 def normalise(x, out, mean, variance, epsilon, gamma, beta, relu):
     """out = gamma · x̂ + beta, or no less than zero, of a row; rounded once."""
     T = out.dtype.type
@@ -185,7 +185,7 @@ def normalise(x, out, mean, variance, epsilon, gamma, beta, relu):
         out[j] = T(0) if relu and value <= 0 else T(value)
 
 
-@jit
+@inner
 def normalise_back(delta, x, dx, mean, variance, epsilon, gamma, sums, products, n, slope):
     """The gradient by x of a row, through the slope of what made x."""
     T = dx.dtype.type
@@ -199,7 +199,7 @@ def normalise_back(delta, x, dx, mean, variance, epsilon, gamma, sums, products,
 # ---- a flat layer of a plan
 
 
-@jit
+@inner
 def _batch_norm(what, layer, start, stop, slot, slots, rows, model, work, source, source_at, source_stride):
     plan, params = model.plan, model.params
     row = plan[layer]
@@ -270,7 +270,7 @@ def flat_layers(what, layer, last, start, stop, slot, slots, rows, model, key, x
         )  # fmt: skip
 
 
-@jit
+@inner
 def update_statistics(plan, layer, buffers, params, rates, moments, rows):
     """Move a batch norm's running mean and variance towards the batch's, rounded as the network's dtype holds them."""
     row = plan[layer]

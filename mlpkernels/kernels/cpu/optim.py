@@ -20,22 +20,22 @@ from ..plan import (
     RULE,
     SGD,
 )  # fmt: skip
-from .jit import OPTIONS, jit
+from .jit import OPTIONS, inner, jit
 
 
-@jit
+@inner
 def _descend(params, grad, rate, decay):
     for i in range(params.shape[0]):
         params[i] -= rate * (grad[i] + decay * params[i])
 
 
-@jit
+@inner
 def _descend_plain(params, grad, rate):
     for i in range(params.shape[0]):
         params[i] -= rate * grad[i]
 
 
-@jit
+@inner
 def _descend_momentum(params, grad, velocity, rate, momentum, decay):
     for i in range(params.shape[0]):
         v = momentum * velocity[i] + (grad[i] + decay * params[i])
@@ -43,7 +43,7 @@ def _descend_momentum(params, grad, velocity, rate, momentum, decay):
         params[i] -= rate * v
 
 
-@jit
+@inner
 def _descend_nesterov(params, grad, velocity, rate, momentum, decay):
     for i in range(params.shape[0]):
         g = grad[i] + decay * params[i]
@@ -68,7 +68,7 @@ def sgd_update(params, grad, velocity, learning_rate, momentum, nesterov, weight
         _descend_momentum(params, grad, velocity, rate, T(momentum), decay)
 
 
-@jit
+@inner
 def _adam(params, grad, m, v, keep, decay, beta1, rest1, beta2, rest2, rate, scale, epsilon):
     T = params.dtype.type
     for i in range(params.shape[0]):
@@ -107,7 +107,7 @@ def adam_update(params, grad, m, v, learning_rate, beta1, beta2, epsilon, weight
     )
 
 
-@jit
+@inner
 def update(optimizer, params, grad, start, learning_rate, decay):
     """One optimiser step over the parameters from start on, as many as grad has; optimizer.step counts those before."""
     settings = optimizer.settings

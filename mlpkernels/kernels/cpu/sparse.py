@@ -10,7 +10,7 @@ import numpy as np
 from ..plan import ACTIVATION, BIAS, OUT, OUT_STRIDE, RELU, WEIGHT, WEIGHT_STRIDE
 from .curves import activate
 from .gather import later
-from .jit import inlined, jit
+from .jit import inlined, inner, jit
 from .simd import (
     ADD_BIAS,
     ADD_BIAS_RELU,
@@ -56,14 +56,14 @@ def scaled_bytes(factor, scaled):
         scaled[v] = T(v) * factor
 
 
-@jit
+@inner
 def _vectors(left, most):
     """The next tile's vectors, of those left: as even a cut as tiles of at most so many give."""
     tiles = (left + most - 1) // most
     return (left + tiles - 1) // tiles
 
 
-@jit
+@inner
 def _narrow_bits(bytes_, count):
     """lit_bits of fewer than 64 bytes, behind which there may be no others."""
     lit = np.int64(0)
@@ -118,7 +118,7 @@ def _enter(bytes_, order, at, rows, inputs, places):
     return lit
 
 
-@jit
+@inner
 def _narrow_words(bytes_, count, inputs, block, places, words):
     """_lit_words of places, where rows do not end with a whole group or have fewer than 64 inputs."""
     for g in range(16):
@@ -130,7 +130,7 @@ def _narrow_words(bytes_, count, inputs, block, places, words):
         store(words, g, lit)
 
 
-@jit
+@inner
 def _lit_words(bytes_, count, inputs, block, places, masks, words):
     """words[g]: which of count rows, those at places, are lit in group g of a block of inputs."""
     behind = max(0, block + 64 - inputs)  # of a row's last 64 inputs, those that the block before has

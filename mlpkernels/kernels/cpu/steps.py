@@ -6,6 +6,8 @@ on one: they have the same bits, and nothing is compiled into a parallel loop, w
 
 import os
 import threading
+import time
+from collections.abc import Callable, Iterable
 from functools import cache as once
 from typing import Any, NamedTuple
 
@@ -14,9 +16,9 @@ from numba import prange, types
 from numba.core.typing.typeof import typeof_impl
 from numba.experimental.function_type import _get_wrapper_address
 
-from . import c_entries, curves, images, loops, network, norm, op_entries, single_entries, sparse
+from .. import beside
+from . import c_entries, cache, curves, images, loops, network, norm, op_entries, single_entries, sparse, threads
 from .addresses import entry_at
-from .cache import compiled, digest
 from .gemm import gemm as _gemm
 from .loss import cross_entropy as _cross_entropy
 from .loss import softmax_rows as _softmax_rows
@@ -225,8 +227,18 @@ def entry_points(sources: str) -> dict[str, Any]:
     return made
 
 
-_entries = once(lambda: entry_points(digest()))
+_entries = once(lambda: entry_points(cache.digest()))
 _made: dict[tuple[str, str], Any] = {}
+
+# Seconds that compiling takes, float32 or float64, where it is more than most: the longest are begun first.
+_SECONDS = {
+    "image_layers": 11.0, "convolve": 3.5, "params_phase": 3.2, "rows_phase": 3.0, "flat_layers": 2.5, "gemm": 2.0,
+    "train": 1.9, "sparse_layer": 1.9, "sparse_product": 1.7, "single_layers": 1.4, "gradient": 1.3,
+    "curved_layer": 1.1, "cross_entropy": 1.1, "norm_backward": 1.0, "norm_forward": 1.0, "target_loss": 1.0,
+    "differentiate_parallel": 0.9, "infer_parallel": 0.9, "train_parallel": 0.9, "target_losses": 0.7,
+    "differentiate": 0.7, "infer": 0.5,
+}  # fmt: skip
+_OTHERS = 0.3
 _lock = threading.RLock()
 
 
@@ -246,9 +258,34 @@ def get(name: str, dtype: Any) -> Any:
     if key not in _made:
         with _lock:
             if key not in _made:
-                signature = signatures(getattr(types, key[1]))[name]
-                _made[key] = compiled(_entries()[name], signature, parallel=name.endswith("_parallel"))
+                _made[key] = cache.compiled(*_asked(*key))
     return _made[key]
+
+
+def _asked(name: str, dtype: str) -> tuple[Any, Any, bool]:
+    """(function, signature, whether it is parallel), of which an entry point is compiled."""
+    return _entries()[name], signatures(getattr(types, dtype))[name], name.endswith("_parallel")
+
+
+def prepare(wanted: Iterable[tuple[str, str]], on_done: Callable[[str, float], None] | None = None) -> None:
+    """Load entry points, (name, dtype) each, and compile what the cache has not: on several cores, if a command waits.
+
+    on_done("gemm float32", seconds) is called after each. What another process compiled is loaded when it is asked for.
+    """
+    with _lock:
+        costs = {}
+        for key in wanted:
+            began = time.perf_counter()
+            made = _made.get(key) or cache.loaded(*_asked(*key))
+            if made is None:
+                costs[" ".join(key)] = _SECONDS.get(key[0], _OTHERS)
+                continue
+            _made[key] = made
+            if on_done is not None:
+                on_done(" ".join(key), time.perf_counter() - began)
+        kept = bool(costs) and cache.writable(*_asked(*next(iter(costs)).split())[:2])
+        cores = min(threads.cpu_count(), threads.available()) if kept and beside.expected() is not None else 1
+        beside.share(costs, beside.helpers(costs.values(), cores), lambda item: get(*item.split()), on_done)
 
 
 def names() -> list[str]:
@@ -298,23 +335,30 @@ class Uses(NamedTuple):
     loss: bool = False
 
 
-def phases(dtype: Any, uses: Uses) -> tuple[Pointer, Pointer, Kinds]:
-    """(rows_phase, params_phase, kinds), the pointers that the loops take first; of kinds that a network does not use
-    the stand-ins, which compile in no time.
-    """
-    kind = np.dtype(dtype).name
-    names = (
+def _kinds(uses: Uses) -> tuple[str, ...]:
+    """The entry points of `Kinds`; of kinds that a network does not use the stand-ins, which compile in no time."""
+    return (
         "gemm", "flat_layers" if uses.flat else "no_layers", "image_layers" if uses.image else "no_layers",
         "sparse_layer" if uses.sparse else "no_sparse_layer", "curved_layer" if uses.curve else "no_curves",
         "target_losses" if uses.loss else "no_targets",
     )  # fmt: skip
-    kinds = Kinds(*(pointer(name, kind) for name in names))
+
+
+def phases(dtype: Any, uses: Uses) -> tuple[Pointer, Pointer, Kinds]:
+    """(rows_phase, params_phase, kinds), the pointers that the loops take first."""
+    kind = np.dtype(dtype).name
+    kinds = Kinds(*(pointer(name, kind) for name in _kinds(uses)))
     return pointer("rows_phase", kind), pointer("params_phase", kind), kinds
 
 
 @once
 def functions(dtype: Any, uses: Uses, loop: str) -> np.ndarray:
-    """The addresses (F,) int64 that a loop takes first: its own, rows_phase's, params_phase's and those of kinds."""
-    rows_phase, params_phase, kinds = phases(dtype, uses)
-    pointers = (pointer(loop, np.dtype(dtype).name), rows_phase, params_phase, *kinds)
-    return np.array([one.__wrapper_address__() for one in pointers])
+    """The addresses (F,) int64 that a loop takes first: its own, rows_phase's, params_phase's and those of kinds.
+
+    "infer" calls no params_phase: its address is 0, and predicting in a fresh installation waits 5 s less.
+    """
+    kind, unused = np.dtype(dtype).name, ("params_phase",) if loop == "infer" else ()
+    names, expected = (loop, "rows_phase", "params_phase", *_kinds(uses)), beside.expected()
+    if expected is not None:
+        prepare((name, kind) for name in dict.fromkeys((*names, *expected)) if name not in unused)
+    return np.array([0 if name in unused else pointer(name, kind).__wrapper_address__() for name in names])

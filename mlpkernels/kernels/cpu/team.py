@@ -16,7 +16,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ..plan import zeros
-from .jit import jit
+from .jit import ONE, inner, jit
 from .simd import pointer_to
 
 LINE = 8  # int64 numbers of a cache line: what different threads write lies on lines of its own
@@ -81,7 +81,7 @@ def _look(typingctx, place):
     return types.int64(types.CPointer(types.int64)), codegen
 
 
-@jit
+@inner
 def _wait(place, wanted):
     looks = 0
     while _look(place) < wanted:
@@ -107,7 +107,7 @@ def join(team, most):
             looks += 1
             _rest()
         _add(size, _add(joined, _CLOSED))
-    _wait(size, 1)
+    _wait(size, ONE)
     return rank, _look(size)
 
 

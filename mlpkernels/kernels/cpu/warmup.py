@@ -3,19 +3,16 @@
 import time
 from collections.abc import Callable
 
+from .. import beside
 from . import steps
 
 
 def warmup(on_step: Callable[[str, float], None] | None = None) -> float:
     """Compile, or load from the cache, every entry point for float32 and float64; returns the seconds it took.
 
-    on_step(name, seconds) is called after each.
+    Several processes compile side by side, the costliest first. on_step(name, seconds) is called after each.
     """
     began = time.perf_counter()
-    for dtype in ("float32", "float64"):
-        for name in steps.names():
-            start = time.perf_counter()
-            steps.get(name, dtype)
-            if on_step is not None:
-                on_step(f"{name} {dtype}", time.perf_counter() - start)
+    with beside.waiting():
+        steps.prepare(((name, dtype) for dtype in ("float32", "float64") for name in steps.names()), on_step)
     return time.perf_counter() - began
