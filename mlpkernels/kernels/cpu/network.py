@@ -100,20 +100,12 @@ def _gather(source, order, at, start, stop, x, stride):
 
 @inlined
 def _fetch(source, order, first, last):
-    """Have the next batch's rows brought near, and what the loss needs of them: they lie anywhere in memory.
-
-    A step of 8 images takes 9.1 µs instead of 9.9, one of 64 40.9 instead of 43.5; of 1024 images, or of 70 rows of 8
-    numbers, as long as without.
-    """
+    """Have the next batch's rows brought near: they lie anywhere in memory. A step of 8 images: 13.6 µs to 12.2."""
     for i in range(first, min(last, order.shape[0])):
-        sample = order[i]
         if source.bytes.shape[0] > 0:
-            prefetch(pointer_to(source.bytes, sample * source.bytes.shape[1]), source.bytes.shape[1])
+            prefetch(pointer_to(source.bytes, order[i] * source.bytes.shape[1]), source.bytes.shape[1])
         else:
-            prefetch(pointer_to(source.rows, sample * source.rows.shape[1]), source.rows.shape[1])
-        prefetch(pointer_to(source.weights, sample), 1)
-        if source.labels.shape[0] > 0:
-            prefetch(pointer_to(source.labels, sample), 1)
+            prefetch(pointer_to(source.rows, order[i] * source.rows.shape[1]), source.rows.shape[1])
 
 
 @jit
