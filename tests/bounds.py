@@ -14,6 +14,7 @@ from mlpkernels.kernels.plan import LOGISTIC, RELU, TANH
 EXP_ERROR = {"float32": 1.2e-7, "float64": 4e-16}
 TANH_ERROR = {"float32": 1.6e-7, "float64": 4e-16}
 LOGISTIC_ERROR = {"float32": 2.1e-7, "float64": 4e-16}
+LOG_ULPS = {"float32": 0.84, "float64": 0.85}  # in units of the last place
 EXP_LOWEST = {"float32": -87.0, "float64": -708.0}
 
 
@@ -115,7 +116,9 @@ class Rounded:
     def log(self):
         least = self.value - self.error
         assert (least > 0).all(), "a logarithm's argument may be 0 within its bound"
-        return self._rounded(np.log(self.value), self.error / least + unit(self.dtype) * np.abs(np.log(self.value)))
+        value = np.log(self.value)  # a unit in the last place of a number is at most its size times epsilon
+        own = LOG_ULPS[self.dtype] * np.finfo(self.dtype).eps * np.abs(value)
+        return self._rounded(value, self.error / least + own)
 
     def log1p(self):
         least = 1 + self.value - self.error

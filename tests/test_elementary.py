@@ -1,4 +1,4 @@
-"""exp, tanh and the logistic function: their accuracy everywhere, what has no ordinary value, and the same bits."""
+"""exp, log, tanh and the logistic function: accuracy everywhere, what has no ordinary value, and the same bits."""
 
 import decimal
 import itertools
@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from bounds import EXP_ERROR, EXP_LOWEST, LOGISTIC_ERROR, TANH_ERROR
+from bounds import EXP_ERROR, EXP_LOWEST, LOG_ULPS, LOGISTIC_ERROR, TANH_ERROR
 from problems import DTYPES
 
 from mlpkernels.kernels.cpu import elementary, steps
@@ -22,6 +22,10 @@ def exp(z):
     elementary.exp(z)
 
 
+def log(z):
+    elementary.log(z)
+
+
 def tanh(z):
     steps.get("activate", z.dtype)(z, TANH)
 
@@ -31,6 +35,7 @@ def logistic(z):
 
 
 FUNCTIONS = pytest.mark.parametrize("function", [exp, tanh, logistic], ids=lambda function: function.__name__)
+WITH_LOG = pytest.mark.parametrize("function", [exp, log, tanh, logistic], ids=lambda function: function.__name__)
 
 
 # ---- accuracy
@@ -82,6 +87,35 @@ def test_a_function_is_accurate(function, dtype):
     assert worst <= {exp: EXP_ERROR, tanh: TANH_ERROR, logistic: LOGISTIC_ERROR}[function][dtype], float(worst)
 
 
+def positive(dtype):
+    """Numbers above 0: all over, from 1/2 to 1000, close to 1, close to where log's reduction turns, below the smallest
+    normal number, and the worst that were found among all of float32 and 60 million of float64.
+    """
+    random, kind = np.random.default_rng(0), np.finfo(dtype)
+    turns = near(np.sqrt(0.5) * 2.0 ** np.arange(-60, 60), dtype)
+    ones = np.concatenate([near(1.0, dtype), 1 + random.normal(0, 1, 2000) * 10 ** random.uniform(-9, -1, 2000)])
+    small = kind.tiny * np.concatenate([np.arange(1, 8) / 8, random.uniform(0, 1, 500)])
+    ends = [kind.smallest_subnormal, kind.tiny, kind.max, 2.0, 10.0]
+    worst = [1.4054595, 0.36934766, 0.7009636664623008, 1.2736287578185004]
+    everywhere = np.exp(random.uniform(np.log(kind.tiny), np.log(kind.max) - 1, 3000))
+    x = np.concatenate([everywhere, np.exp(random.uniform(-0.7, 6.9, 5000)), ones, turns, small, ends, worst])
+    return x.astype(dtype)
+
+
+def test_the_logarithm_is_within_a_unit_in_the_last_place(dtype):
+    x = positive(dtype)
+    z = x.copy()
+    log(z)
+    with decimal.localcontext() as context:
+        context.prec = 40
+        worst = 0
+        for at, got in zip(x, z, strict=True):
+            wanted = decimal.Decimal(float(at)).ln()
+            ulp = np.spacing(np.abs(np.dtype(dtype).type(wanted)))
+            worst = max(worst, abs(decimal.Decimal(float(got)) - wanted) / decimal.Decimal(float(ulp)))
+    assert 0.8 < worst <= LOG_ULPS[dtype], float(worst)  # 0.8: that the worst known are among them
+
+
 def test_the_worst_of_float32_are_no_worse_than_said():
     """Found by trying all numbers between 1/16384 and 90."""
     for function, at in ((tanh, 0.6335302), (tanh, 0.59904131), (logistic, -6.6790237), (logistic, -1.9273138)):
@@ -114,6 +148,14 @@ def test_exp_of_what_has_no_ordinary_exp(dtype):
     assert signed(z, dtype) == signed([1, 1, 0, np.nan, 0, 0, 0], dtype)
 
 
+def test_log_of_what_has_no_ordinary_log(dtype):
+    kind = np.finfo(dtype)
+    below = [-np.inf, -1, -kind.tiny, -kind.smallest_subnormal]
+    z = np.array([1, 0, -0.0, np.inf, np.nan, *below], dtype)
+    log(z)
+    assert signed(z, dtype) == signed([0, -np.inf, -np.inf, np.inf, *[np.nan] * 5], dtype)
+
+
 def test_tanh_of_what_has_no_ordinary_tanh(dtype):
     kind = np.finfo(dtype)
     small = [kind.smallest_subnormal, -kind.smallest_subnormal, kind.tiny / 2, -kind.tiny, kind.tiny]
@@ -133,9 +175,9 @@ def test_the_logistic_function_of_what_has_no_ordinary_one(dtype):
 # ---- bits
 
 
-@FUNCTIONS
+@WITH_LOG
 def test_the_bits_are_the_same_in_a_vector_and_in_what_is_left_of_a_loop(function, dtype):
-    chosen = arguments(function, dtype)
+    chosen = positive(dtype) if function is log else arguments(function, dtype)
     x = np.concatenate([chosen[:: max(1, len(chosen) // 37)], np.array([0, -0.0, -np.inf, np.nan], dtype)])
     alone = x.copy()
     for i in range(len(x)):

@@ -13,6 +13,7 @@ from problems import DTYPES
 
 from mlpkernels.kernels import reference
 from mlpkernels.kernels.cpu import log_softmax, softmax, softmax_cross_entropy
+from mlpkernels.kernels.cpu.loss import row_losses
 
 
 @pytest.fixture(params=DTYPES)
@@ -142,7 +143,7 @@ def test_a_weight_of_zero_takes_a_row_out_of_the_loss_but_not_out_of_the_count(d
 def test_a_rows_gradient_does_not_depend_on_the_rows_around_it(dtype):
     """Not a bit: neither on the block of 64 rows nor on where in it, whatever the number of classes."""
     random = np.random.default_rng(0)
-    for classes in (1, 3, 10, 16, 17):
+    for classes in (1, 3, 10, 16, 17, 128, 129, 260):
         logits, labels = random.normal(0, 5, (150, classes)).astype(dtype), random.integers(0, classes, 150)
         weights = random.uniform(0.5, 2, 150).astype(dtype)
         whole = np.empty_like(logits)
@@ -156,6 +157,41 @@ def test_a_rows_gradient_does_not_depend_on_the_rows_around_it(dtype):
             np.add.accumulate([0.0] + [one for one, _ in losses])[-1],
             sum(n for _, n in losses),
         )
+
+
+@pytest.mark.parametrize("classes", [1, 2, 15, 16, 17, 64, 127, 128, 129, 256, 1000])
+def test_any_number_of_classes(dtype, classes):
+    random = np.random.default_rng(classes)
+    for rows in (1, 3, 16, 37):
+        logits = random.normal(0, 5, (rows, classes))
+        labels = np.concatenate([[0, classes - 1], random.integers(0, classes, rows)])[:rows]
+        agree(logits, labels, random.uniform(0.1, 2, rows), 37.0, dtype)
+
+
+@pytest.mark.parametrize("classes", [3, 16, 140])
+def test_rows_apart_of_samples_in_any_order(dtype, classes):
+    """As the executor has it: zeros up to the stride, nothing else written, whatever lies between the rows."""
+    random, stride, rows, first, at = np.random.default_rng(0), classes + 13, 21, 5, 7
+    logits = np.full(at + rows * stride + 2, np.nan, dtype)
+    block = logits[at : at + rows * stride].reshape(rows, stride)
+    block[:, :classes] = random.normal(0, 3, (rows, classes))
+    labels, weights = random.integers(0, classes, 100).astype(np.int32), random.uniform(0.5, 2, 100).astype(dtype)
+    order, divisor = random.permutation(100)[: first + rows], np.dtype(dtype).type(21)
+    deltas, losses, corrects = np.full_like(logits, 7), np.full(first + rows + 1, 7.0), np.full(first + rows + 1, 7)
+    row_losses(
+        logits, deltas, at, stride, rows, classes, labels, weights, order, first, divisor, losses, corrects
+    )  # fmt: skip
+    samples, gradient = order[first:], np.empty((rows, classes), dtype)
+    total = softmax_cross_entropy(block[:, :classes].copy(), labels[samples], weights[samples], divisor, gradient)
+    made = deltas[at : at + rows * stride].reshape(rows, stride)
+    assert made[:, :classes].tobytes() == gradient.tobytes() and (made[:, classes:] == 0).all()
+    assert (np.add.accumulate(losses[first:-1])[-1], corrects[first:-1].sum()) == total
+    for array, written in (
+        (deltas, slice(at, at + rows * stride)),
+        *((a, slice(first, -1)) for a in (losses, corrects)),
+    ):
+        array[written] = 7
+        assert (array == 7).all()
 
 
 def test_the_gradient_may_replace_the_logits(dtype):

@@ -12,21 +12,26 @@ def constant(value: int) -> Any:
     return ir.Constant(I64, value)
 
 
-def rolled(builder: Any, back: Any) -> None:
-    """Have a loop left as it is written; `back` is the branch that closes it.
+def rolled(builder: Any, back: Any, scalar: bool = False) -> None:
+    """Have a loop left as it is written; `back` is the branch that closes it. scalar: not vectorised, either.
 
     Unrolled, some tiles of 12 sums no longer fit 16 registers, and code grows; an epoch of small batches took 2 to 3 %
     longer.
     """
     module = builder.module
-    order = module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.disable")])
-    name = module.add_metadata([order, constant(len(module.metadata))])
-    name.operands = (name, order)  # LLVM tells loops apart by nodes that begin with themselves
+    orders = [module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.disable")])]
+    if scalar:
+        off = [ir.MetaDataString(module, "llvm.loop.vectorize.enable"), ir.Constant(ir.IntType(1), 0)]
+        orders.append(module.add_metadata(off))
+    name = module.add_metadata([*orders, constant(len(module.metadata))])
+    name.operands = (name, *orders)  # LLVM tells loops apart by nodes that begin with themselves
     back.set_metadata("llvm.loop", name)
 
 
-def loop(builder: Any, count: Any, start: list[Any], body: Callable[[list[Any]], list[Any]]) -> list[Any]:
-    """values = start; count times: values = body(values)"""
+def loop(
+    builder: Any, count: Any, start: list[Any], body: Callable[[list[Any]], list[Any]], scalar: bool = False
+) -> list[Any]:  # fmt: skip
+    """values = start; count times: values = body(values); scalar: see `rolled`."""
     entry = builder.block
     head, inside, done = (builder.append_basic_block(name) for name in ("head", "inside", "done"))
     builder.branch(head)
@@ -41,7 +46,7 @@ def loop(builder: Any, count: Any, start: list[Any], body: Callable[[list[Any]],
     after = [builder.add(values[0], constant(1)), *body(values[1:])]
     for phi, value in zip(values, after, strict=True):
         phi.add_incoming(value, builder.block)
-    rolled(builder, builder.branch(head))
+    rolled(builder, builder.branch(head), scalar)
     builder.position_at_end(done)
     return values[1:]
 

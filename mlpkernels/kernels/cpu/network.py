@@ -44,6 +44,7 @@ from .optim import scale, sum_of_squares, update
 from .simd import ADD_BIAS, ADD_BIAS_RELU, DESCEND, RELU_SLOPE, STORE
 from .sparse import DESCENT, FORWARD
 from .sparse import GRADIENT as ADDED
+from .sums import column_sums
 
 LOGITS, LOSSES, DELTAS = range(3)  # how far rows_phase goes
 GRADIENT, NORM, UPDATE, FUSED_UPDATE = range(4)  # what params_phase does
@@ -240,13 +241,6 @@ def penalty(model, settings):
         if settings[DECAY_BIAS] != 0:
             total += sum_of_squares(model.params[bias : bias + width])
     return total / 2
-
-
-@jit
-def column_sums(deltas, at, stride, rows, out):
-    _clear(out)
-    for i in range(rows):
-        _add(deltas[at + i * stride : at + i * stride + out.shape[0]], out)
 
 
 @inner

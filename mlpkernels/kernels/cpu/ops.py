@@ -29,8 +29,8 @@ from .arguments import (
 from .curves import activate as _activate
 from .curves import slope as _slope
 from .gemm import multiply as _multiply
-from .network import column_sums as _column_sums
 from .simd import ADD_BIAS, ADD_BIAS_RELU, RELU_SLOPE, STORE
+from .sums import column_sums as _column_sums
 
 # ---- dense
 

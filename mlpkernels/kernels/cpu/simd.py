@@ -24,7 +24,6 @@ STORE, ADD_BIAS, ADD_BIAS_RELU, RELU_SLOPE, DESCEND = range(5)
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 _FLOATS = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}
-_NAMES = {types.float32: "f32", types.float64: "f64"}
 
 
 def _host() -> tuple[int, int, bool]:
@@ -49,17 +48,28 @@ def _vector(dtype: Any) -> ir.VectorType:
     return ir.VectorType(_FLOATS[dtype], VECTOR_BYTES * 8 // dtype.bitwidth)
 
 
-def _multiply_add(builder: Any, dtype: Any) -> Any:
-    """A function that emits x · y + z on vectors, fused where the processor has the instruction.
+def _fused(builder: Any, kind: Any) -> Any:
+    """A function that emits x · y + z on numbers or vectors of an LLVM type, fused where the processor can.
 
-    Without one, llvm.fma would become a call of the C library for each element.
+    Without the instruction, llvm.fma would become a call of the C library for each element.
     """
-    vector = _vector(dtype)
     if not FUSED:
         return lambda x, y, z: builder.fadd(builder.fmul(x, y), z)
-    name = f"llvm.fma.v{vector.count}{_NAMES[dtype]}"  # declare_intrinsic knows no vector types
-    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(vector, [vector] * 3), name)
+    name = f"llvm.fma.{_suffix(kind)}"  # declare_intrinsic knows no vector types
+    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind] * 3), name)
     return lambda x, y, z: builder.call(function, [x, y, z])
+
+
+def _suffix(kind: Any) -> str:
+    """How an LLVM type ends the name of an intrinsic: v16f32."""
+    if isinstance(kind, ir.VectorType):
+        return f"v{kind.count}{_suffix(kind.element)}"
+    return f"i{kind.width}" if isinstance(kind, ir.IntType) else "f32" if isinstance(kind, ir.FloatType) else "f64"
+
+
+def _multiply_add(builder: Any, dtype: Any) -> Any:
+    """`_fused` on vectors."""
+    return _fused(builder, _vector(dtype))
 
 
 def _load(builder: Any, vector: ir.VectorType, pointer: Any, offset: Any = None) -> Any:
@@ -243,12 +253,21 @@ def _masked_load(builder: Any, dtype: Any, pointer: Any, mask: Any) -> Any:
     """The lanes that the mask has, zero in the others, whose memory is not touched."""
     vector = _vector(dtype)
     kind = ir.FunctionType(vector, [vector.as_pointer(), _I32, mask.type, vector])
-    name = f"llvm.masked.load.v{vector.count}{_NAMES[dtype]}.p0"
+    name = f"llvm.masked.load.{_suffix(vector)}.p0"
     function = cgutils.get_or_insert_function(builder.module, kind, name)
     align = ir.Constant(_I32, dtype.bitwidth // 8)
     return builder.call(
         function, [builder.bitcast(pointer, vector.as_pointer()), align, mask, ir.Constant(vector, None)]
     )
+
+
+def _masked_store(builder: Any, value: Any, pointer: Any, mask: Any) -> None:
+    """The lanes that the mask has to memory; that of the others is not touched."""
+    kind = ir.FunctionType(ir.VoidType(), [value.type, value.type.as_pointer(), _I32, mask.type])
+    name = f"llvm.masked.store.{_suffix(value.type)}.p0"
+    function = cgutils.get_or_insert_function(builder.module, kind, name)
+    align = ir.Constant(_I32, value.type.element.get_abi_size(_target_data()))
+    builder.call(function, [value, builder.bitcast(pointer, value.type.as_pointer()), align, mask])
 
 
 @intrinsic
@@ -278,11 +297,7 @@ def store_few(typingctx, source, target, count, epilogue, aux):
         slope = builder.icmp_signed("==", epilogue, ir.Constant(_I64, RELU_SLOPE))
         biased = _at_least(builder, builder.fadd(value, extra), _floor(builder, vector, epilogue))
         result = builder.select(slope, _where_positive(builder, extra, value), builder.select(uses, biased, value))
-        kind = ir.FunctionType(ir.VoidType(), [vector, vector.as_pointer(), _I32, mask.type])
-        name = f"llvm.masked.store.v{vector.count}{_NAMES[dtype]}.p0"
-        function = cgutils.get_or_insert_function(builder.module, kind, name)
-        align = ir.Constant(_I32, dtype.bitwidth // 8)
-        builder.call(function, [result, builder.bitcast(target_at, vector.as_pointer()), align, mask])
+        _masked_store(builder, result, target_at, mask)
         return context.get_dummy_value()
 
     return types.void(source, source, types.intp, types.intp, source), codegen

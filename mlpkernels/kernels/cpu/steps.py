@@ -24,10 +24,11 @@ from .loss import cross_entropy as _cross_entropy
 from .loss import softmax_rows as _softmax_rows
 from .loss import target_loss as _target_loss
 from .loss import target_losses as _target_losses
-from .network import column_sums, share
+from .network import share
 from .optim import adam_update, sgd_update
 from .signatures import Kinds, signatures
 from .simd import TILE_ROWS, VECTORS, lanes, pointer_to, tile
+from .sums import column_sums
 
 
 def entry_points(sources: str) -> dict[str, Any]:
