@@ -112,19 +112,19 @@ def figures(found: dict[str, Any]) -> list[tuple[str, str]]:
             "`mlpk train` on the bundled digits from its start to its summary, compile cache empty",
             f"{cold['seconds']:.1f} s; {said}",
         ),
-        *[
-            (
-                f"that start on {count} core{'s' * (count != '1')}, in turns, median of {len(each)}",
-                f"{statistics.median(each):.1f} s ({min(each):.1f}…{max(each):.1f})",
-            )
-            for count, each in found.get("colds", {}).items()
-        ],
         (f"the same, cache filled, median of {len(seconds['warm'])}", f"{middle['warm']:.2f} s"),
         (
             "importing click, rich and Numba and one cached call",
             f"{middle['bare']:.2f} s; the warm training is {statistics.median(above):.2f} s above "
             f"({min(above):.2f}…{max(above):.2f})",
         ),
+        *[
+            (
+                f"cache empty, on {count} core{'s' * (count != '1')}, in turns, median of {len(each)}",
+                f"{statistics.median(each):.1f} s ({min(each):.1f}…{max(each):.1f})",
+            )
+            for count, each in found.get("colds", {}).items()
+        ],
     ]
 
 

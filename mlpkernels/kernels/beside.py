@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 
-_MOST = 8  # processes, of some 300 MB each
+_MOST = 8  # processes, of 250 MB each, one that compiles convolutions of 500
 _WORTH = 1.5  # seconds of compiling that the others must take over: to begin takes each 0.6
 _CODE = "import sys; sys.path[:] = {path!r}; from mlpkernels.kernels.cpu import helper; helper.serve()"
 _POLL = 0.1  # seconds; on Windows a signal is answered only between two looks
