@@ -1,6 +1,7 @@
 """The micro-kernels compiled for another processor than this one: `python cross_compiled.py TARGET`.
 
-Prints the assembly of every tile at every size as JSON, {"kernel.dtype.ROWSxCOLUMNS": lines}. A process of its own,
+Prints the assembly of every tile at every size as JSON, {"kernel.dtype.ROWSxCOLUMNS": lines}, and of kernels that have
+one size {"kernel.dtype.0x0": lines}. A process of its own,
 since modules choose their tile sizes by the processor when they are imported.
 """
 
@@ -36,6 +37,8 @@ KERNELS = {
     "conv_tiles": ["window_tile", "gradient_tile"],
     "single_tiles": ["row_tile", "lit_row_tile", "pixels_tile"],
 }
+# What the softmax cross-entropy consists of, in the order in which it runs.
+LOSS = ["samples", "rows_to_lanes", "largest", "exponentials", "finish", "gradients", "lanes_to_rows"]
 
 
 class _Context:
@@ -83,7 +86,17 @@ def _compile(target: Target) -> dict[str, list[str]]:
                     one = ir.Function(made, kind, f"{name}.{dtype}.{rows}x{columns}")
                     _emit(tiles, codegen, signature, one, (rows, columns))
                 found |= _functions(_optimised(llvm, made, machine))
-    return found
+    tiles, made = importlib.import_module("mlpkernels.kernels.cpu.loss_tiles"), ir.Module()
+    made.triple, made.data_layout = target.triple, str(machine.target_data)
+    for name in LOSS:
+        for dtype in (types.float32, types.float64):
+            signature, codegen = _intrinsic(getattr(tiles, name), dtype)
+            kind = ir.FunctionType(ir.VoidType(), [lowered(kind) for kind in signature.args])
+            function = ir.Function(made, kind, f"{name}.{dtype}.0x0")
+            builder = ir.IRBuilder(function.append_basic_block())
+            codegen(_Context, builder, signature, function.args)
+            builder.ret_void()
+    return found | _functions(_optimised(llvm, made, machine))
 
 
 def _intrinsic(intrinsic, dtype):

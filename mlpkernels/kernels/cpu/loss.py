@@ -21,18 +21,14 @@ _state = stack(STATE * VECTOR_BYTES)
 
 
 @jit
-def shift_row(z, out):
-    """out = z - max(z); returns where the first largest is, -1 where z holds a NaN."""
-    best, largest = 0, z[0]
+def _shift_row(z, out):
+    """out = z - max(z); a NaN stays."""
+    largest = z[0]
     for j in range(1, z.shape[0]):
         if z[j] > largest:
-            best, largest = j, z[j]
+            largest = z[j]
     for j in range(z.shape[0]):
         out[j] = z[j] - largest
-    for j in range(z.shape[0]):
-        if z[j] != z[j]:
-            best = -1
-    return best
 
 
 @jit
@@ -200,7 +196,7 @@ def softmax_rows(logits, out, logarithm):
     """Each row's softmax, or its logarithm, of contiguous logits (B, K) -> out (B, K)."""
     T = logits.dtype.type
     for i in range(logits.shape[0] if logits.shape[1] > 0 else 0):
-        shift_row(logits[i], out[i])
+        _shift_row(logits[i], out[i])
         if not logarithm:
             exp(out[i])
             _scale_row(out[i], T(1) / _total(out[i]))

@@ -33,7 +33,7 @@ class _State:
         self.classes = ir.VectorType(ir.IntType(32), self.vector.count)
 
     def at(self, which: int, kind: Any) -> Any:
-        """Where a vector lies, or what of another type is its first element."""
+        """Where a vector lies: as a pointer to it, or to what its lanes are."""
         at = self.builder.gep(self.pointer, [constant(which * self.vector.count)])
         return self.builder.bitcast(at, kind.as_pointer())
 
@@ -45,15 +45,12 @@ class _State:
     def numbers(self, which: int) -> Numbers:
         return Numbers(self.builder, self.load(which))
 
-    def begin(self, first: Any, **start: Any) -> list[Any]:
-        """These vectors as classes before `first` have left them, where there are such, else as given."""
-        begins = self.builder.icmp_signed("==", first, constant(0))
-        return [self.builder.select(begins, value, self.load(globals()[name])) for name, value in start.items()]
+    def before(self, first: Any, which: int, start: Any) -> Any:
+        """A vector as the classes before `first` have left it, and `start` where there are none."""
+        return self.builder.select(self.builder.icmp_signed("==", first, constant(0)), start, self.load(which))
 
-    def store(self, **vectors: Any) -> None:
-        for name, value in vectors.items():
-            value = value.value if isinstance(value, Numbers) else value
-            self.builder.store(value, self.at(globals()[name], value.type))
+    def store(self, which: int, value: Any) -> None:
+        self.builder.store(value, self.at(which, value.type))
 
 
 def _row_pointers(builder: Any, start: Any, stride: Any, last: Any, count: int) -> list[Any]:
@@ -183,12 +180,12 @@ def largest(typingctx, room, first, count, state):
             unknown = builder.or_(unknown, builder.sext(z.is_nan(), state.classes))
             return [z.where(larger, top).value, builder.select(larger, this, best), unknown]
 
-        lowest = state.numbers(TOP).constant(-math.inf).value
         none = ir.Constant(state.classes, None)
-        top, best, unknown = _each_class(
-            builder, state, room, first, count, state.begin(first, TOP=lowest, BEST=none, UNKNOWN=none), body
-        )
-        state.store(TOP=top, BEST=best, UNKNOWN=unknown)
+        lowest = ir.Constant(state.vector, [-math.inf] * state.vector.count)
+        parts = {TOP: lowest, BEST: none, UNKNOWN: none}
+        values = [state.before(first, which, start) for which, start in parts.items()]
+        for which, value in zip(parts, _each_class(builder, state, room, first, count, values, body), strict=True):
+            state.store(which, value)
         return context.get_dummy_value()
 
     return types.void(room, size, size, room), codegen
@@ -209,9 +206,8 @@ def exponentials(typingctx, room, first, count, state):
             simd._store(builder, e.value, place)
             return [(Numbers(builder, values[0]) + e).value]
 
-        start = state.begin(first, TOTAL=ir.Constant(state.vector, None))
-        total = _each_class(builder, state, room, first, count, start, body)[0]
-        state.store(TOTAL=total)
+        start = state.before(first, TOTAL, ir.Constant(state.vector, None))
+        state.store(TOTAL, _each_class(builder, state, room, first, count, [start], body)[0])
         return context.get_dummy_value()
 
     return types.void(room, size, size, room), codegen
@@ -230,7 +226,8 @@ def finish(typingctx, divisor, last, losses, corrects, state):
         state = _State(builder, dtype, at)
         weight, total = state.numbers(WEIGHT), state.numbers(TOTAL)
         scale = weight / Numbers(builder, simd._splat(builder, divisor, state.vector))
-        state.store(SCALE=scale, FACTOR=scale / total)
+        state.store(SCALE, scale.value)
+        state.store(FACTOR, (scale / total).value)
         loss = (weight * (logarithm(total) - (state.numbers(OWN) - state.numbers(TOP)))).value
         doubles = ir.VectorType(ir.DoubleType(), state.vector.count)
         loss = loss if dtype == types.float64 else builder.fpext(loss, doubles)
@@ -248,7 +245,7 @@ def finish(typingctx, divisor, last, losses, corrects, state):
 
 @intrinsic
 def gradients(typingctx, room, first, count, state):
-    """room = FACTOR · room, less SCALE at the row's label, of count classes, the room's first being class `first`."""
+    """room = FACTOR · room, less SCALE at a label, of count classes, of which the room's first is class `first`."""
     dtype, size = room.dtype, types.intp
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
