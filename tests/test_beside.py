@@ -325,7 +325,8 @@ def test_bench_gets_ready_what_it_calls(monkeypatch, only):
 def test_a_command_that_is_stopped_leaves_no_process(tmp_path, number, code):
     pid = tmp_path / "pid"
     waits = f"import os, sys; open({str(pid)!r}, 'w').write(f'{{os.getpid()}}.'); sys.stdin.read()"
-    script = (
+    script = (  # a shell's background jobs ignore SIGINT, and so would what they start
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from mlpkernels.kernels import beside\n"
         f"beside._CODE, beside.helpers = {waits.replace('{', '{{').replace('}', '}}')!r}, lambda costs, cores: 1\n"
     )
@@ -336,7 +337,10 @@ def test_a_command_that_is_stopped_leaves_no_process(tmp_path, number, code):
     )  # fmt: skip
     helping = int(until(lambda: pid.exists() and pid.read_text().endswith(".") and pid.read_text())[:-1])
     process.send_signal(number)
-    _, err = process.communicate(timeout=60)
+    try:
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == code and len(err.splitlines()) == (code > 0)
     until(lambda: not alive(helping))
     assert code < 0 or not (tmp_path / "run").exists()
