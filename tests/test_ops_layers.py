@@ -4,6 +4,9 @@ Sums of small whole numbers are exact, so what a convolution makes of them is co
 """
 
 import itertools
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -200,3 +203,19 @@ def test_a_reader_may_write_constants_and_names():
     conv2d_forward(**wanted)
     assert np.array_equal(out, wanted["out"])
     assert np.array_equal(pooled, out[:, :, :2].reshape(2, 4, 2, 2, 2).max(axis=(2, 4))[:, :, None])
+
+
+def test_tiles_are_compiled_once():
+    """A literal argument would be a type of its own: a second copy of all tiles, seconds of compiling."""
+    code = (
+        "import numpy as np\n"
+        "from mlpkernels.kernels.cpu import conv, images, steps\n"
+        "steps.get('convolve', np.float32)\n"
+        "found = vars(conv) | vars(images)\n"
+        "made = {name: len(f.signatures) for name, f in found.items() if hasattr(f, 'signatures')}\n"
+        "print(made['_windows'], *[name for name, count in made.items() if count > 1])"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "MLPK_CACHE": "0"}, capture_output=True, text=True, check=True
+    )
+    assert run.stdout == "1\n"

@@ -55,11 +55,15 @@ _NEAR = 24576
 
 
 @inner
-def _windows(rows, width, w, w_k, w_turn, x, step, table, turns, k, c, c_row, c_step, epilogue, aux, aux_row, aux_step):
+def _windows(
+    rows, width, w, w_k, w_turn, x, step, table, table_turn, turns, k, c, c_row, c_step, epilogue, aux, aux_row,
+    aux_step,
+):  # fmt: skip
     """The one place where the tile is compiled: see window_tile."""
     window_tile(
-        rows, width, w, w_k, w_turn, x, step, table, turns, k, c, c_row, c_step, epilogue, aux, aux_row, aux_step
-    )
+        rows, width, w, w_k, w_turn, x, step, table, table_turn, turns, k, c, c_row, c_step, epilogue, aux, aux_row,
+        aux_step,
+    )  # fmt: skip
 
 
 @inner
@@ -132,7 +136,7 @@ def _line(row, params, images, layout, image, image_line, table, y, channel, cou
     while x < row[OUT_WIDTH]:
         width = _columns(row[OUT_WIDTH] - x)
         _windows(
-            count, width, w, stride, ZERO, pointer_to(images, source + x * step), step, pointer_to(layout, table),
+            count, width, w, stride, ZERO, pointer_to(images, source + x * step), step, pointer_to(layout, table), ZERO,
             ONE, row[INPUTS], pointer_to(images, target + x * vector), plane, vector, epilogue, bias, ZERO, ZERO,
         )  # fmt: skip
         x += width
@@ -202,6 +206,7 @@ def _input_line(plan, layer, images, layout, chunk, deltas, room, y, channel, co
     )
     output = chunk + layout[below + FIRST] + channel * layout[below + PLANE] + y * layout[below + LINE]
     turned, table = room + layout[me + TURNED], layout[me + BACK_TABLE]
+    turn = row[STRIDE_H] * wide * outputs
     for begin in range(apart):  # pixels of one remainder meet the same places
         remainder = (begin + row[PADDING_W]) % apart
         before = _before(wide, apart, remainder)
@@ -215,8 +220,8 @@ def _input_line(plan, layer, images, layout, chunk, deltas, room, y, channel, co
             start = (first * wide + before + left) * outputs
             _windows(
                 count, width, pointer_to(images, turned + start * stride + channel), stride,
-                row[STRIDE_H] * wide * outputs * stride, pointer_to(images, source + (wide - 1 + x) * vector),
-                apart * vector, pointer_to(layout, table + start), turns, places * outputs,
+                turn * stride, pointer_to(images, source + (wide - 1 + x) * vector), apart * vector,
+                pointer_to(layout, table + start), turn, turns, places * outputs,
                 pointer_to(images, target + x * layout[below + DELTA_STEP]), layout[below + DELTA_PLANE],
                 apart * layout[below + DELTA_STEP], epilogue, pointer_to(images, output + x * vector),
                 layout[below + PLANE], apart * vector,

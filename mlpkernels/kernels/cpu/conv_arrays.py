@@ -35,7 +35,7 @@ from ..plan import (
 from . import conv
 from . import layout as at
 from .images import to_image, to_rows
-from .jit import inlined, jit
+from .jit import inlined, inner, jit
 from .simd import lanes
 
 FORWARD, PARAMS, INPUT = range(3)  # what an entry point does
@@ -66,7 +66,7 @@ def steps(size: int, kernel: int, stride: int, padding: int) -> int:
 steps_of = jit(steps)
 
 
-@jit
+@inner
 def after(window):
     """(H', W') of what the window gives."""
     high = steps_of(window.height, window.kernel_h, window.stride_h, window.padding_h)
@@ -76,7 +76,7 @@ def after(window):
 # ---- the plan, the layout and scratch
 
 
-@jit
+@inner
 def _plan(window, activation):
     """What made x, whose slope the gradient by x takes, and the convolution: both have the activation."""
     plan = np.zeros((2, COLUMNS), np.int64)
@@ -98,7 +98,7 @@ def _plan(window, activation):
     return plan
 
 
-@jit
+@inner
 def _layout(plan):
     """The layout of a plan of two rows, with room for two tables of offsets, but no image placed yet."""
     row = plan[1]
@@ -109,7 +109,7 @@ def _layout(plan):
     return layout
 
 
-@jit
+@inner
 def _place_input(layout, plan, vector, begin):
     """x's image, within the border that the convolution wants, and the table of its windows; where it ends."""
     row = plan[1]
@@ -120,7 +120,7 @@ def _place_input(layout, plan, vector, begin):
     return begin + row[CHANNELS] * plane
 
 
-@jit
+@inner
 def _place_output(layout, plan, vector, begin):
     """The convolution's image; where it ends."""
     row, me = plan[1], at.FIELDS
@@ -130,7 +130,7 @@ def _place_output(layout, plan, vector, begin):
     return begin + row[OUTPUTS] * plane
 
 
-@jit
+@inner
 def _place_delta(layout, plan, vector, begin):
     """The gradient by the convolution's image, as that of x reads it, and that reading's table; where it ends."""
     row, me = plan[1], at.FIELDS
@@ -144,7 +144,7 @@ def _place_delta(layout, plan, vector, begin):
     return begin + row[OUTPUTS] * plane
 
 
-@jit
+@inner
 def _place_input_delta(layout, plan, vector, begin):
     """The gradient by x's image; where it ends."""
     row = plan[1]
@@ -154,7 +154,7 @@ def _place_input_delta(layout, plan, vector, begin):
     return begin + row[CHANNELS] * plane
 
 
-@jit
+@inner
 def _zeros(size, like):
     """Scratch that starts on a cache line, of like's dtype."""
     raw = np.zeros(size + _LINE // like.itemsize, like.dtype)
@@ -162,7 +162,7 @@ def _zeros(size, like):
     return raw[start : start + size]
 
 
-@jit
+@inner
 def _packed(plan, w):
     """Weights (O, C, kh, kw) as the plan has them: (C · kh · kw, O) in padded rows, room for biases behind them."""
     row = plan[1]
@@ -177,7 +177,7 @@ def _packed(plan, w):
 # ---- samples in and out
 
 
-@jit
+@inner
 def _enter(plan, x, images, layout, first, count):
     """count of x's samples to the image."""
     row = plan[1]
@@ -188,7 +188,7 @@ def _enter(plan, x, images, layout, first, count):
     )  # fmt: skip
 
 
-@jit
+@inner
 def _enter_delta(plan, delta, images, layout, first, count):
     """count samples' gradient to the convolution's."""
     row, me = plan[1], at.FIELDS

@@ -32,6 +32,7 @@ def window_tile(
     x,
     step,
     table,
+    table_turn,
     turns,
     k,
     c,
@@ -45,15 +46,15 @@ def window_tile(
     """c[rows, columns] = epilogue(Σ over turns and k of w[rows] · x[columns]), rows one of ROWS, columns of COLUMNS.
 
     Sum number i of a turn takes the numbers w[i·w_k : i·w_k + rows] and the vectors at x + table[i] + column·step; the
-    next turn begins w_turn further in w and as many sums further in the table as w_turn / w_k says. Row r, column j of
-    c is the vector at c + r·c_row + j·c_step. epilogue: STORE; ADD_BIAS and ADD_BIAS_RELU add the number aux[r];
-    RELU_SLOPE keeps what is above zero in aux + r·aux_row + j·aux_step. Strides in elements.
+    next turn begins w_turn further in w and table_turn further in the table. Row r, column j of c is the vector at
+    c + r·c_row + j·c_step. epilogue: STORE; ADD_BIAS and ADD_BIAS_RELU add the number aux[r]; RELU_SLOPE keeps what is
+    above zero in aux + r·aux_row + j·aux_step. Strides in elements.
     """
     dtype = w.dtype
     pointer, size, places = types.CPointer(dtype), types.intp, types.CPointer(types.int64)
     signature = types.void(
-        size, size, pointer, size, size, pointer, size, places, size, size, pointer, size, size, size, pointer, size,
-        size,
+        size, size, pointer, size, size, pointer, size, places, size, size, size, pointer, size, size, size, pointer,
+        size, size,
     )  # fmt: skip
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -65,11 +66,10 @@ def window_tile(
 
 
 def _emit_window(builder: Any, dtype: Any, rows: int, columns: int, args: Any) -> None:
-    w, w_k, w_turn, x, step, table, turns, k, c, c_row, c_step, epilogue, aux, aux_row, aux_step = args
+    w, w_k, w_turn, x, step, table, table_turn, turns, k, c, c_row, c_step, epilogue, aux, aux_row, aux_step = args
     vector, multiply_add = simd._vector(dtype), simd._multiply_add(builder, dtype)
     zero = ir.Constant(vector, None)
     steps = [builder.mul(step, constant(j)) for j in range(columns)]
-    skip = builder.sdiv(w_turn, w_k)
 
     def one(values: list[Any]) -> list[Any]:
         w_at, place, *sums = values
@@ -84,7 +84,7 @@ def _emit_window(builder: Any, dtype: Any, rows: int, columns: int, args: Any) -
     def turn(values: list[Any]) -> list[Any]:
         w_at, place, *sums = values
         after = loop(builder, k, [w_at, place, *sums], one)
-        return [builder.gep(w_at, [w_turn]), builder.gep(place, [skip]), *after[2:]]
+        return [builder.gep(w_at, [w_turn]), builder.gep(place, [table_turn]), *after[2:]]
 
     sums = loop(builder, turns, [w, table, *[zero] * (rows * columns)], turn)[2:]
     cells = [(r, j) for r in range(rows) for j in range(columns)]

@@ -247,12 +247,12 @@ def _moments(what, layer, slot, slots, rows, model, work):
     each = (row[CHANNELS] + slots - 1) // slots
     for channel in range(slot * each, min((slot + 1) * each, row[CHANNELS])):
         if what == MOMENTS:
-            mean = _channel_sums(MEANS, layer, channel, rows, 0.0, plan, work.images, work.layout)[0] / n
-            squares = _channel_sums(SQUARES, layer, channel, rows, mean, plan, work.images, work.layout)[0]
+            mean = _channel_sums(np.int64(MEANS), layer, channel, rows, 0.0, plan, work.images, work.layout)[0] / n
+            squares = _channel_sums(np.int64(SQUARES), layer, channel, rows, mean, plan, work.images, work.layout)[0]
             moments[at + channel], moments[at + stride + channel] = mean, squares / n
         else:
             mean, variance = moments[at + channel], moments[at + stride + channel]
-            sums = _channel_sums(BACK_MOMENTS, layer, channel, rows, mean, plan, work.images, work.layout)
+            sums = _channel_sums(np.int64(BACK_MOMENTS), layer, channel, rows, mean, plan, work.images, work.layout)
             moments[at + 2 * stride + channel] = sums[0]
             moments[at + 3 * stride + channel] = sums[1] / np.sqrt(variance + epsilon)
 

@@ -15,8 +15,7 @@ jit: Any = njit(**OPTIONS)
 
 # For what compiled code alone calls: without Numba's two wrappers for callers in Python and in C, a fifth of the time
 # that image_layers took to compile. Called from Python, such a function ends the process.
-_BARE: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-inner: Any = njit(**_BARE, **OPTIONS)
+inner: Any = njit(**OPTIONS | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True})
 
 # A literal argument is a type of its own, and with it another copy of the callee to compile: numbers that are passed on
 # have a type. It took all tiles of images twice, 8 of 24 s.
