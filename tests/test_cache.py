@@ -161,6 +161,7 @@ def make(bonus):
 def place(tmp_path, monkeypatch):
     """A cache folder of this test's own."""
     monkeypatch.delenv("MLPK_CACHE", raising=False)
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))  # Numba reads its settings again when a variable has changed
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
     return tmp_path
 
