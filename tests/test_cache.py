@@ -212,10 +212,9 @@ def test_a_disk_that_fills_up_is_no_failure(place, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(numba.core.caching.IndexDataCacheFile, "_save_data", full)
-    assert compiled()[2] == 2
-    monkeypatch.undo()
-    monkeypatch.setattr(numba.config, "CACHE_DIR", str(place))
+    with monkeypatch.context() as patch:
+        patch.setattr(numba.core.caching.IndexDataCacheFile, "_save_data", full)
+        assert compiled()[2] == 2
     assert compiled()[1:] == (1, 2)
     assert compiled() == (1, 0, 2)
 
