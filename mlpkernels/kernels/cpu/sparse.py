@@ -162,27 +162,28 @@ def gradient(
         )
         for start in range(0, max(rows, 1), 64):
             count = min(64, rows - start)
+            # Where nothing is lit, c loses nothing, and what it holds of a sum is the sum.
+            always = start == 0 and (epilogue == STORE or offset != 0)
             for i in range(count):
                 store(places, i, order[at + start + i] * inputs)
             for block in range(first // 64 * 64, last, 64):
                 _lit_words(bytes_, count, inputs, block, places, masks, words)
                 p, end = max(first, block), min(last, block + 64)
                 while p < end:
+                    # As many whole groups as there are, single inputs before and behind them.
                     columns = GROUP if p % GROUP == 0 and end - p >= GROUP else 1
-                    lit = load(words, (p - block) // GROUP)
-                    # Where nothing is lit, c loses nothing, and what it holds of a sum is the sum.
-                    if lit != 0 or (start == 0 and (epilogue == STORE or offset != 0)):
-                        j = left
-                        while j < right:
-                            vectors = _vectors((right - j) // vector, WIDEST_COLUMN)
-                            lit_columns(
-                                columns, vectors, lit, bytes_, places, p, pointer_to(scaled, 0),
-                                pointer_to(delta, delta_at + start * delta_row + j), delta_row,
-                                pointer_to(c, c_at + (p - first) * c_row + j), c_row, start > 0,
-                                advance(begins, j - left), epilogue, pointer_to(rates, rate_at),
-                            )  # fmt: skip
-                            j += vectors * vector
-                    p += columns
+                    groups = (end - p) // GROUP if columns == GROUP else 1
+                    j = left
+                    while j < right:
+                        vectors = _vectors((right - j) // vector, WIDEST_COLUMN)
+                        lit_columns(
+                            groups, columns, vectors, advance(words, (p - block) // GROUP), always, bytes_, places, p,
+                            pointer_to(scaled, 0), pointer_to(delta, delta_at + start * delta_row + j), delta_row,
+                            pointer_to(c, c_at + (p - first) * c_row + j), c_row, start > 0, advance(begins, j - left),
+                            epilogue, pointer_to(rates, rate_at),
+                        )  # fmt: skip
+                        j += vectors * vector
+                    p += groups * columns
 
 
 # What the first layer is asked to do.
