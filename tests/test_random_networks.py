@@ -7,7 +7,8 @@ from problems import LOSSES, as_double, copied, optimizer, rate, targets, unpadd
 from mlpkernels import BatchNorm, Conv2d, Dense, Dropout, MaxPool2d, Network
 from mlpkernels.kernels import cpu, reference
 from mlpkernels.kernels import plan as p
-from mlpkernels.kernels.cpu import verbs
+from mlpkernels.kernels.cpu import shares, verbs
+from mlpkernels.kernels.cpu.shares import make as make_shares
 from mlpkernels.kernels.plan import Source
 
 KINDS = Conv2d, MaxPool2d, BatchNorm, Dropout, Dense
@@ -92,14 +93,28 @@ def calls(backend, net, source, batch, rule, double=False):
     return results
 
 
+def uneven(slots, seed):
+    """Shares of any sizes for so many slots, nothing for some: what threads of unequal speed may come to."""
+    kept, random = make_shares(), np.random.default_rng(seed)
+    kept[0] = slots
+    for phase in range(2):
+        first = 1 + phase * (shares.MOST + 1)
+        kept[first + 1 : first + slots] = np.sort(random.integers(0, shares.WHOLE + 1, slots - 1))
+        kept[first + slots] = shares.WHOLE
+    return kept
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_networks_drawn_at_random(dtype, slots):
+def test_networks_drawn_at_random(dtype, slots, monkeypatch):
     for seed in range(SEEDS):
         net, source, batch = draw(seed, dtype)
         rule = RULES[seed % len(RULES)]
         found = []
         for n in (1, 2, 5):
             slots(n)
+            found.append(calls(cpu, net, source, batch, rule))
+        with monkeypatch.context() as patch:
+            patch.setattr(shares, "make", lambda seed=seed: uneven(5, seed))
             found.append(calls(cpu, net, source, batch, rule))
         assert len({b"".join(np.asarray(a).tobytes() for a in one) for one in found}) == 1, f"seed {seed}: {net}"
         if dtype == "float64":

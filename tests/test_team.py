@@ -24,10 +24,10 @@ def _exchange(team, members, times, board, sizes, wrong):
             met = 0
             for i in range(times):
                 board[rank * 8] = i
-                met = meet(team, size, met)
+                met = meet(team, rank, size, met, i % 3)
                 for other in range(size):
                     wrong[rank] += board[other * 8] != i
-                met = meet(team, size, met)
+                met = meet(team, rank, size, met, i % 3)
 
 
 def test_one_needs_nobody():

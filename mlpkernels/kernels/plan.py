@@ -112,7 +112,8 @@ class Workspace(NamedTuple):
     grad (P,), losses (B,) float64, corrects (B,) int64, norms: partial sums of the gradient's squares. scaled (256,):
     what each byte is to the network, before the offset.
     The rest is the compiled backend's, empty without layers that need it: see kernels/cpu/layout.py. It cuts the sums
-    over a batch of images by the rows that there is room for, so a workspace for more has other roundings.
+    over a batch of images by the rows that there is room for, so a workspace for more has other roundings. shares: how
+    it divides a step among threads, see kernels/cpu/shares.py: kept from call to call, and without effect on a number.
     """
 
     x: np.ndarray
@@ -126,6 +127,7 @@ class Workspace(NamedTuple):
     images: np.ndarray
     layout: np.ndarray
     moments: np.ndarray
+    shares: np.ndarray = np.zeros(0, np.int64)
 
 
 def pad(n: int) -> int:

@@ -64,13 +64,14 @@ def gradient(net, work, rows, grad):
         False,
         carray(at(load(work, TARGETS), grad), (rows if wide else 0, outputs if wide else 0)),
     )
+    order = carray(at(load(work, ORDER), np.int64), rows)
     room = Workspace(
         _array(work, X, grad), _array(work, OUTPUTS, grad), _array(work, LAYER_DELTAS, grad), carray(grad, parameters),
         _array(work, LOSSES, np.float64), _array(work, CORRECTS, np.int64), _array(work, SQUARES, np.float64),
         _array(work, SCALED, grad), _array(work, IMAGES, grad), _array(work, LAYOUT, np.int64),
-        _array(work, MOMENTS, np.float64),
+        _array(work, MOMENTS, np.float64), order[:0],
     )  # fmt: skip
-    order, stride, norms = carray(at(load(work, ORDER), np.int64), rows), load(work, X_STRIDE), load(work, NORMS)
+    stride, norms = load(work, X_STRIDE), load(work, NORMS)
     nothing = model.params[:0]
     optimizer = OptimizerState(_array(work, SETTINGS, np.float64), order[:0], nothing, nothing)
     phases = phases_at(advance(work, PHASES), grad)

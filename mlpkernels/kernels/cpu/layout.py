@@ -13,7 +13,7 @@ from numba.extending import register_jitable
 
 from .. import plan as p
 from ..plan import Workspace
-from . import peak_layout
+from . import peak_layout, shares
 from .simd import VECTOR_BYTES
 
 # Columns of the layout, a row a layer; the last row, behind the layers', is the network's input.
@@ -273,6 +273,6 @@ def make_workspace(plan: np.ndarray, batch: int, dtype: Any) -> Workspace:
     work = p.make_workspace(plan, batch, dtype)
     moments = np.zeros(2 * p.buffer_size(plan))
     if not has_images(plan):
-        return work._replace(moments=moments)
+        return work._replace(moments=moments, shares=shares.make())
     layout, size = make(plan, batch, dtype)
-    return work._replace(images=p.zeros(size, dtype), layout=layout, moments=moments)
+    return work._replace(images=p.zeros(size, dtype), layout=layout, moments=moments, shares=shares.make())

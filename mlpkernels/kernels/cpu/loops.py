@@ -17,9 +17,10 @@ from .clock import clock
 from .jit import ZERO, inlined, inner
 from .network import DELTAS, FUSED_UPDATE, GRADIENT, LOGITS, NORM, UPDATE, moments_phase, penalty, rows_share
 from .norm import copy, step_key
+from .shares import MOST, NO_PHASE, OFTEN, PARAMS_PHASE, ROWS_PHASE, adapt, begin
 from .simd import pointer_to
 from .sparse import scaled_bytes
-from .team import LINE, REACHED, STEPS, STOP, join, meet
+from .team import DUE, LINE, REACHED, STEPS, STOP, WAITED, join, meet
 
 
 @inner
@@ -71,11 +72,11 @@ def _up_and_down(
             rows_phase(
                 kinds, DELTAS, stage, norms, slot, slots, model, source, order, at, rows, divisor, x_stride, key, work
             )
-        met = meet(team, size, met)
+        met = meet(team, rank, size, met, ROWS_PHASE)
         if stage < 2 * norms:
             for slot in range(rank, slots, size):
                 moments_phase(kinds, stage, norms, slot, slots, model, rows, x_stride, work)
-            met = meet(team, size, met)
+            met = meet(team, rank, size, met, NO_PHASE)
     return met
 
 
@@ -99,9 +100,12 @@ def train(
     step[0] = counter[0]
     own = borrow(OptimizerState(optimizer.settings, step, optimizer.first, optimizer.second))
     limit, until, met, reached = settings[CLIP_NORM], clock() + seconds, ZERO, first
+    measures = rank == 0 and size > 1 and size == slots and work.shares.shape[0] > 0 and slots <= MOST
+    rows_time, params_time, ended = 0.0, 0.0, clock()
     if rank == 0:
         scaled_bytes(source.factor, work.scaled)
-    met = meet(team, size, met)
+        begin(work.shares, slots)
+    met = meet(team, rank, size, met, NO_PHASE)
     while reached < last:
         at = reached * batch_size
         rows = min(batch_size, order.shape[0] - at)
@@ -112,6 +116,10 @@ def train(
             rows_phase, kinds, slots, team, rank, size, met, norms, model, source, order, at, rows, T(divisor),
             x_stride, key, work,
         )  # fmt: skip
+        if measures:
+            begun = ended
+            ended = clock()
+            rows_time += ended - begun
         loss, correct = _totals(work, rows)
         loss += charge
         if rank == 0:
@@ -126,10 +134,24 @@ def train(
                     kinds, what, slot, slots, model, own, source, order, at, rows, x_stride, work, rate, decay, factor
                 )
             if rank == 0:
-                team[STOP] = np.int64(clock() > until)
-            met = meet(team, size, met)
+                now = clock()
+                team[STOP], team[DUE] = np.int64(now > until), np.int64(measures and rows_time + params_time > OFTEN)
+            met = meet(team, rank, size, met, PARAMS_PHASE)
             if what == NORM:
                 factor = T(_clip_factor(work, limit))
+        if measures:
+            begun = ended
+            ended = clock()
+            params_time += ended - begun
+        if team[DUE] != 0:
+            if rank == 0:
+                adapt(work.shares, ROWS_PHASE, slots, rows_time, team[WAITED + ROWS_PHASE :], LINE)
+                adapt(work.shares, PARAMS_PHASE, slots, params_time, team[WAITED + PARAMS_PHASE :], LINE)
+                rows_time, params_time = 0.0, 0.0
+                for member in range(size):
+                    for phase in range(NO_PHASE):
+                        team[WAITED + LINE * member + phase] = 0
+            met = meet(team, rank, size, met, NO_PHASE)
         step[0] += 1
         reached += 1
         if team[STOP] != 0:
@@ -152,7 +174,7 @@ def differentiate(
     optimizer, order, team = borrow(optimizer), borrow(order), borrow(team)
     if rank == 0:
         scaled_bytes(source.factor, work.scaled)
-    met = meet(team, size, ZERO)
+    met = meet(team, rank, size, ZERO, NO_PHASE)
     rows = order.shape[0]
     _up_and_down(
         rows_phase, kinds, slots, team, rank, size, met, norms, model, source, order, 0, rows, divisor, x_stride,
@@ -177,7 +199,7 @@ def infer(functions, slot, slots, goal, model, source, order, x_stride, work, ou
     plan, most, count = model.plan, work.losses.shape[0], order.shape[0]
     parts = (count + most - 1) // most
     rows = (count + parts - 1) // max(1, parts)
-    start, stop = rows_share(plan, work, rows, slot, slots)
+    start, stop, _ = rows_share(plan, work, rows, slot, slots)
     last = plan.shape[0] - 1
     stride, outputs, T = plan[last, OUT_STRIDE], plan[last, OUTPUTS], model.params.dtype.type
     for part in range(parts):

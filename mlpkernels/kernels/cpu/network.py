@@ -36,11 +36,12 @@ from ..plan import (
 from .curves import CURVE, SLOPE
 from .gather import ask_for_answers, gather
 from .gemm import DEPTH
-from .jit import ONE, inlined, inner, jit
+from .jit import ONE, inlined, inner
 from .layout import BY_CHUNK, FIELDS, GROUP_SIZE, GROUPS, SUMS, UNIT
 from .loss import row_losses
 from .norm import BACK_MOMENTS, BACKWARD, ENTER, INFER, MOMENTS, TRAIN, update_statistics
 from .optim import scale, sum_of_squares, update
+from .shares import PARAMS_PHASE, ROWS_PHASE, share
 from .simd import ADD_BIAS, ADD_BIAS_RELU, DESCEND, RELU_SLOPE, STORE
 from .sparse import DESCENT, FORWARD
 from .sparse import GRADIENT as ADDED
@@ -53,18 +54,12 @@ GRADIENT, NORM, UPDATE, FUSED_UPDATE = range(4)  # what params_phase does
 BLOCK = 6144
 
 
-@jit
-def share(n, slot, slots, unit=2):
-    """The rows start, stop of n that a slot takes: multiples of a unit; of 2, so that the tiles of two rows fit."""
-    each = ((n + slots - 1) // slots + unit - 1) // unit * unit
-    return min(slot * each, n), min((slot + 1) * each, n)
-
-
 @inner
 def rows_share(plan, work, rows, slot, slots):
-    """The rows start, stop of a mini-batch that a slot takes."""
+    """The rows start, stop of a mini-batch that a slot takes, and which of the batch's units they begin with."""
     unit = work.layout[plan.shape[0] * FIELDS + UNIT] if work.layout.shape[0] > 0 else 2
-    return share(rows, slot, slots, unit)
+    start, stop = share(rows, ROWS_PHASE, slot, slots, work.shares, unit)
+    return start, stop, start // unit
 
 
 @inner
@@ -178,7 +173,7 @@ def rows_phase(kinds, goal, stage, norms, slot, slots, model, source, order, at,
     norms … 2 · norms down from one; else there is stage 0 alone.
     """
     plan = model.plan
-    start, stop = rows_share(plan, work, rows, slot, slots)
+    start, stop, room = rows_share(plan, work, rows, slot, slots)
     if start >= stop:
         return
     sparse_first = skips(source, plan)
@@ -196,7 +191,7 @@ def rows_phase(kinds, goal, stage, norms, slot, slots, model, source, order, at,
             first = 1
             if plan[0, ACTIVATION] > RELU:
                 kinds.curve(CURVE, 0, plan, start, stop, work)
-        _up(kinds, what, first, end, start, stop, slot, slots, rows, model, key, x_stride, work)
+        _up(kinds, what, first, end, start, stop, room, slots, rows, model, key, x_stride, work)
     if goal == LOGITS:
         return
     if stage == norms:
@@ -217,7 +212,7 @@ def rows_phase(kinds, goal, stage, norms, slot, slots, model, source, order, at,
         number = 2 * norms - stage  # of the segment, as on the way up; its batch norm waits for the stage behind
         first = norm_at(plan, number - 1) + 1 if number > 0 else 0
         last = min(norm_at(plan, number), plan.shape[0] - 1) if norms > 0 else plan.shape[0] - 1
-        _down(kinds, first, last, start, stop, slot, slots, rows, model, key, x_stride, work)
+        _down(kinds, first, last, start, stop, room, slots, rows, model, key, x_stride, work)
 
 
 @inner
@@ -307,7 +302,7 @@ def params_phase(
             stride_x = plan[layer - 1, OUT_STRIDE]
             x, x_at = work.outputs, plan[layer - 1, OUT] * batch
         skipping = sparse_first and layer == 0
-        first, last = share(inputs, slot, slots)
+        first, last = share(inputs, PARAMS_PHASE, slot, slots, work.shares, 2)
         block = max(6, BLOCK // width // 6 * 6)
         if in_store and dense:
             grad_at = weight + first * width

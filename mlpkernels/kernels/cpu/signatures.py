@@ -46,6 +46,7 @@ def _named_tuples(T: Any) -> dict[str, Any]:
             *[array(T)] * 2,
             array(types.int64),
             array(types.float64),
+            array(types.int64),
         ],
     }
     return {made.__name__: types.NamedTuple(kinds, made) for made, kinds in members.items()}

@@ -24,8 +24,8 @@ from .loss import cross_entropy as _cross_entropy
 from .loss import softmax_rows as _softmax_rows
 from .loss import target_loss as _target_loss
 from .loss import target_losses as _target_losses
-from .network import share
 from .optim import adam_update, sgd_update
+from .shares import equal_share
 from .signatures import Kinds, signatures
 from .simd import TILE_ROWS, VECTORS, lanes, pointer_to, tile
 from .sums import column_sums
@@ -152,7 +152,7 @@ def entry_points(sources: str) -> dict[str, Any]:
     def product_parallel(gemm, slots, a, a_row, a_k, b, b_k, b_j, c, m, n, k, epilogue, aux, aux_row):
         sources  # noqa: B018
         for slot in prange(slots):
-            start, stop = share(m, np.int64(slot), slots)
+            start, stop = equal_share(m, np.int64(slot), slots)
             if start < stop:
                 gemm(
                     a, start * a_row, a_row, a_k, b, 0, b_k, b_j, c, start * n, n, stop - start, n, k, False, epilogue,

@@ -16,11 +16,13 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ..plan import zeros
+from .clock import clock
 from .jit import ONE, inner, jit
 from .simd import pointer_to
 
 LINE = 8  # int64 numbers of a cache line: what different threads write lies on lines of its own
-JOINED, SIZE, MET, STOP, REACHED, STEPS = (LINE * i for i in range(6))  # STEPS: of each member
+JOINED, SIZE, MET, STOP, REACHED, DUE, STEPS = (LINE * i for i in range(7))  # STEPS: of each member
+WAITED = STEPS + 1  # of each member: the nanoseconds that it has waited behind each phase
 _CLOSED = 1 << 32  # added to JOINED when nobody can join any more
 _PATIENCE = 30_000  # looks at a count, 10 to 50 ns each, for the others to come: a sleeping thread wakes in 0.1 ms
 _SPINS = 2_000  # looks at a count before the processor is offered to other programs, too
@@ -112,10 +114,15 @@ def join(team, most):
 
 
 @jit
-def meet(team, size, times):
-    """Wait until all members have come here; times: how often this one has before. Returns times + 1."""
+def meet(team, rank, size, times, phase):
+    """Wait until all members have come here; times: how often this one has before. Returns times + 1.
+
+    The time that a member waits counts as lost behind a phase.
+    """
     if size > 1:
         met, wanted = pointer_to(team, MET), (times + 1) * size
         if _add(met, 1) + 1 < wanted:
+            begun = clock()
             _wait(met, wanted)
+            team[WAITED + LINE * rank + phase] += np.int64(1e9 * (clock() - begun))
     return times + 1

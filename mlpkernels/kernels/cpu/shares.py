@@ -1,0 +1,74 @@
+"""How rows and weights are divided among a team's slots: equally, then by how long each slot has made the others wait.
+
+Two cores are seldom equally fast: one kind of core beside another, a sibling thread or another program at work on one.
+A phase takes as long as its slowest slot. No number depends on how it is divided.
+"""
+
+import numpy as np
+
+from .jit import inner, jit
+
+WHOLE = 1 << 24  # all of a phase's rows or weights; shares are fractions of it
+MOST = 256  # slots at most whose shares are kept
+ROWS_PHASE, PARAMS_PHASE, NO_PHASE = range(3)  # the phases that have shares of their own; and what comes between
+OFTEN = 2e-4  # seconds from one look at the shares to the next
+_EASE = 0.5  # how far a share moves at once to what was measured
+_LEAST = 0.25  # of an equal share, so that a slot's speed is always known
+
+
+def make() -> np.ndarray:
+    """What a workspace keeps from call to call: the count of slots, and for each phase where their shares begin.
+
+    0 slots, as at first: all shares are equal.
+    """
+    return np.zeros(1 + 2 * (MOST + 1), np.int64)
+
+
+@jit
+def equal_share(n, slot, slots, unit=2):
+    """The rows start, stop of n that a slot takes: multiples of a unit; of 2, so that the tiles of two rows fit."""
+    each = ((n + slots - 1) // slots + unit - 1) // unit * unit
+    return min(slot * each, n), min((slot + 1) * each, n)
+
+
+@inner
+def _border(n, fraction, unit):
+    """The multiple of a unit that is next to a fraction of n; n itself for all of it."""
+    return n if fraction == WHOLE else min((n * fraction + unit * WHOLE // 2) // (unit * WHOLE) * unit, n)
+
+
+@inner
+def share(n, phase, slot, slots, shares, unit):
+    """equal_share, or where there are `shares` for so many slots a part of that size."""
+    if shares.shape[0] == 0 or shares[0] != slots:
+        return equal_share(n, slot, slots, unit)
+    at = 1 + phase * (MOST + 1) + slot
+    return _border(n, shares[at], unit), _border(n, shares[at + 1], unit)
+
+
+@inner
+def begin(shares, slots):
+    """Equal shares, unless there are those of as many slots."""
+    if shares.shape[0] > 0 and shares[0] != slots and slots <= MOST:
+        shares[0] = slots
+        for phase in range(2):
+            for slot in range(slots + 1):
+                shares[1 + phase * (MOST + 1) + slot] = slot * WHOLE // slots
+
+
+@inner
+def adapt(shares, phase, slots, seconds, waited, every):
+    """Move a phase's shares: slot i waited waited[i · every] ns of the seconds that the phase took in all its steps."""
+    first, taken = 1 + phase * (MOST + 1), 1e9 * seconds
+    total = 0.0
+    for slot in range(slots):
+        busy = max(taken - waited[slot * every], taken / 16, 1.0)
+        total += (shares[first + slot + 1] - shares[first + slot]) / busy
+    start, old, least = 0.0, 0.0, _LEAST * WHOLE / slots
+    for slot in range(slots - 1):
+        busy = max(taken - waited[slot * every], taken / 16, 1.0)
+        share = shares[first + slot + 1] - old
+        old = float(shares[first + slot + 1])
+        wanted = share + _EASE * (share / busy / total * WHOLE - share)
+        start = min(start + max(wanted, least), WHOLE - (slots - 1 - slot) * least)
+        shares[first + slot + 1] = np.int64(start)
