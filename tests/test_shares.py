@@ -18,8 +18,8 @@ def _begin(shares, slots):
 
 
 @njit(nogil=True)
-def _adapt(shares, phase, slots, seconds, waited, every):
-    s.adapt(shares, phase, slots, seconds, waited, every)
+def _adapt(shares, phase, slots, n, unit, seconds, waited, every):
+    s.adapt(shares, phase, slots, n, unit, seconds, waited, every)
 
 
 def parts(n, phase, slots, shares, unit):
@@ -46,7 +46,7 @@ def test_shares_cover_everything_once(slots, unit):
             assert all(border % unit == 0 or border == n for border in borders)
             if trial == 0 and n % (unit * slots) == 0:
                 assert found == equal
-            _adapt(kept, s.PARAMS_PHASE, slots, 1e-3, random.integers(0, 1_000_000, slots), 1)
+            _adapt(kept, s.PARAMS_PHASE, slots, n, unit, 1e-3, random.integers(0, 1_000_000, slots), 1)
 
 
 def test_who_waits_gets_more():
@@ -58,24 +58,38 @@ def test_who_waits_gets_more():
             took = sizes(kept, phase, 3) / speeds
             waited = np.zeros((3, 8), np.int64)
             waited[:, 2] = 1e9 * (took.max() - took)
-            _adapt(kept, phase, 3, took.max(), waited.ravel()[2:], 8)
+            _adapt(kept, phase, 3, s.WHOLE, 1, took.max(), waited.ravel()[2:], 8)
     assert np.allclose(sizes(kept, s.ROWS_PHASE, 3) / s.WHOLE, [1 / 2, 1 / 3, 1 / 6], atol=1e-3)
     assert sizes(kept, s.PARAMS_PHASE, 3).min() >= s.WHOLE // 12 - 1
     assert sizes(kept, s.ROWS_PHASE, 3).sum() == sizes(kept, s.PARAMS_PHASE, 3).sum() == s.WHOLE
+
+
+@pytest.mark.parametrize("faster", [1.0, 1.2, 1.5, 2.5])
+def test_what_is_divided_in_large_units_comes_to_rest(faster):
+    """Four units for two threads: two each, or three for one that is faster by more than that gives the other."""
+    kept, found = s.make(), []
+    _begin(kept, 2)
+    for _ in range(20):
+        rows = np.diff([0, *(stop for _, stop in parts(64, s.ROWS_PHASE, 2, kept, 16))])
+        took = rows / (faster, 1)
+        _adapt(kept, s.ROWS_PHASE, 2, 64, 16, took.max(), (1e9 * (took.max() - took)).astype(np.int64), 1)
+        found.append(rows.tolist())
+    best = min(([rows, 64 - rows] for rows in range(0, 65, 16)), key=lambda pair: max(pair[0] / faster, pair[1]))
+    assert found[10:] == [best] * 10
 
 
 def test_equal_threads_keep_equal_shares():
     kept = s.make()
     _begin(kept, 4)
     for _ in range(100):
-        _adapt(kept, s.ROWS_PHASE, 4, 1e-3, np.full(4, 1000), 1)
+        _adapt(kept, s.ROWS_PHASE, 4, 64, 2, 1e-3, np.full(4, 1000), 1)
     assert sizes(kept, s.ROWS_PHASE, 4).tolist() == [s.WHOLE // 4] * 4
 
 
 def test_shares_are_kept_for_as_many_slots():
     kept = s.make()
     _begin(kept, 2)
-    _adapt(kept, s.ROWS_PHASE, 2, 1e-3, np.array([500_000, 0]), 1)
+    _adapt(kept, s.ROWS_PHASE, 2, 64, 2, 1e-3, np.array([500_000, 0]), 1)
     before = kept.copy()
     _begin(kept, 2)
     assert np.array_equal(kept, before) and sizes(kept, s.ROWS_PHASE, 2)[0] > s.WHOLE // 2

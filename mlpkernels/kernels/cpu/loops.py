@@ -15,9 +15,9 @@ from .addresses import phases_at
 from .borrow import borrow
 from .clock import clock
 from .jit import ZERO, inlined, inner
-from .network import DELTAS, FUSED_UPDATE, GRADIENT, LOGITS, NORM, UPDATE, moments_phase, penalty, rows_share
+from .network import DELTAS, FUSED_UPDATE, GRADIENT, LOGITS, NORM, UPDATE, moments_phase, penalty, rows_share, rows_unit
 from .norm import copy, step_key
-from .shares import MOST, NO_PHASE, OFTEN, PARAMS_PHASE, ROWS_PHASE, adapt, begin
+from .shares import MOST, NO_PHASE, OFTEN, PARAMS_PHASE, ROWS_PHASE, WHOLE, adapt, begin
 from .simd import pointer_to
 from .sparse import scaled_bytes
 from .team import DUE, LINE, REACHED, STEPS, STOP, WAITED, join, meet
@@ -145,8 +145,9 @@ def train(
             params_time += ended - begun
         if team[DUE] != 0:
             if rank == 0:
-                adapt(work.shares, ROWS_PHASE, slots, rows_time, team[WAITED + ROWS_PHASE :], LINE)
-                adapt(work.shares, PARAMS_PHASE, slots, params_time, team[WAITED + PARAMS_PHASE :], LINE)
+                unit = rows_unit(model.plan, work)
+                adapt(work.shares, ROWS_PHASE, slots, rows, unit, rows_time, team[WAITED + ROWS_PHASE :], LINE)
+                adapt(work.shares, PARAMS_PHASE, slots, WHOLE, 1, params_time, team[WAITED + PARAMS_PHASE :], LINE)
                 rows_time, params_time = 0.0, 0.0
                 for member in range(size):
                     for phase in range(NO_PHASE):

@@ -55,9 +55,15 @@ BLOCK = 6144
 
 
 @inner
+def rows_unit(plan, work):
+    """The rows that are not divided among slots."""
+    return work.layout[plan.shape[0] * FIELDS + UNIT] if work.layout.shape[0] > 0 else 2
+
+
+@inner
 def rows_share(plan, work, rows, slot, slots):
     """The rows start, stop of a mini-batch that a slot takes, and which of the batch's units they begin with."""
-    unit = work.layout[plan.shape[0] * FIELDS + UNIT] if work.layout.shape[0] > 0 else 2
+    unit = rows_unit(plan, work)
     start, stop = share(rows, ROWS_PHASE, slot, slots, work.shares, unit)
     return start, stop, start // unit
 

@@ -57,18 +57,28 @@ def begin(shares, slots):
 
 
 @inner
-def adapt(shares, phase, slots, seconds, waited, every):
-    """Move a phase's shares: slot i waited waited[i · every] ns of the seconds that the phase took in all its steps."""
-    first, taken = 1 + phase * (MOST + 1), 1e9 * seconds
-    total = 0.0
+def _busy(seconds, nanoseconds):
+    """The nanoseconds, at least one, that a slot was at work in a phase in which it waited for the others so long."""
+    return max(1e9 * seconds - nanoseconds, 1e9 * seconds / 16, 1.0)
+
+
+@inner
+def adapt(shares, phase, slots, n, unit, seconds, waited, every):
+    """Move a phase's shares, of n in whole units: slot i waited waited[i · every] ns of the seconds that it took.
+
+    A slot's speed is what it had, in whole units, by the time that it was busy.
+    """
+    first, total = 1 + phase * (MOST + 1), 0.0
     for slot in range(slots):
-        busy = max(taken - waited[slot * every], taken / 16, 1.0)
-        total += (shares[first + slot + 1] - shares[first + slot]) / busy
-    start, old, least = 0.0, 0.0, _LEAST * WHOLE / slots
+        start, stop = share(n, phase, slot, slots, shares, unit)
+        total += (stop - start) / _busy(seconds, waited[slot * every])
+    if total <= 0:
+        return
+    start, wanted, before, least = 0, 0.0, 0.0, _LEAST * WHOLE / slots
     for slot in range(slots - 1):
-        busy = max(taken - waited[slot * every], taken / 16, 1.0)
-        share = shares[first + slot + 1] - old
-        old = float(shares[first + slot + 1])
-        wanted = share + _EASE * (share / busy / total * WHOLE - share)
-        start = min(start + max(wanted, least), WHOLE - (slots - 1 - slot) * least)
-        shares[first + slot + 1] = np.int64(start)
+        cut = shares[first + slot + 1]
+        stop = _border(n, cut, unit)
+        wanted += (stop - start) / _busy(seconds, waited[slot * every]) / total * WHOLE
+        before = min(max(cut + _EASE * (wanted - cut), before + least), WHOLE - (slots - 1 - slot) * least)
+        shares[first + slot + 1] = np.int64(before)
+        start = stop
