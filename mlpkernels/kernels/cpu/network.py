@@ -44,7 +44,7 @@ from .optim import scale, sum_of_squares, update
 from .simd import ADD_BIAS, ADD_BIAS_RELU, DESCEND, RELU_SLOPE, STORE
 from .sparse import DESCENT, FORWARD
 from .sparse import GRADIENT as ADDED
-from .sums import column_sums
+from .sums import take_columns
 
 LOGITS, LOSSES, DELTAS = range(3)  # how far rows_phase goes
 GRADIENT, NORM, UPDATE, FUSED_UPDATE = range(4)  # what params_phase does
@@ -295,9 +295,13 @@ def params_phase(
     sparse_first = skips(source, plan)
     norm_at = 0
     for layer in range(plan.shape[0]):
+        norm_at += plan[layer, INPUTS] + 1
+    # From the last layer on: its parameters and deltas are what the rows' phase has left in the level-1 cache, and the
+    # first layer's, which fill it, are what the next step begins with.
+    for layer in range(plan.shape[0] - 1, -1, -1):
         inputs, width, weight = plan[layer, INPUTS], plan[layer, WEIGHT_STRIDE], plan[layer, WEIGHT]
+        norm_at -= inputs + 1
         if width == 0:
-            norm_at += 1
             continue
         stride = plan[layer, OUT_STRIDE]
         delta_at = plan[layer, OUT] * batch
@@ -349,13 +353,15 @@ def params_phase(
         if layer % slots == slots - 1 - slot:  # one slot has the layer's biases
             bias = plan[layer, BIAS]
             if what != UPDATE and dense:
-                column_sums(work.deltas, delta_at, stride, rows, work.grad[bias : bias + width])
+                target = model.params if in_store else work.grad
+                take_columns(work.deltas, delta_at, stride, rows, target[bias : bias + width], in_store, learning_rate)
             elif what != UPDATE:
                 _collect(plan, layer, work, rows, inputs * width, width, bias)
+            if in_store and dense:
+                continue
             if plan[layer, KIND] == BATCH_NORM and what in (UPDATE, FUSED_UPDATE):
                 update_statistics(plan, layer, model.buffers, model.params, model.rates, work.moments, rows)
             _finish(
                 what, model, optimizer, work, bias, width, bias, norm_at + inputs, ONE, learning_rate,
                 decay if settings[DECAY_BIAS] != 0 else 0.0, factor,
             )  # fmt: skip
-        norm_at += inputs + 1
