@@ -57,6 +57,8 @@ BLOCK = 6144
 @jit
 def share(n, slot, slots, unit=2):
     """The rows start, stop of n that a slot takes: multiples of a unit; of 2, so that the tiles of two rows fit."""
+    if slots == 1:  # without dividing, 4 ns each in every step
+        return 0, n
     each = ((n + slots - 1) // slots + unit - 1) // unit * unit
     return min(slot * each, n), min((slot + 1) * each, n)
 
@@ -316,24 +318,26 @@ def params_phase(call, state, what, slot, slots, at, rows, learning_rate, decay,
             x, x_at = work.outputs, plan[layer - 1, OUT] * batch
         skipping = sparse_first and layer == 0
         first, last = share(inputs, slot, slots)
-        block = max(6, BLOCK // width // 6 * 6)
-        if in_store and dense:
+        blocks, unit, zero = 0, ONE, first
+        if first < last and in_store and dense and not (skipping and rows > 64):
             grad_at = weight + first * width
-            if first < last:
-                work.grad[grad_at] = learning_rate
-            if not skipping:
+            work.grad[grad_at] = learning_rate
+            if skipping:
+                kinds.sparse(call, DESCENT, at, rows, first, last, grad_at)
+            else:
                 kinds.gemm(
                     x, x_at + first, 1, stride_x, work.deltas, delta_at, stride, 1, model.params, grad_at, width,
                     last - first, width, rows, True, DESCEND, work.grad, grad_at, 0,
                 )  # fmt: skip
-                first = last
-            elif rows <= 64:
-                kinds.sparse(call, DESCENT, at, rows, first, last, grad_at)
-                first = last
-        # Blocks that the level-1 cache holds. Where zeros are skipped, of 64 inputs, whose bits are found at once, or
-        # in larger batches, of 256, whose sums wait in the level-2 cache for each 64 rows: 6 % of an epoch of 1024.
-        unit, zero = (64 if rows <= 64 else 256, first // 64 * 64) if skipping else (block, first)
-        blocks = (last - zero + unit - 1) // unit if first < last else 0
+        elif first < last:
+            # Blocks that the level-1 cache holds. Where zeros are skipped, of 64 inputs, whose bits are found at once,
+            # or in larger batches, of 256, whose sums wait in the level-2 cache for each 64 rows: 6 % of an epoch of
+            # 1024.
+            if skipping:
+                unit, zero = 64 if rows <= 64 else 256, first // 64 * 64
+            else:
+                unit = max(6, BLOCK // width // 6 * 6)
+            blocks = (last - zero + unit - 1) // unit
         for number in range(blocks):
             # Every other step from the end, to begin with what the one before has left in the cache: 3 % of an epoch.
             turned = blocks - 1 - number if optimizer.step[0] % 2 != 0 else number
@@ -354,7 +358,7 @@ def params_phase(call, state, what, slot, slots, at, rows, learning_rate, decay,
                 what, model, optimizer, work, weight + start * width, count * width, grad_at, norm_at + start, count,
                 learning_rate, decay, factor,
             )  # fmt: skip
-        if layer % slots == slots - 1 - slot:  # one slot has the layer's biases
+        if slots == 1 or layer % slots == slots - 1 - slot:  # one slot has the layer's biases
             bias = plan[layer, BIAS]
             if what != UPDATE and dense:
                 target = model.params if in_store else work.grad
