@@ -148,6 +148,18 @@ def test_plain_sgd_does_not_touch_the_memory(dtype, random):
     assert np.array_equal(velocity, before)
 
 
+def test_means_that_are_subnormal_become_zero(dtype, random):
+    """What would be slow ever after; the least normal numbers stay, at any place of a vector."""
+    least = np.finfo(dtype).smallest_normal
+    for size in (1, 16, 37):
+        params, grad = random.normal(size=size).astype(dtype), np.zeros(size, dtype)
+        for mean, square, kept in ((least, least, False), (-least, least, False), (4 * least, 4 * least, True)):
+            m, v, before = np.full(size, mean, dtype), np.full(size, square, dtype), params.copy()
+            adam_step(params, grad, m, v, 0.01, 0.9, 0.99, 1e-8, 0.0, False, 100)
+            assert (m != 0).all() == (v != 0).all() == kept and m.any() == v.any() == kept
+            assert np.array_equal(params, before)
+
+
 # ---- the gradient's norm
 
 

@@ -84,11 +84,11 @@ def phases_at(typingctx, addresses, like):
 
     like: a pointer to numbers of the network's type.
     """
-    from .signatures import signatures  # which knows this module's users
+    from .signatures import signatures, tuples  # which know this module's users
 
     taken = signatures(like.dtype)
     members = [types.FunctionType(taken[name]) for name in ("rows_phase", "params_phase")]
-    made = types.NamedTuple([*members, taken["rows_phase"].args[0]], Phases)
+    made = types.NamedTuple([*members, tuples(like.dtype)["Kinds"]], Phases)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         numbers = (builder.load(builder.gep(args[0], [ir.Constant(ir.IntType(64), i)])) for i in itertools.count())

@@ -12,7 +12,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 
-def _without_count(context: Any, builder: Any, kind: Any, value: Any) -> Any:
+def without_count(context: Any, builder: Any, kind: Any, value: Any) -> Any:
     """The array with no owner known: what counts references then finds nothing to count."""
     array = context.make_array(kind)(context, builder, value)
     array.meminfo = ir.Constant(array.meminfo.type, None)
@@ -29,10 +29,10 @@ def borrow(typingctx, value):
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         if kinds is None:
-            return _without_count(context, builder, value, args[0])
+            return without_count(context, builder, value, args[0])
         members = cgutils.unpack_tuple(builder, args[0])
         borrowed = [
-            _without_count(context, builder, kind, member) if isinstance(kind, types.Array) else member
+            without_count(context, builder, kind, member) if isinstance(kind, types.Array) else member
             for kind, member in zip(kinds, members, strict=True)
         ]
         return context.make_tuple(builder, value, borrowed)

@@ -25,6 +25,7 @@ from .simd import (
     store_few,
     tile,
     transpose_block,
+    transpose_few,
 )  # fmt: skip
 
 # A packed panel of b, DEPTH rows of VECTORS vectors, is half of a 48 KB level-1 cache.
@@ -35,7 +36,10 @@ edge_room = stack(TILE_ROWS[0] * VECTORS * VECTOR_BYTES)
 
 @jit
 def _pack(b, b_k, b_j, k, n, panel, width):
-    """panel[k, width] = b's block of k rows and n columns, the columns from n to width zero."""
+    """panel[k, width] = b's block of k rows and n columns, the columns from n to width zero.
+
+    Of a transposed matrix the panel gets rows up to the next full vector.
+    """
     vector = lanes(b)
     if b_j == 1:
         whole = n // vector * vector
@@ -46,19 +50,13 @@ def _pack(b, b_k, b_j, k, n, panel, width):
             if whole < n:
                 load_few(advance(source, whole), advance(target, whole), n - whole)
     else:  # b_k == 1: a transposed matrix
-        rows, whole = n // vector * vector, k // vector * vector
-        for j in range(0, rows, vector):
-            for r in range(0, whole, vector):
-                transpose_block(advance(b, j * b_j + r), b_j, advance(panel, r * width + j), width)
-            for r in range(whole, k):
-                for q in range(j, j + vector):
-                    store(panel, r * width + q, load(b, q * b_j + r))
-        for j in range(rows, n):
-            for r in range(k):
-                store(panel, r * width + j, load(b, j * b_j + r))
-        for r in range(k):
-            for j in range(n, width):
-                store(panel, r * width + j, 0.0)
+        for j in range(0, n, vector):
+            for r in range(0, k, vector):
+                source, target = advance(b, j * b_j + r), advance(panel, r * width + j)
+                if n - j >= vector and k - r >= vector:
+                    transpose_block(source, b_j, target, width)
+                else:
+                    transpose_few(source, b_j, n - j, k - r, target, width)
 
 
 @jit

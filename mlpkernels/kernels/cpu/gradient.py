@@ -11,6 +11,7 @@ from .. import plan as p
 from ..plan import Model, OptimizerState, Source, Workspace
 from . import single
 from .addresses import at, phases_at
+from .held import Call, hold
 from .jit import jit
 from .network import DELTAS, GRADIENT, moments_phase
 from .norm import step_key, update_statistics
@@ -75,15 +76,14 @@ def gradient(net, work, rows, grad):
     nothing = model.params[:0]
     optimizer = OptimizerState(_array(work, SETTINGS, np.float64), order[:0], nothing, nothing)
     phases = phases_at(advance(work, PHASES), grad)
+    call = hold("Call", Call(phases.kinds, model, source, order, room, stride), grad)
     key = step_key(load(work, SEED), load(work, STEP))
     store(work, STEP, load(work, STEP) + 1)
     for stage in range(2 * norms + 1):
-        phases.rows(phases.kinds, DELTAS, stage, norms, 0, 1, model, source, order, 0, rows, T(rows), stride, key, room)
+        phases.rows(call, DELTAS, stage, norms, 0, 1, 0, rows, T(rows), key)
         if stage < 2 * norms:
-            moments_phase(phases.kinds, stage, norms, 0, 1, model, rows, stride, room)
-    phases.params(
-        phases.kinds, GRADIENT, 0, 1, model, optimizer, source, order, 0, rows, stride, room, 0.0, 0.0, T(rows)
-    )  # fmt: skip
+            moments_phase(call, stage, norms, 0, 1, rows)
+    phases.params(call, hold("OptimizerState", optimizer, grad), GRADIENT, 0, 1, 0, rows, 0.0, 0.0, T(rows))
     for layer in range(layers if norms > 0 else 0):
         if model.plan[layer, p.KIND] == p.BATCH_NORM:
             update_statistics(model.plan, layer, model.buffers, model.params, model.rates, room.moments, rows)

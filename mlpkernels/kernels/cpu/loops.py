@@ -14,6 +14,7 @@ from ..plan import CLIP_NORM, OUT, OUT_STRIDE, OUTPUTS, PENALTY, SEED, WEIGHT_DE
 from .addresses import phases_at
 from .borrow import borrow
 from .clock import clock
+from .held import Call, hold
 from .jit import ZERO, inlined, inner
 from .network import DELTAS, FUSED_UPDATE, GRADIENT, LOGITS, NORM, UPDATE, moments_phase, penalty, rows_share, rows_unit
 from .norm import copy, step_key
@@ -63,19 +64,15 @@ def _decay(model, settings, divisor):
 
 
 @inner
-def _up_and_down(
-    rows_phase, kinds, slots, team, rank, size, met, norms, model, source, order, at, rows, divisor, x_stride, key, work
-):
+def _up_and_down(rows_phase, call, slots, team, rank, size, met, norms, at, rows, divisor, key):
     """A member's rows of a mini-batch from the data to the deltas; returns how often it has met the others."""
     for stage in range(2 * norms + 1):
         for slot in range(rank, slots, size):
-            rows_phase(
-                kinds, DELTAS, stage, norms, slot, slots, model, source, order, at, rows, divisor, x_stride, key, work
-            )
+            rows_phase(call, DELTAS, stage, norms, slot, slots, at, rows, divisor, key)
         met = meet(team, rank, size, met, ROWS_PHASE)
         if stage < 2 * norms:
             for slot in range(rank, slots, size):
-                moments_phase(kinds, stage, norms, slot, slots, model, rows, x_stride, work)
+                moments_phase(call, stage, norms, slot, slots, rows)
             met = meet(team, rank, size, met, NO_PHASE)
     return met
 
@@ -99,6 +96,9 @@ def train(
     step = team[STEPS + LINE * rank : STEPS + LINE * rank + 1]  # a count of its own: nobody waits for it
     step[0] = counter[0]
     own = borrow(OptimizerState(optimizer.settings, step, optimizer.first, optimizer.second))
+    like = pointer_to(model.params, 0)
+    call = hold("Call", Call(kinds, model, source, order, work, x_stride), like)
+    state = hold("OptimizerState", own, like)
     limit, until, met, reached = settings[CLIP_NORM], clock() + seconds, ZERO, first
     measures = rank == 0 and size > 1 and size == slots and work.shares.shape[0] > 0 and slots <= MOST
     rows_time, params_time, ended = 0.0, 0.0, clock()
@@ -112,10 +112,7 @@ def train(
         rate, divisor = learning_rates[reached], _divisor(settings, source, order, at, rows)
         decay, charge = _decay(model, settings, divisor)
         key = step_key(np.int64(settings[SEED]), step[0])
-        met = _up_and_down(
-            rows_phase, kinds, slots, team, rank, size, met, norms, model, source, order, at, rows, T(divisor),
-            x_stride, key, work,
-        )  # fmt: skip
+        met = _up_and_down(rows_phase, call, slots, team, rank, size, met, norms, at, rows, T(divisor), key)
         if measures:
             begun = ended
             ended = clock()
@@ -130,9 +127,7 @@ def train(
         for number in range(2 if limit > 0 else 1):
             what = FUSED_UPDATE if limit <= 0 else NORM if number == 0 else UPDATE
             for slot in range(rank, slots, size):
-                params_phase(
-                    kinds, what, slot, slots, model, own, source, order, at, rows, x_stride, work, rate, decay, factor
-                )
+                params_phase(call, state, what, slot, slots, at, rows, rate, decay, factor)
             if rank == 0:
                 now = clock()
                 team[STOP], team[DUE] = np.int64(now > until), np.int64(measures and rows_time + params_time > OFTEN)
@@ -172,19 +167,16 @@ def differentiate(
         return
     rows_phase, params_phase, kinds = phases_at(pointer_to(functions, 1), pointer_to(model.params, 0))
     model, source, work = borrow(model), borrow(source), borrow(work)
-    optimizer, order, team = borrow(optimizer), borrow(order), borrow(team)
+    order, team = borrow(order), borrow(team)
     if rank == 0:
         scaled_bytes(source.factor, work.scaled)
     met = meet(team, rank, size, ZERO, NO_PHASE)
-    rows = order.shape[0]
-    _up_and_down(
-        rows_phase, kinds, slots, team, rank, size, met, norms, model, source, order, 0, rows, divisor, x_stride,
-        step_key(0, 0), work,
-    )  # fmt: skip
+    rows, like = order.shape[0], pointer_to(model.params, 0)
+    call = hold("Call", Call(kinds, model, source, order, work, x_stride), like)
+    state = hold("OptimizerState", borrow(optimizer), like)
+    _up_and_down(rows_phase, call, slots, team, rank, size, met, norms, 0, rows, divisor, step_key(0, 0))
     for slot in range(rank, slots, size):
-        params_phase(
-            kinds, GRADIENT, slot, slots, model, optimizer, source, order, 0, rows, x_stride, work, 0.0, 0.0, divisor
-        )
+        params_phase(call, state, GRADIENT, slot, slots, 0, rows, 0.0, 0.0, divisor)
 
 
 @inlined
@@ -203,9 +195,10 @@ def infer(functions, slot, slots, goal, model, source, order, x_stride, work, ou
     start, stop, _ = rows_share(plan, work, rows, slot, slots)
     last = plan.shape[0] - 1
     stride, outputs, T = plan[last, OUT_STRIDE], plan[last, OUTPUTS], model.params.dtype.type
+    call = hold("Call", Call(kinds, model, source, order, work, x_stride), pointer_to(model.params, 0))
     for part in range(parts):
         at = min(part * rows, count - rows)
-        rows_phase(kinds, goal, 0, 0, slot, slots, model, source, order, at, rows, T(1), x_stride, 0, work)
+        rows_phase(call, goal, 0, 0, slot, slots, at, rows, T(1), 0)
         for i in range(start, stop):
             if goal == LOGITS:
                 logits = plan[last, OUT] * most + i * stride

@@ -36,6 +36,7 @@ from ..plan import (
 from .curves import CURVE, SLOPE
 from .gather import ask_for_answers, gather
 from .gemm import DEPTH
+from .held import held
 from .jit import ONE, inlined, inner
 from .layout import BY_CHUNK, FIELDS, GROUP_SIZE, GROUPS, SUMS, UNIT
 from .loss import row_losses
@@ -45,7 +46,7 @@ from .shares import PARAMS_PHASE, ROWS_PHASE, share
 from .simd import ADD_BIAS, ADD_BIAS_RELU, DESCEND, RELU_SLOPE, STORE
 from .sparse import DESCENT, FORWARD
 from .sparse import GRADIENT as ADDED
-from .sums import column_sums
+from .sums import take_columns
 
 LOGITS, LOSSES, DELTAS = range(3)  # how far rows_phase goes
 GRADIENT, NORM, UPDATE, FUSED_UPDATE = range(4)  # what params_phase does
@@ -137,47 +138,48 @@ def norm_at(plan, number):
 
 
 @inlined
-def _up(kinds, what, first, end, start, stop, slot, slots, rows, model, key, x_stride, work):
+def _up(call, kinds, what, first, end, start, stop, slot, slots, rows, model, key, x_stride, work):
     """Layers first … end - 1 forward."""
     images = image_count(model.plan)
     if first < images:
         last = min(end, images) - 1
-        kinds.image(what, first, last, start, stop, slot, slots, rows, model, key, x_stride, work)
+        kinds.image(call, what, first, last, start, stop, slot, slots, rows, key)
     for layer in range(max(first, images), end):
         if model.plan[layer, KIND] == DENSE:
             _dense_forward(kinds, layer, model.plan, model.params, work, x_stride, start, stop)
         else:
-            kinds.flat(what, layer, layer, start, stop, slot, slots, rows, model, key, x_stride, work)
+            kinds.flat(call, what, layer, layer, start, stop, slot, slots, rows, key)
         if model.plan[layer, ACTIVATION] > RELU:
-            kinds.curve(CURVE, layer, model.plan, start, stop, work)
+            kinds.curve(call, CURVE, layer, start, stop)
 
 
 @inlined
-def _down(kinds, first, last, start, stop, slot, slots, rows, model, key, x_stride, work):
+def _down(call, kinds, first, last, start, stop, slot, slots, rows, model, key, work):
     """Layers last … first backward, each leaving the delta of the one below; the network's inputs need none."""
     images = image_count(model.plan)
     for layer in range(last, max(first, images, 1) - 1, -1):
         if model.plan[layer, KIND] == DENSE:
             _dense_backward(kinds, layer, model.plan, model.params, work, start, stop)
         else:
-            kinds.flat(BACKWARD, layer, layer, start, stop, slot, slots, rows, model, key, x_stride, work)
+            kinds.flat(call, BACKWARD, layer, layer, start, stop, slot, slots, rows, key)
         if model.plan[layer - 1, ACTIVATION] > RELU:  # the kernels above took it for none
-            kinds.curve(SLOPE, layer - 1, model.plan, start, stop, work)
+            kinds.curve(call, SLOPE, layer - 1, start, stop)
     if images > 0:
         if first <= images <= last and work.layout[model.plan.shape[0] * FIELDS + BY_CHUNK]:
-            kinds.image(ENTER, images - 1, images - 1, start, stop, slot, slots, rows, model, key, x_stride, work)
+            kinds.image(call, ENTER, images - 1, images - 1, start, stop, slot, slots, rows, key)
         if first < images:
             top = min(last, images - 1)
-            kinds.image(BACKWARD, first, top, start, stop, slot, slots, rows, model, key, x_stride, work)
+            kinds.image(call, BACKWARD, first, top, start, stop, slot, slots, rows, key)
 
 
 @inlined
-def rows_phase(kinds, goal, stage, norms, slot, slots, model, source, order, at, rows, divisor, x_stride, key, work):
-    """A slot's share of the batch order[at : at + rows], as far as `goal` says.
+def rows_phase(call, goal, stage, norms, slot, slots, at, rows, divisor, key):
+    """A slot's share of the batch order[at : at + rows], as far as `goal` says; `call` is a held one's.
 
     With `norms` batch norms to be trained, stage 0 … norms goes up to the next of them or to the loss, stage
     norms … 2 · norms down from one; else there is stage 0 alone.
     """
+    kinds, model, source, order, work, x_stride = held("Call", call)
     plan = model.plan
     start, stop, room = rows_share(plan, work, rows, slot, slots)
     if start >= stop:
@@ -193,11 +195,11 @@ def rows_phase(kinds, goal, stage, norms, slot, slots, model, source, order, at,
         end = norm_at(plan, stage) if norms > 0 else plan.shape[0]
         what = TRAIN if goal == DELTAS else INFER
         if sparse_first and stage == 0:
-            kinds.sparse(FORWARD, source, order, at, rows, start, stop, model, work, 0)
+            kinds.sparse(call, FORWARD, at, rows, start, stop, 0)
             first = 1
             if plan[0, ACTIVATION] > RELU:
-                kinds.curve(CURVE, 0, plan, start, stop, work)
-        _up(kinds, what, first, end, start, stop, room, slots, rows, model, key, x_stride, work)
+                kinds.curve(call, CURVE, 0, start, stop)
+        _up(call, kinds, what, first, end, start, stop, room, slots, rows, model, key, x_stride, work)
     if goal == LOGITS:
         return
     if stage == norms:
@@ -218,18 +220,19 @@ def rows_phase(kinds, goal, stage, norms, slot, slots, model, source, order, at,
         number = 2 * norms - stage  # of the segment, as on the way up; its batch norm waits for the stage behind
         first = norm_at(plan, number - 1) + 1 if number > 0 else 0
         last = min(norm_at(plan, number), plan.shape[0] - 1) if norms > 0 else plan.shape[0] - 1
-        _down(kinds, first, last, start, stop, room, slots, rows, model, key, x_stride, work)
+        _down(call, kinds, first, last, start, stop, room, slots, rows, model, key, work)
 
 
 @inner
-def moments_phase(kinds, stage, norms, slot, slots, model, rows, x_stride, work):
+def moments_phase(call, stage, norms, slot, slots, rows):
     """What a batch norm needs of the whole batch, behind a stage: a slot's share of the columns or channels."""
+    kinds, model, _, _, _, _ = held("Call", call)
     layer = norm_at(model.plan, stage if stage < norms else 2 * norms - stage - 1)
     what = MOMENTS if stage < norms else BACK_MOMENTS
     if model.plan[layer, IMAGE] != 0:
-        kinds.image(what, layer, layer, 0, rows, slot, slots, rows, model, 0, x_stride, work)
+        kinds.image(call, what, layer, layer, 0, rows, slot, slots, rows, 0)
     else:
-        kinds.flat(what, layer, layer, 0, rows, slot, slots, rows, model, 0, x_stride, work)
+        kinds.flat(call, what, layer, layer, 0, rows, slot, slots, rows, 0)
 
 
 @inner
@@ -279,14 +282,15 @@ def _collect(plan, layer, work, rows, first, count, target):
 
 
 @inlined
-def params_phase(
-    kinds, what, slot, slots, model, optimizer, source, order, at, rows, x_stride, work, learning_rate, decay, factor
-):  # fmt: skip
+def params_phase(call, state, what, slot, slots, at, rows, learning_rate, decay, factor):
     """A slot's share of every layer's weights: their gradient over the batch's rows, then what `what` says.
 
     GRADIENT stops there, NORM adds the gradient's squares to work.norms, FUSED_UPDATE updates at once.
     UPDATE takes the gradient that NORM left, scales it by factor and updates. decay is the step's weight decay.
+    `call` and `state` are a held call's and optimizer's.
     """
+    kinds, model, source, _, work, x_stride = held("Call", call)
+    optimizer = held("OptimizerState", state)
     plan, settings = model.plan, optimizer.settings
     batch = work.losses.shape[0]
     # The simplest rule fits into the product's store, and no gradient is written: 16.5 µs to 13.6 a step of 8 images.
@@ -296,9 +300,13 @@ def params_phase(
     sparse_first = skips(source, plan)
     norm_at = 0
     for layer in range(plan.shape[0]):
+        norm_at += plan[layer, INPUTS] + 1
+    # From the last layer on: its parameters and deltas are what the rows' phase has left in the level-1 cache, and the
+    # first layer's, which fill it, are what the next step begins with.
+    for layer in range(plan.shape[0] - 1, -1, -1):
         inputs, width, weight = plan[layer, INPUTS], plan[layer, WEIGHT_STRIDE], plan[layer, WEIGHT]
+        norm_at -= inputs + 1
         if width == 0:
-            norm_at += 1
             continue
         stride = plan[layer, OUT_STRIDE]
         delta_at = plan[layer, OUT] * batch
@@ -309,24 +317,26 @@ def params_phase(
             x, x_at = work.outputs, plan[layer - 1, OUT] * batch
         skipping = sparse_first and layer == 0
         first, last = share(inputs, PARAMS_PHASE, slot, slots, work.shares, 2)
-        block = max(6, BLOCK // width // 6 * 6)
-        if in_store and dense:
+        blocks, unit, zero = 0, ONE, first
+        if first < last and in_store and dense and not (skipping and rows > 64):
             grad_at = weight + first * width
-            if first < last:
-                work.grad[grad_at] = learning_rate
-            if not skipping:
+            work.grad[grad_at] = learning_rate
+            if skipping:
+                kinds.sparse(call, DESCENT, at, rows, first, last, grad_at)
+            else:
                 kinds.gemm(
                     x, x_at + first, 1, stride_x, work.deltas, delta_at, stride, 1, model.params, grad_at, width,
                     last - first, width, rows, True, DESCEND, work.grad, grad_at, 0,
                 )  # fmt: skip
-                first = last
-            elif rows <= 64:
-                kinds.sparse(DESCENT, source, order, at, rows, first, last, model, work, grad_at)
-                first = last
-        # Blocks that the level-1 cache holds. Where zeros are skipped, of 64 inputs, whose bits are found at once, or
-        # in larger batches, of 256, whose sums wait in the level-2 cache for each 64 rows: 6 % of an epoch of 1024.
-        unit, zero = (64 if rows <= 64 else 256, first // 64 * 64) if skipping else (block, first)
-        blocks = (last - zero + unit - 1) // unit if first < last else 0
+        elif first < last:
+            # Blocks that the level-1 cache holds. Where zeros are skipped, of 64 inputs, whose bits are found at once,
+            # or in larger batches, of 256, whose sums wait in the level-2 cache for each 64 rows: 6 % of an epoch of
+            # 1024.
+            if skipping:
+                unit, zero = 64 if rows <= 64 else 256, first // 64 * 64
+            else:
+                unit = max(6, BLOCK // width // 6 * 6)
+            blocks = (last - zero + unit - 1) // unit
         for number in range(blocks):
             # Every other step from the end, to begin with what the one before has left in the cache: 3 % of an epoch.
             turned = blocks - 1 - number if optimizer.step[0] % 2 != 0 else number
@@ -335,7 +345,7 @@ def params_phase(
             # A gradient that is used at once and by nobody else goes where the block before it was: into the cache.
             grad_at = weight + (first if what == FUSED_UPDATE else start) * width
             if what != UPDATE and skipping:
-                kinds.sparse(ADDED, source, order, at, rows, start, start + count, model, work, grad_at)
+                kinds.sparse(call, ADDED, at, rows, start, start + count, grad_at)
             elif what != UPDATE and dense:
                 kinds.gemm(
                     x, x_at + start, 1, stride_x, work.deltas, delta_at, stride, 1, work.grad, grad_at, width, count,
@@ -347,16 +357,18 @@ def params_phase(
                 what, model, optimizer, work, weight + start * width, count * width, grad_at, norm_at + start, count,
                 learning_rate, decay, factor,
             )  # fmt: skip
-        if layer % slots == slots - 1 - slot:  # one slot has the layer's biases
+        if slots == 1 or layer % slots == slots - 1 - slot:  # one slot has the layer's biases
             bias = plan[layer, BIAS]
             if what != UPDATE and dense:
-                column_sums(work.deltas, delta_at, stride, rows, work.grad[bias : bias + width])
+                target = model.params if in_store else work.grad
+                take_columns(work.deltas, delta_at, stride, rows, target[bias : bias + width], in_store, learning_rate)
             elif what != UPDATE:
                 _collect(plan, layer, work, rows, inputs * width, width, bias)
+            if in_store and dense:
+                continue
             if plan[layer, KIND] == BATCH_NORM and what in (UPDATE, FUSED_UPDATE):
                 update_statistics(plan, layer, model.buffers, model.params, model.rates, work.moments, rows)
             _finish(
                 what, model, optimizer, work, bias, width, bias, norm_at + inputs, ONE, learning_rate,
                 decay if settings[DECAY_BIAS] != 0 else 0.0, factor,
             )  # fmt: skip
-        norm_at += inputs + 1

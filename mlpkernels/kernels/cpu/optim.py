@@ -1,7 +1,8 @@
 """Optimiser steps over a slice of the flat parameters.
 
 Loops run over slices from 0: over `range(a, b)` of a whole array they would not vectorise (31-57 µs against 6-10 for
-50,000 parameters). No contraction is allowed, so a thread's slice may start anywhere and give the same bits.
+50,000 parameters). No contraction is left to the compiler, so a thread's slice may start anywhere and give the same
+bits.
 """
 
 from math import sqrt
@@ -20,7 +21,10 @@ from ..plan import (
     RULE,
     SGD,
 )  # fmt: skip
+from .arithmetic import multiply_add
 from .jit import OPTIONS, inner, jit
+
+_LEAST_SINGLE, _LEAST_DOUBLE = (float(np.finfo(kind).smallest_normal) for kind in (np.float32, np.float64))
 
 
 @inner
@@ -70,20 +74,30 @@ def sgd_update(params, grad, velocity, learning_rate, momentum, nesterov, weight
 
 @inner
 def _adam(params, grad, m, v, keep, decay, beta1, rest1, beta2, rest2, rate, scale, epsilon):
+    """Means that are subnormal become 0.
+
+    That of a weight whose gradient has become 0, as of an input that is seldom lit, decays until it is subnormal and
+    then stays: four of the least numbers times 0.9 are rounded to four. Division and square root are slow where a lane
+    is subnormal: from the second epoch of MNIST on, at batch 128, updates took 35 µs for 20. Fused, the formula leaves
+    the processor time for the comparisons while it divides.
+    """
     T = params.dtype.type
+    zero, least = T(0), T(_LEAST_SINGLE if params.itemsize == 4 else _LEAST_DOUBLE)
     for i in range(params.shape[0]):
         w = keep * params[i]
-        g = grad[i] + decay * w
-        mean = beta1 * m[i] + rest1 * g
-        square = beta2 * v[i] + rest2 * (g * g)
+        g = multiply_add(decay, w, grad[i])
+        mean = multiply_add(beta1, m[i], rest1 * g)
+        square = multiply_add(beta2, v[i], rest2 * (g * g))
+        mean = zero if abs(mean) < least else mean
+        square = zero if square < least else square
         m[i] = mean
         v[i] = square
-        params[i] = w - rate * (mean / (T(sqrt(square)) * scale + epsilon))
+        params[i] = multiply_add(-rate, mean / multiply_add(T(sqrt(square)), scale, epsilon), w)
 
 
 @jit
 def adam_update(params, grad, m, v, learning_rate, beta1, beta2, epsilon, weight_decay, decoupled, step):
-    """See reference.adam_step."""
+    """See reference.adam_step; means that are subnormal become 0."""
     T = params.dtype.type
     keep, decay = T(1), T(weight_decay)
     if decoupled:

@@ -6,6 +6,7 @@ from numba import types
 
 from ..plan import Model, OptimizerState, Source, Workspace
 from . import c_entries, op_entries, single_entries
+from .held import Call
 
 
 class Kinds(NamedTuple):
@@ -19,8 +20,8 @@ class Kinds(NamedTuple):
     loss: Any
 
 
-def _named_tuples(T: Any) -> dict[str, Any]:
-    """Numba's types of the executor's tuples for a floating type."""
+def tuples(T: Any) -> dict[str, Any]:
+    """Numba's types of the executor's tuples for a floating type, by their names."""
 
     def array(dtype: Any, dimensions: int = 1) -> Any:
         return types.Array(dtype, dimensions, "C")
@@ -49,48 +50,58 @@ def _named_tuples(T: Any) -> dict[str, Any]:
             array(types.int64),
         ],
     }
-    return {made.__name__: types.NamedTuple(kinds, made) for made, kinds in members.items()}
+    found = {made.__name__: types.NamedTuple(kinds, made) for made, kinds in members.items()}
+    kinds = types.NamedTuple([types.FunctionType(signature) for signature in _kinds(T)], Kinds)
+    call = (kinds, found["Model"], found["Source"], array(types.int64), found["Workspace"], types.int64)
+    return found | {"Kinds": kinds, "Call": types.NamedTuple(call, Call)}
+
+
+def _kinds(T: Any) -> Kinds:
+    """The signatures of what `Kinds` points to; `call` points to a held `Call`."""
+    i, flat, order, call = types.int64, types.Array(T, 1, "C"), types.Array(types.int64, 1, "C"), types.CPointer(T)
+    matrix, double = types.Array(T, 2, "C"), types.Array(types.float64, 1, "C")
+    layers = types.void(call, *[i] * 9)
+    return Kinds(
+        gemm=types.void(flat, i, i, i, flat, i, i, i, flat, i, i, i, i, i, types.boolean, i, flat, i, i),
+        flat=layers,
+        image=layers,
+        sparse=types.void(call, *[i] * 6),
+        curve=types.void(call, *[i] * 4),
+        loss=types.void(i, flat, flat, i, i, i, i, matrix, flat, order, i, T, double, order),
+    )
 
 
 def signatures(T: Any) -> dict[str, Any]:
     """The one signature each entry point is compiled for, given a floating type."""
     i, flat, order = types.int64, types.Array(T, 1, "C"), types.Array(types.int64, 1, "C")
-    plan = types.Array(types.int64, 2, "C")
     matrix, labels, d, flag = (
         types.Array(T, 2, "C"),
         types.Array(types.int32, 1, "C"),
         types.float64,
         types.boolean,
     )
-    double, count = types.Array(types.float64, 1, "C"), types.Array(types.int64, 1, "C")
-    made = _named_tuples(T)
+    double, count, call = types.Array(types.float64, 1, "C"), types.Array(types.int64, 1, "C"), types.CPointer(T)
+    made, kinds = tuples(T), _kinds(T)
     model, optimizer, source, work = (made[name] for name in ("Model", "OptimizerState", "Source", "Workspace"))
-    gemm = types.void(flat, i, i, i, flat, i, i, i, flat, i, i, i, i, i, types.boolean, i, flat, i, i)
-    gemm_pointer = types.FunctionType(gemm)
-    layers = types.void(i, i, i, i, i, i, i, i, model, i, i, work)
-    sparse_layer = types.void(i, source, order, i, i, i, i, model, work, i)
-    curves = types.void(i, i, plan, i, i, work)
-    losses = types.void(i, flat, flat, i, i, i, i, matrix, flat, order, i, T, double, count)
-    members = (gemm, layers, layers, sparse_layer, curves, losses)
-    kinds = types.NamedTuple([types.FunctionType(member) for member in members], Kinds)
-    rows = types.void(kinds, *[i] * 5, model, source, order, i, i, T, i, i, work)
-    params = types.void(kinds, i, i, i, model, optimizer, source, order, i, i, i, work, d, d, T)
+    gemm_pointer = types.FunctionType(kinds.gemm)
+    rows = types.void(call, *[i] * 7, T, i)
+    params = types.void(call, call, *[i] * 5, d, d, T)
     member = (count, i, count, i, i, model, optimizer, source, order)
     train = types.void(*member, i, i, i, double, i, work, double, count, d)
     differentiate = types.void(*member, T, i, work)
     data = (i, i, model, source, order, i, work, matrix, double, count)
     product = types.void(gemm_pointer, i, flat, i, i, flat, i, i, flat, i, i, i, i, flat, i)
     return {
-        "gemm": gemm,
-        "no_layers": layers,
-        "flat_layers": layers,
-        "image_layers": layers,
-        "no_sparse_layer": sparse_layer,
-        "sparse_layer": sparse_layer,
-        "no_curves": curves,
-        "curved_layer": curves,
-        "no_targets": losses,
-        "target_losses": losses,
+        "gemm": kinds.gemm,
+        "no_layers": kinds.flat,
+        "flat_layers": kinds.flat,
+        "image_layers": kinds.image,
+        "no_sparse_layer": kinds.sparse,
+        "sparse_layer": kinds.sparse,
+        "no_curves": kinds.curve,
+        "curved_layer": kinds.curve,
+        "no_targets": kinds.loss,
+        "target_losses": kinds.loss,
         "rows_phase": rows,
         "params_phase": params,
         "train": train,

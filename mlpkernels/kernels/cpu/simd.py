@@ -348,19 +348,44 @@ def _transposed(builder: Any, rows: list[Any]) -> list[Any]:
 @intrinsic
 def transpose_block(typingctx, source, source_row, target, target_row):
     """target[i, j] = source[j, i] for a square of `lanes` elements, in registers."""
-    dtype = source.dtype
-    pointer, size = types.CPointer(dtype), types.intp
+    dtype, size = source.dtype, types.intp
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        source, source_row, target, target_row = args
         vector = _vector(dtype)
-        at = [builder.mul(source_row, ir.Constant(_I64, i)) for i in range(vector.count)]
-        rows = _transposed(builder, [_load(builder, vector, source, offset) for offset in at])
-        for i, row in enumerate(rows):
-            _store(builder, row, target, builder.mul(target_row, ir.Constant(_I64, i)))
+        rows = [_load(builder, vector, place) for place in _rows(builder, args[0], args[1], vector.count)]
+        _store_transposed(builder, rows, *args[2:])
         return context.get_dummy_value()
 
-    return types.void(pointer, size, pointer, size), codegen
+    return types.void(source, size, source, size), codegen
+
+
+@intrinsic
+def transpose_few(typingctx, source, source_row, rows, columns, target, target_row):
+    """`transpose_block` of a source of which only so many rows and columns are there: what is not counts as 0."""
+    dtype, size = source.dtype, types.intp
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        source, source_row, rows, columns, target, target_row = args
+        vector, held = _vector(dtype), []
+        for i, place in enumerate(_rows(builder, source, source_row, vector.count)):
+            there = builder.icmp_signed("<", ir.Constant(_I64, i), rows)
+            mask = _mask(builder, vector, builder.select(there, columns, ir.Constant(_I64, 0)))
+            held.append(_masked_load(builder, dtype, place, mask))
+        _store_transposed(builder, held, target, target_row)
+        return context.get_dummy_value()
+
+    return types.void(source, size, size, size, source, size), codegen
+
+
+def _rows(builder: Any, start: Any, stride: Any, count: int) -> list[Any]:
+    """Where so many rows begin."""
+    return [builder.gep(start, [builder.mul(stride, ir.Constant(_I64, i))]) for i in range(count)]
+
+
+def _store_transposed(builder: Any, rows: list[Any], target: Any, target_row: Any) -> None:
+    places = _rows(builder, target, target_row, len(rows))
+    for row, place in zip(_transposed(builder, rows), places, strict=True):
+        _store(builder, row, place)
 
 
 @intrinsic

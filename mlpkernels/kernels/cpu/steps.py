@@ -20,6 +20,7 @@ from .. import beside
 from . import c_entries, cache, curves, images, loops, network, norm, op_entries, single_entries, sparse, threads
 from .addresses import entry_at
 from .gemm import gemm as _gemm
+from .held import held
 from .loss import cross_entropy as _cross_entropy
 from .loss import softmax_rows as _softmax_rows
 from .loss import target_loss as _target_loss
@@ -42,21 +43,22 @@ def entry_points(sources: str) -> dict[str, Any]:
             a, a_at, a_row, a_k, b, b_at, b_k, b_j, c, c_at, c_row, m, n, k, padded, epilogue, aux, aux_at, aux_row,
         )  # fmt: skip
 
-    def no_layers(what, first, last, start, stop, slot, slots, rows, model, key, x_stride, work):
+    def no_layers(call, what, first, last, start, stop, slot, slots, rows, key):
         """What stands for kinds of layers that a network does not have."""
         sources  # noqa: B018
 
-    def no_sparse_layer(what, source, order, at, rows, start, stop, model, work, grad_at):
+    def no_sparse_layer(call, what, at, rows, start, stop, grad_at):
         """What stands for a first layer that leaves out nothing."""
         sources  # noqa: B018
 
-    def no_curves(what, layer, plan, start, stop, work):
+    def no_curves(call, what, layer, start, stop):
         """What stands for activations that a network does not have."""
         sources  # noqa: B018
 
-    def curved_layer(what, layer, plan, start, stop, work):
+    def curved_layer(call, what, layer, start, stop):
         sources  # noqa: B018
-        curves.curved_layer(what, layer, plan, start, stop, work)
+        _, model, _, _, work, _ = held("Call", call)
+        curves.curved_layer(what, layer, model.plan, start, stop, work)
 
     def no_targets(
         kind, outputs, deltas, at, stride, rows, width, targets, weights, order, first, divisor, losses, corrects
@@ -72,36 +74,28 @@ def entry_points(sources: str) -> dict[str, Any]:
             kind, outputs, deltas, at, stride, rows, width, targets, weights, order, first, divisor, losses, corrects
         )
 
-    def sparse_layer(what, source, order, at, rows, start, stop, model, work, grad_at):
+    def sparse_layer(call, what, at, rows, start, stop, grad_at):
         sources  # noqa: B018
+        _, model, source, order, work, _ = held("Call", call)
         sparse.first_layer(what, source, order, at, rows, start, stop, model, work, grad_at)
 
-    def flat_layers(what, first, last, start, stop, slot, slots, rows, model, key, x_stride, work):
+    def flat_layers(call, what, first, last, start, stop, slot, slots, rows, key):
         sources  # noqa: B018
+        _, model, _, _, work, x_stride = held("Call", call)
         norm.flat_layers(what, first, last, start, stop, slot, slots, rows, model, key, x_stride, work)
 
-    def image_layers(what, first, last, start, stop, slot, slots, rows, model, key, x_stride, work):
+    def image_layers(call, what, first, last, start, stop, slot, slots, rows, key):
         sources  # noqa: B018
+        _, model, _, _, work, x_stride = held("Call", call)
         images.image_layers(what, first, last, start, stop, slot, slots, rows, model, key, x_stride, work)
 
-    def rows_phase(
-        kinds, goal, stage, norms, slot, slots, model, source, order, at, rows, divisor, x_stride, key, work
-    ):
+    def rows_phase(call, goal, stage, norms, slot, slots, at, rows, divisor, key):
         sources  # noqa: B018
-        network.rows_phase(
-            kinds, goal, stage, norms, slot, slots, model, source, order, at, rows, divisor, x_stride, key,
-            work,
-        )  # fmt: skip
+        network.rows_phase(call, goal, stage, norms, slot, slots, at, rows, divisor, key)
 
-    def params_phase(
-        kinds, what, slot, slots, model, optimizer, source, order, at, rows, x_stride, work, learning_rate, decay,
-        factor,
-    ):  # fmt: skip
+    def params_phase(call, state, what, slot, slots, at, rows, learning_rate, decay, factor):
         sources  # noqa: B018
-        network.params_phase(
-            kinds, what, slot, slots, model, optimizer, source, order, at, rows, x_stride, work, learning_rate, decay,
-            factor,
-        )  # fmt: skip
+        network.params_phase(call, state, what, slot, slots, at, rows, learning_rate, decay, factor)
 
     def train(
         functions, slots, team, members, norms, model, optimizer, source, order, batch_size, first, last,
