@@ -46,6 +46,7 @@ from .shares import PARAMS_PHASE, ROWS_PHASE, share
 from .simd import ADD_BIAS, ADD_BIAS_RELU, DESCEND, RELU_SLOPE, STORE
 from .sparse import DESCENT, FORWARD
 from .sparse import GRADIENT as ADDED
+from .sparse_tiles import GROUP
 from .sums import take_columns
 
 LOGITS, LOSSES, DELTAS = range(3)  # how far rows_phase goes
@@ -317,7 +318,7 @@ def params_phase(call, state, what, slot, slots, at, rows, learning_rate, decay,
             stride_x = plan[layer - 1, OUT_STRIDE]
             x, x_at = work.outputs, plan[layer - 1, OUT] * batch
         skipping = sparse_first and layer == 0
-        first, last = share(inputs, PARAMS_PHASE, slot, slots, work.shares, 2)
+        first, last = share(inputs, PARAMS_PHASE, slot, slots, work.shares, GROUP if skipping else 2)
         blocks, unit, zero = 0, ONE, first
         if first < last and in_store and dense and not (skipping and rows > 64):
             grad_at = weight + first * width
