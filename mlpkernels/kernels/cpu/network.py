@@ -42,7 +42,7 @@ from .layout import BY_CHUNK, FIELDS, GROUP_SIZE, GROUPS, SUMS, UNIT
 from .loss import row_losses
 from .norm import BACK_MOMENTS, BACKWARD, ENTER, INFER, MOMENTS, TRAIN, update_statistics
 from .optim import scale, sum_of_squares, update
-from .simd import ADD_BIAS, ADD_BIAS_RELU, DESCEND, RELU_SLOPE, STORE
+from .simd import ADD_BIAS, ADD_BIAS_RELU, DESCEND, RELU_SLOPE, STORE, pointer_to
 from .sparse import DESCENT, FORWARD
 from .sparse import GRADIENT as ADDED
 from .sums import take_columns
@@ -98,9 +98,9 @@ def _dense_forward(kinds, layer, plan, params, work, x_stride, start, stop):
         source, source_at = work.outputs, plan[layer - 1, OUT] * batch + start * source_stride
     epilogue = ADD_BIAS_RELU if plan[layer, ACTIVATION] == RELU else ADD_BIAS
     kinds.gemm(
-        source, source_at, source_stride, 1, params, plan[layer, WEIGHT], width, 1, work.outputs,
-        plan[layer, OUT] * batch + start * stride, stride, stop - start, width, inputs, True, epilogue,
-        params, plan[layer, BIAS], 0,
+        pointer_to(source, source_at), source_stride, 1, pointer_to(params, plan[layer, WEIGHT]), width, 1,
+        pointer_to(work.outputs, plan[layer, OUT] * batch + start * stride), stride, stop - start, width, inputs, True,
+        epilogue, pointer_to(params, plan[layer, BIAS]), 0,
     )  # fmt: skip
 
 
@@ -112,9 +112,9 @@ def _dense_backward(kinds, layer, plan, params, work, start, stop):
     at, at_below = plan[layer, OUT] * batch + start * stride, plan[layer - 1, OUT] * batch + start * below
     epilogue = RELU_SLOPE if plan[layer - 1, ACTIVATION] == RELU else STORE
     kinds.gemm(
-        work.deltas, at, stride, 1, params, plan[layer, WEIGHT], 1, plan[layer, WEIGHT_STRIDE], work.deltas,
-        at_below, below, stop - start, plan[layer, INPUTS], plan[layer, OUTPUTS], True, epilogue, work.outputs,
-        at_below, below,
+        pointer_to(work.deltas, at), stride, 1, pointer_to(params, plan[layer, WEIGHT]), 1, plan[layer, WEIGHT_STRIDE],
+        pointer_to(work.deltas, at_below), below, stop - start, plan[layer, INPUTS], plan[layer, OUTPUTS], True,
+        epilogue, pointer_to(work.outputs, at_below), below,
     )  # fmt: skip
 
 
@@ -317,6 +317,7 @@ def params_phase(call, state, what, slot, slots, at, rows, learning_rate, decay,
             stride_x = plan[layer - 1, OUT_STRIDE]
             x, x_at = work.outputs, plan[layer - 1, OUT] * batch
         skipping = sparse_first and layer == 0
+        delta = pointer_to(work.deltas, delta_at)
         first, last = share(inputs, slot, slots)
         blocks, unit, zero = 0, ONE, first
         if first < last and in_store and dense and not (skipping and rows > 64):
@@ -326,8 +327,8 @@ def params_phase(call, state, what, slot, slots, at, rows, learning_rate, decay,
                 kinds.sparse(call, DESCENT, at, rows, first, last, grad_at)
             else:
                 kinds.gemm(
-                    x, x_at + first, 1, stride_x, work.deltas, delta_at, stride, 1, model.params, grad_at, width,
-                    last - first, width, rows, True, DESCEND, work.grad, grad_at, 0,
+                    pointer_to(x, x_at + first), 1, stride_x, delta, stride, 1, pointer_to(model.params, grad_at),
+                    width, last - first, width, rows, True, DESCEND, pointer_to(work.grad, grad_at), 0,
                 )  # fmt: skip
         elif first < last:
             # Blocks that the level-1 cache holds. Where zeros are skipped, of 64 inputs, whose bits are found at once,
@@ -348,9 +349,10 @@ def params_phase(call, state, what, slot, slots, at, rows, learning_rate, decay,
             if what != UPDATE and skipping:
                 kinds.sparse(call, ADDED, at, rows, start, start + count, grad_at)
             elif what != UPDATE and dense:
+                grad = pointer_to(work.grad, grad_at)
                 kinds.gemm(
-                    x, x_at + start, 1, stride_x, work.deltas, delta_at, stride, 1, work.grad, grad_at, width, count,
-                    width, rows, True, STORE, work.grad, 0, 0,
+                    pointer_to(x, x_at + start), 1, stride_x, delta, stride, 1, grad, width, count, width, rows, True,
+                    STORE, grad, 0,
                 )  # fmt: skip
             elif what != UPDATE:
                 _collect(plan, layer, work, rows, start * width, count * width, grad_at)
