@@ -41,7 +41,7 @@ from .jit import ONE, inlined, inner, jit
 from .layout import BY_CHUNK, FIELDS, GROUP_SIZE, GROUPS, SUMS, UNIT
 from .loss import row_losses
 from .norm import BACK_MOMENTS, BACKWARD, ENTER, INFER, MOMENTS, TRAIN, update_statistics
-from .optim import scale, sum_of_squares, update
+from .optim import rests, scale, sum_of_squares, update
 from .simd import ADD_BIAS, ADD_BIAS_RELU, DESCEND, RELU_SLOPE, STORE, pointer_to
 from .sparse import DESCENT, FORWARD
 from .sparse import GRADIENT as ADDED
@@ -249,10 +249,11 @@ def penalty(model, settings):
 
 
 @inner
-def _finish(what, model, optimizer, work, start, size, grad_at, norm_at, rows, learning_rate, decay, factor):
+def _finish(call, state, what, start, size, grad_at, norm_at, rows, learning_rate, decay, rest, factor):
     """What follows the gradient, at grad_at, of the parameters start … start + size - 1: `rows` rows of weights or
     one of biases.
     """
+    _, model, _, _, work, _ = held("Call", call)
     grad = work.grad[grad_at : grad_at + size]
     if what == NORM:
         stride = size // rows
@@ -261,7 +262,7 @@ def _finish(what, model, optimizer, work, start, size, grad_at, norm_at, rows, l
     elif what == UPDATE:
         scale(grad, factor)
     if what in (UPDATE, FUSED_UPDATE):
-        update(optimizer, model.params, grad, start, learning_rate, decay)
+        update(held("OptimizerState", state), model.params, grad, start, learning_rate, decay, rest)
 
 
 @inner
@@ -298,7 +299,7 @@ def params_phase(call, state, what, slot, slots, at, rows, learning_rate, decay,
     # A long sum is better cut.
     in_store = what == FUSED_UPDATE and settings[RULE] == SGD and settings[MOMENTUM] == 0 and rows <= DEPTH
     in_store = in_store and decay == 0
-    sparse_first = skips(source, plan)
+    sparse_first, rest = skips(source, plan), rests(settings, optimizer.step[0] + 1)
     norm_at = 0
     for layer in range(plan.shape[0]):
         norm_at += plan[layer, INPUTS] + 1
@@ -357,8 +358,8 @@ def params_phase(call, state, what, slot, slots, at, rows, learning_rate, decay,
             elif what != UPDATE:
                 _collect(plan, layer, work, rows, start * width, count * width, grad_at)
             _finish(
-                what, model, optimizer, work, weight + start * width, count * width, grad_at, norm_at + start, count,
-                learning_rate, decay, factor,
+                call, state, what, weight + start * width, count * width, grad_at, norm_at + start, count,
+                learning_rate, decay, rest, factor,
             )  # fmt: skip
         if slots == 1 or layer % slots == slots - 1 - slot:  # one slot has the layer's biases
             bias = plan[layer, BIAS]
@@ -372,6 +373,6 @@ def params_phase(call, state, what, slot, slots, at, rows, learning_rate, decay,
             if plan[layer, KIND] == BATCH_NORM and what in (UPDATE, FUSED_UPDATE):
                 update_statistics(plan, layer, model.buffers, model.params, model.rates, work.moments, rows)
             _finish(
-                what, model, optimizer, work, bias, width, bias, norm_at + inputs, ONE, learning_rate,
-                decay if settings[DECAY_BIAS] != 0 else 0.0, factor,
+                call, state, what, bias, width, bias, norm_at + inputs, ONE, learning_rate,
+                decay if settings[DECAY_BIAS] != 0 else 0.0, rest, factor,
             )  # fmt: skip
