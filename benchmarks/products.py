@@ -160,25 +160,25 @@ def _loops() -> tuple[Any, Any]:
     from numba import njit, prange, types
 
     from mlpkernels.kernels.cpu import steps
-    from mlpkernels.kernels.cpu.borrow import borrow
     from mlpkernels.kernels.cpu.network import share
-
-    # borrow, as in training: counting references to the arrays costs as much as the smallest products
+    from mlpkernels.kernels.cpu.simd import pointer_to
 
     def serial(times, gemm, slots, a, a_row, a_k, b, b_k, b_j, c, c_row, m, n, k, store):
-        a, b, c = borrow(a), borrow(b), borrow(c)
         for _ in range(times):
-            gemm(a, 0, a_row, a_k, b, 0, b_k, b_j, c, 0, c_row, m, n, k, True, store, c, 0, 0)
+            out = pointer_to(c, 0)
+            gemm(
+                pointer_to(a, 0), a_row, a_k, pointer_to(b, 0), b_k, b_j, out, c_row, m, n, k, True, store, out, 0
+            )  # fmt: skip
 
     def parallel(times, gemm, slots, a, a_row, a_k, b, b_k, b_j, c, c_row, m, n, k, store):
         for _ in range(times):
             for slot in prange(slots):
                 start, stop = share(m, np.int64(slot), slots)
                 if start < stop:
-                    out = borrow(c)
+                    out = pointer_to(c, start * c_row)
                     gemm(
-                        borrow(a), start * a_row, a_row, a_k, borrow(b), 0, b_k, b_j, out, start * c_row, c_row,
-                        stop - start, n, k, True, store, out, 0, 0,
+                        pointer_to(a, start * a_row), a_row, a_k, pointer_to(b, 0), b_k, b_j, out, c_row, stop - start,
+                        n, k, True, store, out, 0,
                     )  # fmt: skip
 
     pointer = types.FunctionType(steps.signatures(types.float32)["gemm"])

@@ -1,15 +1,23 @@
 """What several tests of training share: backends, a small problem, and ways to stop within it."""
 
 import dataclasses
+import functools
 
 import numpy as np
 
 from mlpkernels import Adam, Dense, Network, fit
 from mlpkernels.datasets import Part
+from mlpkernels.kernels.cpu import steps
 from mlpkernels.scaling import Scaling
 
 BACKENDS = ["cpu", "reference"]
 ROWS, WIDTH, CLASSES = 90, 12, 3
+
+
+def product(dtype):
+    """gemm, of flat arrays with an offset each, to be called from Python."""
+    address = steps.pointer("gemm", np.dtype(dtype).name).__wrapper_address__()
+    return functools.partial(steps.get("product", dtype), address)
 
 
 def blobs(rows=ROWS, seed=0, noise=40):

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from bounds import Rounded
 from problems import DTYPES
+from support import product
 
 from mlpkernels.kernels.cpu import gemm as source
-from mlpkernels.kernels.cpu import steps
 from mlpkernels.kernels.cpu.simd import ADD_BIAS, ADD_BIAS_RELU, RELU_SLOPE, STORE, TILE_ROWS, VECTOR_BYTES, VECTORS
 
 EPILOGUES = {"store": STORE, "bias": ADD_BIAS, "bias-relu": ADD_BIAS_RELU, "slope": RELU_SLOPE}
@@ -53,7 +53,7 @@ class Matrix:
 
 def multiply(a, b, c, k, epilogue, aux, aux_row, padded=False):
     m, n = c.values.shape
-    steps.get("gemm", c.flat.dtype)(
+    product(c.flat.dtype)(
         a.flat, a.at, a.row, a.column, b.flat, b.at, b.row, b.column, c.flat, c.at, c.row, m, n, k, padded,
         EPILOGUES[epilogue], aux.flat, aux.at, aux_row,
     )  # fmt: skip
@@ -135,7 +135,7 @@ def test_an_element_has_the_same_bits_wherever_it_lies(dtype, random, transposed
             left, right = np.sort(random.choice(n + 1, 2, replace=False))
             right = min(right, left + int(random.choice([3, 75])))
             part = Matrix(np.zeros((bottom - top, right - left)), dtype, random)
-            steps.get("gemm", dtype)(
+            product(dtype)(
                 a.flat, a.at + top * a.row, a.row, a.column, b.flat, b.at + left, b.row, 1, part.flat, part.at,
                 part.row, bottom - top, right - left, k, False, EPILOGUES[epilogue], aux.flat, aux.at + left, 0,
             )  # fmt: skip
@@ -151,7 +151,7 @@ def test_padded_rows_are_used_to_the_next_full_vector(dtype, random):
         right[:, :n] = random.normal(size=(k, n))
         a, b, c = Matrix(left, dtype, random), Matrix(right, dtype, random), Matrix(np.zeros((m, room)), dtype, random)
         aux = Matrix(np.zeros((1, room)), dtype, random)
-        steps.get("gemm", dtype)(
+        product(dtype)(
             a.flat, a.at, a.row, 1, b.flat, b.at, b.row, 1, c.flat, c.at, c.row, m, n, k, True, ADD_BIAS, aux.flat,
             aux.at, 0,
         )  # fmt: skip

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from problems import DTYPES
 
-from mlpkernels.kernels.cpu.sums import column_sums
+from mlpkernels.kernels.cpu.sums import column_sums, take_columns
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -36,3 +36,16 @@ def test_what_is_no_number_stays_in_its_column(dtype):
         wanted = np.full(columns, 4, dtype)
         wanted[2:5] = np.nan, np.inf, 0
         assert np.array_equal(out, wanted, equal_nan=True) and not np.signbit(out[4])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_descent_takes_the_rate_times_the_sums(dtype):
+    """With the bits of a sum, a product and a difference, each rounded."""
+    random = np.random.default_rng(0)
+    for columns in (1, 7, 16, 40, 128, 131):
+        deltas, start = random.normal(size=(9, columns)).astype(dtype), random.normal(size=columns + 2).astype(dtype)
+        sums, out = np.empty(columns, dtype), start.copy()
+        column_sums(deltas.ravel(), 0, columns, 9, sums)
+        take_columns(deltas.ravel(), 0, columns, 9, out[1:-1], True, 0.3)
+        assert out[1:-1].tobytes() == (start[1:-1] - np.dtype(dtype).type(0.3) * sums).tobytes()
+        assert out[0] == start[0] and out[-1] == start[-1]

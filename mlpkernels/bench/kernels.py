@@ -155,18 +155,19 @@ def _product(product: Product, count: int) -> Timed:
         WEIGHTS: (simd.STORE, c, 0),
         INPUTS: (simd.RELU_SLOPE, ones, c_row),
     }[product.kind]
+    gemm = steps.pointer("gemm", "float32").__wrapper_address__()
     if slots == 1:
-        gemm = steps.get("gemm", "float32")
+        one = steps.get("product", "float32")
 
         def call(rows: int) -> None:
-            gemm(a, 0, a_row, a_k, b, 0, b_k, b_j, c, 0, c_row, rows, n, k, True, epilogue, aux, 0, aux_row)
+            one(gemm, a, 0, a_row, a_k, b, 0, b_k, b_j, c, 0, c_row, rows, n, k, True, epilogue, aux, 0, aux_row)
     else:
-        parallel, pointer = steps.get("product_parallel", "float32"), steps.pointer("gemm", "float32")
+        parallel = steps.get("product_parallel", "float32")
 
         def call(rows: int) -> None:
             used = slots if rows else 1  # an empty call waits for nobody: what parallel threads cost is measured
             with threads.launch(used):
-                parallel(pointer, used, a, a_row, a_k, b, b_k, b_j, c, rows, n, k, epilogue, aux, aux_row)
+                parallel(gemm, used, a, a_row, a_k, b, b_k, b_j, c, rows, n, k, epilogue, aux, aux_row)
 
     call(m)
     result = c.reshape(m, c_row)[:, :n]

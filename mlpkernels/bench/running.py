@@ -53,7 +53,7 @@ _PEERS_LONGER = 4.0
 # What `run` asks the compiled backend for, on one thread and, of those that have a twin, on several.
 _SHARED = ("fma_peak", "gemm", "image_layers", "no_layers", "sparse_layer", "no_sparse_layer", "no_curves",
            "no_targets", "rows_phase", "params_phase")  # fmt: skip
-_OWN = {"kernels": ("cross_entropy", "sgd_step", "adam_step"), "epochs": ()}
+_OWN = {"kernels": ("product", "cross_entropy", "sgd_step", "adam_step"), "epochs": ()}
 _LOOPS = {"kernels": ("differentiate", "infer"), "epochs": ("train",)}
 
 

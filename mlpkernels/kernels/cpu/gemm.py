@@ -92,8 +92,8 @@ def _store_edge(room, width, c, c_row, c_j, rows, n, epilogue, aux, aux_row):
 
 
 @inlined
-def gemm(a, a_at, a_row, a_k, b, b_at, b_k, b_j, c, c_at, c_row, m, n, k, padded, epilogue, aux, aux_at, aux_row):
-    """c[m, n] = epilogue(a[m, k] @ b[k, n]), flat arrays with an offset and strides each, in elements.
+def gemm(a, a_row, a_k, b, b_k, b_j, c, c_row, m, n, k, padded, epilogue, aux, aux_row):
+    """c[m, n] = epilogue(a[m, k] @ b[k, n]), pointers with strides in elements.
 
     b_j == 1 (rows of b contiguous) or b_k == 1 (b is a transposed matrix). padded: rows of b (b_j == 1), c and aux
     may be read and written up to the next full vector. m, n, k may be 0: an empty sum is 0.
@@ -103,15 +103,13 @@ def gemm(a, a_at, a_row, a_k, b, b_at, b_k, b_j, c, c_at, c_row, m, n, k, padded
     if n < lanes(a) and m >= 4 * n and k >= 32 and a_row == 1 and b_j == 1 and epilogue == STORE and not padded:
         # A narrow product of a transposed a (a weight gradient of few outputs) would leave lanes empty: its transpose
         # fills them, 200 GFLOP/s instead of 90 for 64 x 1024 x 10.
-        a, a_at, b, b_at = b, b_at, a, a_at
+        a, b = b, a
         a_k, b_k = b_k, a_k
         m, n, c_row, c_j, deepest = n, m, 1, c_row, k
     if epilogue == DESCEND:
         deepest = k  # c holds what the sums are taken from, and has no room for parts of them
     vector = lanes(a)
     room, corner = panel_room(a), edge_room(a)
-    a_ptr, b_ptr = pointer_to(a, a_at), pointer_to(b, b_at)
-    c_ptr, aux_ptr = pointer_to(c, c_at), pointer_to(aux, aux_at)
     for j in range(0, n, VECTORS * vector):
         columns = min(n - j, VECTORS * vector)
         vectors = (columns + vector - 1) // vector
@@ -119,13 +117,13 @@ def gemm(a, a_at, a_row, a_k, b, b_at, b_k, b_j, c, c_at, c_row, m, n, k, padded
         partial = columns < width and not padded
         edge = partial or c_j != 1
         # Rows a power of two apart share few cache sets; a packed copy pays from about four row blocks on.
-        packs = b_j != 1 or partial or (m >= 24 and b_k > width and b_k * b.itemsize % 256 == 0)
+        packs = b_j != 1 or partial or (m >= 24 and b_k > width and b_k * (VECTOR_BYTES // vector) % 256 == 0)
         packs = packs and epilogue != DESCEND
-        aux_j = aux_ptr if epilogue == DESCEND else advance(aux_ptr, j)
+        aux_j = aux if epilogue == DESCEND else advance(aux, j)
         first = 0
         while True:  # once for k == 0, too
             depth = min(DEPTH if packs else deepest, k - first)
-            panel, stride = advance(b_ptr, first * b_k + j * b_j), b_k
+            panel, stride = advance(b, first * b_k + j * b_j), b_k
             if packs:
                 _pack(panel, b_k, b_j, depth, columns, room, width)
                 panel, stride = room, width
@@ -136,8 +134,8 @@ def gemm(a, a_at, a_row, a_k, b, b_at, b_k, b_j, c, c_at, c_row, m, n, k, padded
                 rows = 6 if left >= 6 and left != 8 else 4 if left >= 4 else 2 if left >= 2 else 1
                 if vectors == 1 and left >= TALL_ROWS[1]:
                     rows = TALL_ROWS[0] if left >= TALL_ROWS[0] else TALL_ROWS[1]
-                a_i = advance(a_ptr, i * a_row + first * a_k)
-                c_ij = advance(c_ptr, i * c_row + j * c_j)
+                a_i = advance(a, i * a_row + first * a_k)
+                c_ij = advance(c, i * c_row + j * c_j)
                 aux_i = advance(aux_j, i * aux_row)
                 code = epilogue if ends else STORE
                 if edge:  # through a full tile on the stack
@@ -159,11 +157,9 @@ def gemm(a, a_at, a_row, a_k, b, b_at, b_k, b_j, c, c_at, c_row, m, n, k, padded
 
 
 @jit
-def gemm_once(
-    a, a_at, a_row, a_k, b, b_at, b_k, b_j, c, c_at, c_row, m, n, k, padded, epilogue, aux, aux_at, aux_row
-):  # fmt: skip
+def gemm_once(a, a_row, a_k, b, b_k, b_j, c, c_row, m, n, k, padded, epilogue, aux, aux_row):
     """gemm for compiled code that calls it in several places: compiled by itself, not into each of them."""
-    gemm(a, a_at, a_row, a_k, b, b_at, b_k, b_j, c, c_at, c_row, m, n, k, padded, epilogue, aux, aux_at, aux_row)
+    gemm(a, a_row, a_k, b, b_k, b_j, c, c_row, m, n, k, padded, epilogue, aux, aux_row)
 
 
 @jit
@@ -172,8 +168,8 @@ def multiply(a, a_row, a_k, b, b_k, b_j, c, k, epilogue, aux, aux_row):
     specialisation of gemm of its own: seconds of compiling in the caller's function.
     """
     m, n = c.shape
-    zero, padded = np.int64(0), np.bool_(False)
     gemm_once(
-        flat(a), zero, np.int64(a_row), np.int64(a_k), flat(b), zero, np.int64(b_k), np.int64(b_j), flat(c), zero, n,
-        m, n, k, padded, np.int64(epilogue), flat(aux), zero, np.int64(aux_row),
+        pointer_to(flat(a), 0), np.int64(a_row), np.int64(a_k), pointer_to(flat(b), 0), np.int64(b_k), np.int64(b_j),
+        pointer_to(flat(c), 0), n, m, n, k, np.bool_(False), np.int64(epilogue), pointer_to(flat(aux), 0),
+        np.int64(aux_row),
     )  # fmt: skip

@@ -61,7 +61,7 @@ def hold(typingctx, name, value, like):
     It is valid as long as the function that holds it runs. like: a pointer to numbers of the network's type.
     """
     if value != _registered(name.literal_value, like):
-        raise TypeError(f"a {name.literal_value} to be held has the types of signatures.py, got {value}")
+        raise TypeError(f"the {name.literal_value} to be held must have the types of signatures.py, got {value}")
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         with builder.goto_entry_block():

@@ -41,9 +41,9 @@ from .jit import ONE, inlined, inner
 from .layout import BY_CHUNK, FIELDS, GROUP_SIZE, GROUPS, SUMS, UNIT
 from .loss import row_losses
 from .norm import BACK_MOMENTS, BACKWARD, ENTER, INFER, MOMENTS, TRAIN, update_statistics
-from .optim import scale, sum_of_squares, update
+from .optim import rests, scale, sum_of_squares, update
 from .shares import PARAMS_PHASE, ROWS_PHASE, share
-from .simd import ADD_BIAS, ADD_BIAS_RELU, DESCEND, RELU_SLOPE, STORE
+from .simd import ADD_BIAS, ADD_BIAS_RELU, DESCEND, RELU_SLOPE, STORE, pointer_to
 from .sparse import DESCENT, FORWARD
 from .sparse import GRADIENT as ADDED
 from .sparse_tiles import GROUP
@@ -99,9 +99,9 @@ def _dense_forward(kinds, layer, plan, params, work, x_stride, start, stop):
         source, source_at = work.outputs, plan[layer - 1, OUT] * batch + start * source_stride
     epilogue = ADD_BIAS_RELU if plan[layer, ACTIVATION] == RELU else ADD_BIAS
     kinds.gemm(
-        source, source_at, source_stride, 1, params, plan[layer, WEIGHT], width, 1, work.outputs,
-        plan[layer, OUT] * batch + start * stride, stride, stop - start, width, inputs, True, epilogue,
-        params, plan[layer, BIAS], 0,
+        pointer_to(source, source_at), source_stride, 1, pointer_to(params, plan[layer, WEIGHT]), width, 1,
+        pointer_to(work.outputs, plan[layer, OUT] * batch + start * stride), stride, stop - start, width, inputs, True,
+        epilogue, pointer_to(params, plan[layer, BIAS]), 0,
     )  # fmt: skip
 
 
@@ -113,9 +113,9 @@ def _dense_backward(kinds, layer, plan, params, work, start, stop):
     at, at_below = plan[layer, OUT] * batch + start * stride, plan[layer - 1, OUT] * batch + start * below
     epilogue = RELU_SLOPE if plan[layer - 1, ACTIVATION] == RELU else STORE
     kinds.gemm(
-        work.deltas, at, stride, 1, params, plan[layer, WEIGHT], 1, plan[layer, WEIGHT_STRIDE], work.deltas,
-        at_below, below, stop - start, plan[layer, INPUTS], plan[layer, OUTPUTS], True, epilogue, work.outputs,
-        at_below, below,
+        pointer_to(work.deltas, at), stride, 1, pointer_to(params, plan[layer, WEIGHT]), 1, plan[layer, WEIGHT_STRIDE],
+        pointer_to(work.deltas, at_below), below, stop - start, plan[layer, INPUTS], plan[layer, OUTPUTS], True,
+        epilogue, pointer_to(work.outputs, at_below), below,
     )  # fmt: skip
 
 
@@ -250,10 +250,11 @@ def penalty(model, settings):
 
 
 @inner
-def _finish(what, model, optimizer, work, start, size, grad_at, norm_at, rows, learning_rate, decay, factor):
+def _finish(call, state, what, start, size, grad_at, norm_at, rows, learning_rate, decay, rest, factor):
     """What follows the gradient, at grad_at, of the parameters start … start + size - 1: `rows` rows of weights or
     one of biases.
     """
+    _, model, _, _, work, _ = held("Call", call)
     grad = work.grad[grad_at : grad_at + size]
     if what == NORM:
         stride = size // rows
@@ -262,7 +263,7 @@ def _finish(what, model, optimizer, work, start, size, grad_at, norm_at, rows, l
     elif what == UPDATE:
         scale(grad, factor)
     if what in (UPDATE, FUSED_UPDATE):
-        update(optimizer, model.params, grad, start, learning_rate, decay)
+        update(held("OptimizerState", state), model.params, grad, start, learning_rate, decay, rest)
 
 
 @inner
@@ -299,7 +300,7 @@ def params_phase(call, state, what, slot, slots, at, rows, learning_rate, decay,
     # A long sum is better cut.
     in_store = what == FUSED_UPDATE and settings[RULE] == SGD and settings[MOMENTUM] == 0 and rows <= DEPTH
     in_store = in_store and decay == 0
-    sparse_first = skips(source, plan)
+    sparse_first, rest = skips(source, plan), rests(settings, optimizer.step[0] + 1)
     norm_at = 0
     for layer in range(plan.shape[0]):
         norm_at += plan[layer, INPUTS] + 1
@@ -318,6 +319,7 @@ def params_phase(call, state, what, slot, slots, at, rows, learning_rate, decay,
             stride_x = plan[layer - 1, OUT_STRIDE]
             x, x_at = work.outputs, plan[layer - 1, OUT] * batch
         skipping = sparse_first and layer == 0
+        delta = pointer_to(work.deltas, delta_at)
         first, last = share(inputs, PARAMS_PHASE, slot, slots, work.shares, GROUP if skipping else 2)
         blocks, unit, zero = 0, ONE, first
         if first < last and in_store and dense and not (skipping and rows > 64):
@@ -327,8 +329,8 @@ def params_phase(call, state, what, slot, slots, at, rows, learning_rate, decay,
                 kinds.sparse(call, DESCENT, at, rows, first, last, grad_at)
             else:
                 kinds.gemm(
-                    x, x_at + first, 1, stride_x, work.deltas, delta_at, stride, 1, model.params, grad_at, width,
-                    last - first, width, rows, True, DESCEND, work.grad, grad_at, 0,
+                    pointer_to(x, x_at + first), 1, stride_x, delta, stride, 1, pointer_to(model.params, grad_at),
+                    width, last - first, width, rows, True, DESCEND, pointer_to(work.grad, grad_at), 0,
                 )  # fmt: skip
         elif first < last:
             # Blocks that the level-1 cache holds. Where zeros are skipped, of 64 inputs, whose bits are found at once,
@@ -349,15 +351,16 @@ def params_phase(call, state, what, slot, slots, at, rows, learning_rate, decay,
             if what != UPDATE and skipping:
                 kinds.sparse(call, ADDED, at, rows, start, start + count, grad_at)
             elif what != UPDATE and dense:
+                grad = pointer_to(work.grad, grad_at)
                 kinds.gemm(
-                    x, x_at + start, 1, stride_x, work.deltas, delta_at, stride, 1, work.grad, grad_at, width, count,
-                    width, rows, True, STORE, work.grad, 0, 0,
+                    pointer_to(x, x_at + start), 1, stride_x, delta, stride, 1, grad, width, count, width, rows, True,
+                    STORE, grad, 0,
                 )  # fmt: skip
             elif what != UPDATE:
                 _collect(plan, layer, work, rows, start * width, count * width, grad_at)
             _finish(
-                what, model, optimizer, work, weight + start * width, count * width, grad_at, norm_at + start, count,
-                learning_rate, decay, factor,
+                call, state, what, weight + start * width, count * width, grad_at, norm_at + start, count,
+                learning_rate, decay, rest, factor,
             )  # fmt: skip
         if slots == 1 or layer % slots == slots - 1 - slot:  # one slot has the layer's biases
             bias = plan[layer, BIAS]
@@ -371,6 +374,6 @@ def params_phase(call, state, what, slot, slots, at, rows, learning_rate, decay,
             if plan[layer, KIND] == BATCH_NORM and what in (UPDATE, FUSED_UPDATE):
                 update_statistics(plan, layer, model.buffers, model.params, model.rates, work.moments, rows)
             _finish(
-                what, model, optimizer, work, bias, width, bias, norm_at + inputs, ONE, learning_rate,
-                decay if settings[DECAY_BIAS] != 0 else 0.0, factor,
+                call, state, what, bias, width, bias, norm_at + inputs, ONE, learning_rate,
+                decay if settings[DECAY_BIAS] != 0 else 0.0, rest, factor,
             )  # fmt: skip

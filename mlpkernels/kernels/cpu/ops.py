@@ -43,14 +43,14 @@ def _product(
     (m, n), dtype = c.shape, c.dtype
     a, b, aux, out = a.reshape(-1), b.reshape(-1), aux.reshape(-1), c.reshape(-1)
     slots = threads.slots(threads.current(), 2.0 * m * n * k)
-    gemm = steps.get("gemm", dtype)
+    gemm = steps.pointer("gemm", dtype.name).__wrapper_address__()
     if slots == 1:
-        gemm(a, 0, a_row, a_k, b, 0, b_k, b_j, out, 0, n, m, n, k, False, epilogue, aux, 0, aux_row)
+        one = steps.get("product", dtype)
+        one(gemm, a, 0, a_row, a_k, b, 0, b_k, b_j, out, 0, n, m, n, k, False, epilogue, aux, 0, aux_row)
     else:
         parallel = steps.get("product_parallel", dtype)
         with threads.launch(slots):
-            pointer = steps.pointer("gemm", dtype.name)
-            parallel(pointer, slots, a, a_row, a_k, b, b_k, b_j, out, m, n, k, epilogue, aux, aux_row)
+            parallel(gemm, slots, a, a_row, a_k, b, b_k, b_j, out, m, n, k, epilogue, aux, aux_row)
 
 
 def dense_forward(x: Any, w: Any, b: Any, activation: int, out: Array) -> None:

@@ -62,7 +62,7 @@ def _kinds(T: Any) -> Kinds:
     matrix, double = types.Array(T, 2, "C"), types.Array(types.float64, 1, "C")
     layers = types.void(call, *[i] * 9)
     return Kinds(
-        gemm=types.void(flat, i, i, i, flat, i, i, i, flat, i, i, i, i, i, types.boolean, i, flat, i, i),
+        gemm=types.void(call, i, i, call, i, i, call, i, i, i, i, types.boolean, i, call, i),
         flat=layers,
         image=layers,
         sparse=types.void(call, *[i] * 6),
@@ -83,14 +83,14 @@ def signatures(T: Any) -> dict[str, Any]:
     double, count, call = types.Array(types.float64, 1, "C"), types.Array(types.int64, 1, "C"), types.CPointer(T)
     made, kinds = tuples(T), _kinds(T)
     model, optimizer, source, work = (made[name] for name in ("Model", "OptimizerState", "Source", "Workspace"))
-    gemm_pointer = types.FunctionType(kinds.gemm)
     rows = types.void(call, *[i] * 7, T, i)
     params = types.void(call, call, *[i] * 5, d, d, T)
     member = (count, i, count, i, i, model, optimizer, source, order)
     train = types.void(*member, i, i, i, double, i, work, double, count, d)
     differentiate = types.void(*member, T, i, work)
     data = (i, i, model, source, order, i, work, matrix, double, count)
-    product = types.void(gemm_pointer, i, flat, i, i, flat, i, i, flat, i, i, i, i, flat, i)
+    product = types.void(i, flat, i, i, i, flat, i, i, i, flat, i, i, i, i, i, flag, i, flat, i, i)
+    product_parallel = types.void(i, i, flat, i, i, flat, i, i, flat, i, i, i, i, flat, i)
     return {
         "gemm": kinds.gemm,
         "no_layers": kinds.flat,
@@ -110,7 +110,8 @@ def signatures(T: Any) -> dict[str, Any]:
         "differentiate_parallel": differentiate,
         "infer": types.void(count, i, *data),
         "infer_parallel": types.void(count, *data),
-        "product_parallel": product,
+        "product": product,
+        "product_parallel": product_parallel,
         "column_sum": types.void(flat, flat),
         "cross_entropy": types.Tuple((d, i))(matrix, labels, flat, T, matrix),
         "target_loss": types.Tuple((d, i))(i, matrix, matrix, flat, T, matrix),

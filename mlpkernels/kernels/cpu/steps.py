@@ -35,13 +35,9 @@ from .sums import column_sums
 def entry_points(sources: str) -> dict[str, Any]:
     """The functions to compile. `sources`, the kernel files' digest, is in each one's closure: the cache's key."""
 
-    def gemm(
-        a, a_at, a_row, a_k, b, b_at, b_k, b_j, c, c_at, c_row, m, n, k, padded, epilogue, aux, aux_at, aux_row,
-    ):  # fmt: skip
+    def gemm(a, a_row, a_k, b, b_k, b_j, c, c_row, m, n, k, padded, epilogue, aux, aux_row):
         sources  # noqa: B018
-        _gemm(
-            a, a_at, a_row, a_k, b, b_at, b_k, b_j, c, c_at, c_row, m, n, k, padded, epilogue, aux, aux_at, aux_row,
-        )  # fmt: skip
+        _gemm(a, a_row, a_k, b, b_k, b_j, c, c_row, m, n, k, padded, epilogue, aux, aux_row)
 
     def no_layers(call, what, first, last, start, stop, slot, slots, rows, key):
         """What stands for kinds of layers that a network does not have."""
@@ -143,14 +139,26 @@ def entry_points(sources: str) -> dict[str, Any]:
         for slot in prange(slots):
             one(functions, np.int64(slot), slots, goal, model, source, order, x_stride, work, out, losses, corrects)
 
+    def product(
+        gemm, a, a_at, a_row, a_k, b, b_at, b_k, b_j, c, c_at, c_row, m, n, k, padded, epilogue, aux, aux_at, aux_row,
+    ):  # fmt: skip
+        """gemm, an address, of flat arrays with an offset each."""
+        sources  # noqa: B018
+        one = entry_at("gemm", gemm, pointer_to(c, 0))
+        one(
+            pointer_to(a, a_at), a_row, a_k, pointer_to(b, b_at), b_k, b_j, pointer_to(c, c_at), c_row, m, n, k, padded,
+            epilogue, pointer_to(aux, aux_at), aux_row,
+        )  # fmt: skip
+
     def product_parallel(gemm, slots, a, a_row, a_k, b, b_k, b_j, c, m, n, k, epilogue, aux, aux_row):
         sources  # noqa: B018
+        one = entry_at("gemm", gemm, pointer_to(c, 0))
         for slot in prange(slots):
             start, stop = equal_share(m, np.int64(slot), slots)
             if start < stop:
-                gemm(
-                    a, start * a_row, a_row, a_k, b, 0, b_k, b_j, c, start * n, n, stop - start, n, k, False, epilogue,
-                    aux, start * aux_row, aux_row,
+                one(
+                    pointer_to(a, start * a_row), a_row, a_k, pointer_to(b, 0), b_k, b_j, pointer_to(c, start * n), n,
+                    stop - start, n, k, False, epilogue, pointer_to(aux, start * aux_row), aux_row,
                 )  # fmt: skip
 
     def column_sum(delta, out):
@@ -213,8 +221,8 @@ def entry_points(sources: str) -> dict[str, Any]:
         infer_parallel,
     )
     ops = (
-        product_parallel, column_sum, cross_entropy, target_loss, activate, slope, softmax_rows, sgd_step, adam_step,
-        fma_peak,
+        product, product_parallel, column_sum, cross_entropy, target_loss, activate, slope, softmax_rows, sgd_step,
+        adam_step, fma_peak,
     )  # fmt: skip
     made = {function.__name__: function for function in (*executor, *ops)}
     for more in (op_entries, single_entries, c_entries):
