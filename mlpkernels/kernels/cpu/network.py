@@ -303,13 +303,9 @@ def params_phase(call, state, what, slot, slots, at, rows, learning_rate, decay,
     sparse_first, rest = skips(source, plan), rests(settings, optimizer.step[0] + 1)
     norm_at = 0
     for layer in range(plan.shape[0]):
-        norm_at += plan[layer, INPUTS] + 1
-    # From the last layer on: its parameters and deltas are what the rows' phase has left in the level-1 cache, and the
-    # first layer's, which fill it, are what the next step begins with.
-    for layer in range(plan.shape[0] - 1, -1, -1):
         inputs, width, weight = plan[layer, INPUTS], plan[layer, WEIGHT_STRIDE], plan[layer, WEIGHT]
-        norm_at -= inputs + 1
         if width == 0:
+            norm_at += 1
             continue
         stride = plan[layer, OUT_STRIDE]
         delta_at = plan[layer, OUT] * batch
@@ -369,11 +365,11 @@ def params_phase(call, state, what, slot, slots, at, rows, learning_rate, decay,
                 take_columns(work.deltas, delta_at, stride, rows, target[bias : bias + width], in_store, learning_rate)
             elif what != UPDATE:
                 _collect(plan, layer, work, rows, inputs * width, width, bias)
-            if in_store and dense:
-                continue
             if plan[layer, KIND] == BATCH_NORM and what in (UPDATE, FUSED_UPDATE):
                 update_statistics(plan, layer, model.buffers, model.params, model.rates, work.moments, rows)
-            _finish(
-                call, state, what, bias, width, bias, norm_at + inputs, ONE, learning_rate,
-                decay if settings[DECAY_BIAS] != 0 else 0.0, rest, factor,
-            )  # fmt: skip
+            if not (in_store and dense):
+                _finish(
+                    call, state, what, bias, width, bias, norm_at + inputs, ONE, learning_rate,
+                    decay if settings[DECAY_BIAS] != 0 else 0.0, rest, factor,
+                )  # fmt: skip
+        norm_at += inputs + 1
