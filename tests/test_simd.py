@@ -14,7 +14,8 @@ from problems import DTYPES
 from support import product
 
 from mlpkernels.kernels.cpu import cache, simd, steps
-from mlpkernels.kernels.cpu.simd import TILE_ROWS, VECTOR_BYTES, VECTORS, lanes, pointer_to, transpose_block
+from mlpkernels.kernels.cpu.simd import TILE_ROWS, VECTOR_BYTES, VECTORS, lanes, pointer_to
+from mlpkernels.kernels.cpu.transposes import transpose_block
 
 X86 = re.match(r"x86|i[3-6]86|amd64", platform.machine().lower())
 REGISTER = {64: "zmm", 32: "ymm", 16: "xmm"}[VECTOR_BYTES]

@@ -24,9 +24,8 @@ from .simd import (
     store,
     store_few,
     tile,
-    transpose_block,
-    transpose_few,
 )  # fmt: skip
+from .transposes import transpose_block, transpose_few
 
 # A packed panel of b, DEPTH rows of VECTORS vectors, is half of a 48 KB level-1 cache.
 DEPTH = 24576 // (VECTORS * VECTOR_BYTES)

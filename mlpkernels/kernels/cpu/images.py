@@ -50,7 +50,8 @@ from .layout import (
     taken,
 )  # fmt: skip
 from .norm import BACK_MOMENTS, BACKWARD, ENTER, INFER, MOMENTS, TRAIN, keeps, layer_key, threshold_of
-from .simd import lanes, pointer_to, transpose_block
+from .simd import lanes, pointer_to
+from .transposes import transpose_block
 
 MEANS, SQUARES = 100, 101  # sums of a channel, beside BACK_MOMENTS
 

@@ -17,6 +17,7 @@ from . import simd
 from .arithmetic import Numbers
 from .blocks import constant, loop
 from .elementary import exponential, logarithm
+from .transposes import transposed
 
 # The vectors of a state, in the order in which they become known: label, weight and the label's logit; the largest
 # logit, the first class that has it, whether there is a NaN (-1, else 0); the sum of the exponentials; what makes an
@@ -86,7 +87,7 @@ def rows_to_lanes(typingctx, source, stride, last, columns, room):
             row.add_incoming(one, full_end)
             row.add_incoming(other, few_end)
             rows.append(row)
-        for j, column in enumerate(simd._transposed(builder, rows)):
+        for j, column in enumerate(transposed(builder, rows)):
             simd._store(builder, column, room, constant(j * vector.count))
         return context.get_dummy_value()
 
@@ -102,7 +103,7 @@ def lanes_to_rows(typingctx, room, target, stride, last, columns):
         room, target, stride, last, columns = args
         vector = simd._vector(dtype)
         lines = [simd._load(builder, vector, room, constant(j * vector.count)) for j in range(vector.count)]
-        rows = simd._transposed(builder, lines)
+        rows = transposed(builder, lines)
         pointers = _row_pointers(builder, target, stride, last, vector.count)
         whole = builder.icmp_signed(">=", columns, constant(vector.count))
         with builder.if_else(whole) as (then, otherwise):

@@ -15,6 +15,7 @@ from . import simd
 from .blocks import constant, loop, switch
 from .lane_marks import integers_of
 from .simd import REGISTERS, RELU_SLOPE
+from .transposes import transposed
 
 ADD = 100  # beside simd's STORE and RELU_SLOPE: to what is there
 MOST_ROWS, MOST_COLUMNS = 6, 6
@@ -45,7 +46,7 @@ def to_runs(typingctx, source, table, target, target_row):
         source, table, target, target_row = args
         vector = simd._vector(dtype)
         places = [builder.load(builder.gep(table, [constant(j)])) for j in range(vector.count)]
-        rows = simd._transposed(builder, [simd._load(builder, vector, source, place) for place in places])
+        rows = transposed(builder, [simd._load(builder, vector, source, place) for place in places])
         for i, row in enumerate(rows):
             simd._store(builder, row, target, builder.mul(target_row, constant(i)))
         return context.get_dummy_value()
@@ -72,7 +73,7 @@ def from_runs(typingctx, source, source_row, target, table, spare, how, aux, aux
             return builder.select(within, builder.gep(base, [offset]), spare)
 
         rows = [builder.mul(source_row, constant(i)) for i in range(vector.count)]
-        turned = simd._transposed(builder, [simd._load(builder, vector, source, row) for row in rows])
+        turned = transposed(builder, [simd._load(builder, vector, source, row) for row in rows])
         plain, added, slope, end = (builder.append_basic_block(n) for n in ("plain", "added", "slope", "stored"))
         stores = builder.switch(how, plain)
         stores.add_case(constant(ADD), added)

@@ -60,7 +60,8 @@ from .peak_tiles import (
     to_runs,
     window_line,
 )
-from .simd import RELU_SLOPE, STORE, lanes, pointer_to, transpose_block
+from .simd import RELU_SLOPE, STORE, lanes, pointer_to
+from .transposes import transpose_block
 
 # Bytes of the samples' images that a channel's weights are summed over at once: they stay in the level-1 cache.
 _NEAR = 40960
