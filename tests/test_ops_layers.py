@@ -213,7 +213,7 @@ def test_tiles_are_compiled_once():
         "steps.get('convolve', np.float32)\n"
         "found = vars(conv) | vars(images)\n"
         "made = {name: len(f.signatures) for name, f in found.items() if hasattr(f, 'signatures')}\n"
-        "print(made['_windows'], *[name for name, count in made.items() if count > 1])"
+        "print(made['windows'], *[name for name, count in made.items() if count > 1])"
     )
     run = subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, "MLPK_CACHE": "0"}, capture_output=True, text=True, check=True

@@ -32,6 +32,7 @@ from .layout import (
     DELTA_STEP,
     FIELDS,
     FIRST,
+    FUSED,
     GROUP_SIZE,
     GROUPS,
     IMAGE,
@@ -55,7 +56,7 @@ _NEAR = 24576
 
 
 @inner
-def _windows(
+def windows(
     rows, width, w, w_k, w_turn, x, step, table, table_turn, turns, k, c, c_row, c_step, epilogue, aux, aux_row,
     aux_step,
 ):  # fmt: skip
@@ -67,7 +68,7 @@ def _windows(
 
 
 @inner
-def _columns(left):
+def columns_of(left):
     """Pixels of the next tile, of those left in a line."""
     return WIDEST if left >= WIDEST else 2 if left >= 2 else 1
 
@@ -75,7 +76,7 @@ def _columns(left):
 @inner
 def _places(left):
     """Places in the kernel of the next gradient's tile: a single one is taken along by the tile before it."""
-    return WIDEST + 1 if left == WIDEST + 1 else _columns(left)
+    return WIDEST + 1 if left == WIDEST + 1 else columns_of(left)
 
 
 @inner
@@ -86,42 +87,36 @@ def channels_of(left):
 
 
 @inner
-def forward(plan, layer, params, images, layout, chunk):
-    """The layer's image of one chunk, which begins at `chunk`."""
+def forward(plan, layer, params, images, layout, chunk, room):
+    """The layer's image of one chunk, which begins at `chunk`; where it goes straight into the pool behind it, that
+    pool's, from a few lines at a time, which only the slot's room holds.
+    """
     row, me, before = plan[layer], layer * FIELDS, taken(plan, layer)
+    fused, vector = layout[me + FUSED] != 0, lanes(images)
     epilogue = ADD_BIAS_RELU if row[ACTIVATION] == RELU else ADD_BIAS
-    for y in range(row[OUT_HEIGHT]):
+    plane, line, high, height = layout[me + PLANE], layout[me + LINE], ONE, row[OUT_HEIGHT]
+    if fused:
+        high, height = plan[layer + 1, KERNEL_H], plan[layer + 1, OUT_HEIGHT]
+        line = row[OUT_WIDTH] * vector
+        plane = high * line
+    for y in range(height):
         channel = ZERO
         while channel < row[OUTPUTS]:
             count = channels_of(row[OUTPUTS] - channel)
-            target = chunk + layout[me + FIRST] + channel * layout[me + PLANE] + y * layout[me + LINE]
-            _line(
-                row, params, images, layout, chunk + layout[before + IMAGE], layout[before + LINE], layout[me + TABLE],
-                y, channel, count, target, layout[me + PLANE], epilogue,
-            )  # fmt: skip
-            channel += count
-
-
-@inner
-def forward_into_pool(plan, layer, params, images, layout, chunk, room):
-    """As `forward`, and the pool behind it: a few lines at a time, which only the slot's room holds."""
-    row, pool, me = plan[layer], plan[layer + 1], layer * FIELDS
-    before, behind = taken(plan, layer), me + FIELDS
-    epilogue = ADD_BIAS_RELU if row[ACTIVATION] == RELU else ADD_BIAS
-    lines = room + layout[plan.shape[0] * FIELDS + LINES]
-    line = row[OUT_WIDTH] * lanes(images)
-    high = pool[KERNEL_H]
-    for y in range(pool[OUT_HEIGHT]):
-        channel = ZERO
-        while channel < row[OUTPUTS]:
-            count = channels_of(row[OUTPUTS] - channel)
+            target = chunk + layout[me + FIRST] + channel * plane + y * line
+            if fused:
+                target = room + layout[plan.shape[0] * FIELDS + LINES]
             for i in range(high):
                 _line(
                     row, params, images, layout, chunk + layout[before + IMAGE], layout[before + LINE],
-                    layout[me + TABLE], y * high + i, channel, count, lines + i * line, high * line, epilogue,
+                    layout[me + TABLE], y * high + i, channel, count, target + i * line, plane, epilogue,
                 )  # fmt: skip
-            for i in range(count):
-                pool_lines(pool, images, layout, behind, chunk, channel + i, y, lines + i * high * line, line, y * high)
+            if fused:
+                for i in range(count):
+                    pool_lines(
+                        plan[layer + 1], images, layout, me + FIELDS, chunk, channel + i, y, target + i * plane, line,
+                        y * high,
+                    )  # fmt: skip
             channel += count
 
 
@@ -134,8 +129,8 @@ def _line(row, params, images, layout, image, image_line, table, y, channel, cou
     w, bias = pointer_to(params, row[WEIGHT] + channel), pointer_to(params, row[BIAS] + channel)
     x = 0
     while x < row[OUT_WIDTH]:
-        width = _columns(row[OUT_WIDTH] - x)
-        _windows(
+        width = columns_of(row[OUT_WIDTH] - x)
+        windows(
             count, width, w, stride, ZERO, pointer_to(images, source + x * step), step, pointer_to(layout, table), ZERO,
             ONE, row[INPUTS], pointer_to(images, target + x * vector), plane, vector, epilogue, bias, ZERO, ZERO,
         )  # fmt: skip
@@ -213,12 +208,12 @@ def _input_line(plan, layer, images, layout, chunk, deltas, room, y, channel, co
         there = _before(wide, apart, remainder + 1) - before
         x = begin
         while x < row[WIDTH]:
-            width = _columns((row[WIDTH] - x + apart - 1) // apart)
+            width = columns_of((row[WIDTH] - x + apart - 1) // apart)
             at = x + row[PADDING_W]
             left = max(0, at - right) // apart
             places = max(0, min(there, at // apart + width) - left)
             start = (first * wide + before + left) * outputs
-            _windows(
+            windows(
                 count, width, pointer_to(images, turned + start * stride + channel), stride,
                 turn * stride, pointer_to(images, source + (wide - 1 + x) * vector), apart * vector,
                 pointer_to(layout, table + start), turn, turns, places * outputs,

@@ -35,7 +35,7 @@ from ..plan import (
 from . import conv
 from . import layout as at
 from .images import to_image, to_rows
-from .jit import inlined, inner, jit
+from .jit import ZERO, inlined, inner, jit
 from .simd import lanes
 
 FORWARD, PARAMS, INPUT = range(3)  # what an entry point does
@@ -215,7 +215,7 @@ def forward(window, activation, x, w, b, out):
     for first in range(0, window.batch, vector):
         count = min(vector, window.batch - first)
         _enter(plan, x, images, layout, first, count)
-        conv.forward(plan, 1, params, images, layout, 0)
+        conv.forward(plan, 1, params, images, layout, 0, ZERO)
         to_rows(
             images, layout[me + at.FIRST], layout[me + at.PLANE], layout[me + at.LINE], row[OUTPUTS], row[OUT_HEIGHT],
             row[OUT_WIDTH], out, first * size, size, count,

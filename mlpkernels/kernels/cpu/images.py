@@ -26,7 +26,7 @@ from ..plan import (
     WEIGHT_STRIDE,
     WIDTH,
 )  # fmt: skip
-from . import conv, peaks, pool
+from . import conv, peaks, pool, winograd
 from .jit import ZERO, inlined, inner
 from .layout import (
     BY_CHUNK,
@@ -46,6 +46,7 @@ from .layout import (
     ROOM_SIZE,
     ROOMS,
     UNIT,
+    WINOGRAD,
     taken,
 )  # fmt: skip
 from .norm import BACK_MOMENTS, BACKWARD, ENTER, INFER, MOMENTS, TRAIN, keeps, layer_key, threshold_of
@@ -265,10 +266,11 @@ def _forward(what, layer, chunk, room, start, count, rows, model, key, work):
     plan, images, layout = model.plan, work.images, work.layout
     kind = plan[layer, KIND]
     if kind == CONV:
-        if layout[layer * FIELDS + FUSED]:
-            conv.forward_into_pool(plan, layer, model.params, images, layout, chunk, room)
+        # In training alone: predictions of a batch have the bits of one sample's, whose kernels sum in one chain.
+        if what == TRAIN and layout[layer * FIELDS + WINOGRAD]:
+            winograd.forward(plan, layer, images, layout, chunk, room)
         else:
-            conv.forward(plan, layer, model.params, images, layout, chunk)
+            conv.forward(plan, layer, model.params, images, layout, chunk, room)
     elif kind == POOL:
         if layer == 0 or not layout[(layer - 1) * FIELDS + FUSED]:
             pool.forward(plan, layer, images, layout, chunk)
@@ -318,6 +320,10 @@ def image_layers(what, first, last, start, stop, slot, slots, rows, model, key, 
                     peaks.turn_weights(plan, layer, model.params, images, layout, room)
                 else:
                     conv.turn_weights(plan, layer, model.params, images, layout, room)
+    if what == TRAIN:
+        for layer in range(first, last + 1):
+            if plan[layer, KIND] == CONV and layout[layer * FIELDS + WINOGRAD]:
+                winograd.turn_weights(plan, layer, model.params, images, layout, room)
     edge = last >= 0 and plan[last, OUT_STRIDE] > 0  # the last image layer
     enters = edge and (what == ENTER or (what == BACKWARD and not layout[end + BY_CHUNK]))
     stride, top = plan[last, OUT_STRIDE], last * FIELDS

@@ -13,7 +13,7 @@ from numba.extending import register_jitable
 
 from .. import plan as p
 from ..plan import Workspace
-from . import peak_layout, shares
+from . import peak_layout, shares, winograd_layout
 from .simd import VECTOR_BYTES
 
 # Columns of the layout, a row a layer; the last row, behind the layers', is the network's input.
@@ -23,8 +23,9 @@ IMAGE, FIRST, PLANE, LINE = range(4)
 DELTA, DELTA_FIRST, DELTA_PLANE, DELTA_LINE, DELTA_STEP = range(4, 9)
 # Which of a pool's window was the largest; whether a convolution goes straight into the pool behind it; tables of
 # offsets for its windows, forward and for the gradient of its input; its weights turned round; its sums in a group;
-# the record by which its gradients visit only the pool's largest pixels, 0 where they visit all.
-ARGMAX, FUSED, TABLE, BACK_TABLE, TURNED, SUMS, PEAKS = range(9, 16)
+# the record by which its gradients visit only the pool's largest pixels, 0 where they visit all; that by which it goes
+# forward in Winograd's form, 0 where it does not.
+ARGMAX, FUSED, TABLE, BACK_TABLE, TURNED, SUMS, PEAKS, WINOGRAD = range(9, 17)
 # In the last row only: elements of a chunk's images, where gradients begin and how long one is, slots' rooms, groups'
 # sums, rows of a group, whether each chunk keeps its gradients, and where a slot keeps lines on their way into a pool
 # and what the gradients of a pool's largest pixels need.
@@ -188,6 +189,8 @@ class _Builder:
         row = self.rows[layer]
         kernel = int(made[p.KERNEL_H]), int(made[p.KERNEL_W])
         row[TABLE] = self.table(window_offsets, channels, *kernel, int(source[PLANE]), int(source[LINE]))
+        if winograd_layout.pays(made):
+            self.winograd(layer)
         row[SUMS] = self.sums
         self.sums += int(made[p.INPUTS] + 1) * int(made[p.WEIGHT_STRIDE])
         if self.peaked(layer):
@@ -198,6 +201,16 @@ class _Builder:
             row[BACK_TABLE] = self.table(turned_offsets, outputs, *sizes)
             row[TURNED] = self.room
             self.room += outputs * int(made[p.KERNEL_H] * made[p.KERNEL_W]) * p.pad(channels)
+
+    def winograd(self, layer: int) -> None:
+        """The record of a convolution in Winograd's form, some four lines at once; whole windows of the pool behind."""
+        high = int(self.plan[layer + 1, p.KERNEL_H]) if self.rows[layer, FUSED] else 1
+        block = max(1, 4 // high) * high
+        made = winograd_layout.Winograd(self.plan[layer], block, self.lanes, self.table_at, self.room)
+        self.tables.append(made.numbers())
+        self.rows[layer, WINOGRAD] = self.table_at
+        self.table_at += len(self.tables[-1])
+        self.room = made.room
 
     def peaked(self, layer: int) -> bool:
         """Whether a layer's gradients visit only the largest pixels of the pool behind it."""

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import plan as p
+from .lane_marks import plane_of_marks
 from .peak_tiles import MOST_COLUMNS, MOST_ROWS, evenly
 from .simd import VECTOR_BYTES
 
@@ -178,9 +179,9 @@ class Peaks:
         windows, channels = _up(int(record[BAND]) * pool["OUT_WIDTH"], lanes), _up(outputs, lanes)
         record[WINDOWS], record[CHANNELS] = windows, channels
         planes = channels if gives else 1
-        # As far down as windows see, within lines of the image; a vector more, since whole ones are joined.
+        # As far down as windows see, within lines of the image.
         record[SEEN] = (pool["OUT_HEIGHT"] * pool["STRIDE_H"] - 1) * conv["STRIDE_H"] + conv["KERNEL_H"]
-        record[SEEN_SIZE] = _up(int(record[SEEN]) * (conv["WIDTH"] + 2 * conv["PADDING_W"]), lanes) + lanes
+        record[SEEN_SIZE] = plane_of_marks(int(record[SEEN]), conv["WIDTH"] + 2 * conv["PADDING_W"], lanes)
         window_lists = lanes * pool["OUT_HEIGHT"] * pool["OUT_WIDTH"] if gives else 0
         sizes = {
             PATCHES: lanes * int(record[SIZE]) + lanes,

@@ -13,6 +13,7 @@ from numba.extending import intrinsic
 
 from . import simd
 from .blocks import constant, loop, switch
+from .lane_marks import integers_of
 from .simd import REGISTERS, RELU_SLOPE
 
 ADD = 100  # beside simd's STORE and RELU_SLOPE: to what is there
@@ -25,11 +26,6 @@ def evenly(n: int, most: int) -> int:
     """The size of parts, the last perhaps smaller, where n is cut into as few as can be of at most `most`."""
     parts = -(-n // most)
     return -(-n // parts)
-
-
-def _integers(dtype: Any) -> ir.VectorType:
-    """The vector of integers as wide as the elements of dtype."""
-    return ir.VectorType(ir.IntType(dtype.bitwidth), simd._vector(dtype).count)
 
 
 def _lane_numbers(kind: ir.VectorType) -> Any:
@@ -102,69 +98,6 @@ def from_runs(typingctx, source, source_row, target, table, spare, how, aux, aux
 
 
 @intrinsic
-def lit_lanes(typingctx, count, source, adds, target):
-    """For each of count vectors an integer at target: which of its lanes are not zero, or were in target, with `adds`.
-
-    Integers are as wide as the elements.
-    """
-    dtype = source.dtype
-    pointer = types.CPointer(dtype)
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        count, source, adds, target = args
-        vector, integer = simd._vector(dtype), _integers(dtype).element
-
-        def each(values: list[Any]) -> list[Any]:
-            source_at, target_at = values
-            value = simd._load(builder, vector, source_at)
-            lit = builder.fcmp_unordered("!=", value, ir.Constant(vector, None))
-            bits = builder.zext(builder.bitcast(lit, ir.IntType(vector.count)), integer)
-            held = builder.select(adds, builder.load(target_at), ir.Constant(integer, 0))
-            builder.store(builder.or_(bits, held), target_at)
-            return [builder.gep(source_at, [constant(vector.count)]), builder.gep(target_at, [constant(1)])]
-
-        loop(builder, count, [source, builder.bitcast(target, integer.as_pointer())], each)
-        return context.get_dummy_value()
-
-    return types.void(types.intp, pointer, types.boolean, pointer), codegen
-
-
-@intrinsic
-def all_lanes(typingctx, target):
-    """The integer of all lanes, to target."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        integer = _integers(target.dtype).element
-        builder.store(ir.Constant(integer, -1), builder.bitcast(args[0], integer.as_pointer()))
-        return context.get_dummy_value()
-
-    return types.void(target), codegen
-
-
-@intrinsic
-def join_lanes(typingctx, count, source, target):
-    """target[i] |= source[i] for count integers of `lit_lanes`, rounded up to whole vectors."""
-    dtype = source.dtype
-    pointer = types.CPointer(dtype)
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        count, source, target = args
-        integers = _integers(dtype)
-        lanes = constant(integers.count)
-
-        def each(values: list[Any]) -> list[Any]:
-            joined = builder.or_(*(simd._load(builder, integers, at) for at in values))
-            simd._store(builder, joined, values[1])
-            return [builder.gep(at, [lanes]) for at in values]
-
-        up = builder.add(count, constant(integers.count - 1))
-        loop(builder, builder.udiv(up, lanes), [source, target], each)
-        return context.get_dummy_value()
-
-    return types.void(types.intp, pointer, pointer), codegen
-
-
-@intrinsic
 def window_line(
     typingctx, count, delta, delta_step, places, out, slope, lit, lit_step, wide, values, offsets, base, base_step,
     y_step, x_step, lane_step, total,
@@ -180,7 +113,7 @@ def window_line(
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         count, delta, delta_step, places, out, slope, lit, lit_step, wide, values, offsets, *steps, total = args
-        vector, integers = simd._vector(dtype), _integers(dtype)
+        vector, integers = simd._vector(dtype), integers_of(dtype)
 
         def splat(number: Any) -> Any:
             narrow = number if dtype.bitwidth == 64 else builder.trunc(number, integers.element)
@@ -235,7 +168,7 @@ def squeeze(typingctx, values, offsets, to_values, to_offsets):
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         values, offsets, to_values, to_offsets = args
-        vector, integers = simd._vector(dtype), _integers(dtype)
+        vector, integers = simd._vector(dtype), integers_of(dtype)
         value = simd._load(builder, vector, values)
         mask = builder.fcmp_unordered("!=", value, ir.Constant(vector, None))
         # Of integers: of floats, LLVM 22 knows it for AVX-512 alone.

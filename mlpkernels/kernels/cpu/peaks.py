@@ -28,6 +28,7 @@ from ..plan import (
 )  # fmt: skip
 from . import peak_layout as at
 from .jit import ONE, ZERO, inner, jit
+from .lane_marks import all_lanes, mark_pixels, mark_windows
 from .layout import (
     ARGMAX,
     DELTA_FIRST,
@@ -52,11 +53,8 @@ from .peak_tiles import (
     MOST,
     MOST_COLUMNS,
     MOST_ROWS,
-    all_lanes,
     evenly,
     from_runs,
-    join_lanes,
-    lit_lanes,
     peak_tile,
     squeeze,
     to_runs,
@@ -149,19 +147,13 @@ def _lit_windows(plan, layer, images, layout, chunk, at_room):
         return lit, 0, 0
     width, height = layout[before + LINE] // vector, record[at.SEEN]
     size = record[at.SEEN_SIZE]
-    source = chunk + layout[before + IMAGE]
-    for channel in range(row[CHANNELS]):
-        lit_lanes(
-            height * width, pointer_to(images, source + channel * layout[before + PLANE]), channel > 0,
-            pointer_to(images, lit),
-        )  # fmt: skip
-    across, down = lit + size, lit + 2 * size
-    _clear(images, across, 2 * size)
-    for x in range((pool[KERNEL_W] - 1) * row[STRIDE_W] + row[KERNEL_W]):
-        join_lanes(height * width - x, pointer_to(images, lit + x), pointer_to(images, across))
+    mark_pixels(
+        height * width, pointer_to(images, chunk + layout[before + IMAGE]), row[CHANNELS], layout[before + PLANE],
+        ZERO, size, pointer_to(images, lit),
+    )  # fmt: skip
+    wide = (pool[KERNEL_W] - 1) * row[STRIDE_W] + row[KERNEL_W]
     high = (pool[KERNEL_H] - 1) * row[STRIDE_H] + row[KERNEL_H]
-    for y in range(high):
-        join_lanes((height - high + 1) * width, pointer_to(images, across + y * width), pointer_to(images, down))
+    down = mark_windows(images, lit, size, height, width, high, wide)
     return down, pool[STRIDE_W] * row[STRIDE_W], pool[STRIDE_H] * row[STRIDE_H] * width
 
 
