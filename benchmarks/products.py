@@ -160,7 +160,7 @@ def _loops() -> tuple[Any, Any]:
     from numba import njit, prange, types
 
     from mlpkernels.kernels.cpu import steps
-    from mlpkernels.kernels.cpu.network import share
+    from mlpkernels.kernels.cpu.shares import equal_share
     from mlpkernels.kernels.cpu.simd import pointer_to
 
     def serial(times, gemm, slots, a, a_row, a_k, b, b_k, b_j, c, c_row, m, n, k, store):
@@ -173,7 +173,7 @@ def _loops() -> tuple[Any, Any]:
     def parallel(times, gemm, slots, a, a_row, a_k, b, b_k, b_j, c, c_row, m, n, k, store):
         for _ in range(times):
             for slot in prange(slots):
-                start, stop = share(m, np.int64(slot), slots)
+                start, stop = equal_share(m, np.int64(slot), slots)
                 if start < stop:
                     out = pointer_to(c, start * c_row)
                     gemm(

@@ -276,3 +276,20 @@ def test_wrong_options_are_named(capsys):
     assert [case.name for case in compare.parse(["--cases", "cnn,table"]).cases] == ["cnn", "table"]
     assert [case.name for case in compare.parse(["--only", "cnn"]).cases] == ["cnn"]
     assert compare.parse(["--only", "start"]).cases == []
+
+
+@pytest.mark.parametrize("slots", [1, 2])
+def test_the_loops_over_products_give_the_products(monkeypatch, slots):
+    import products
+
+    from mlpkernels.kernels.cpu import threads
+
+    if threads.layer() == "none":
+        pytest.skip("no threading layer")
+    monkeypatch.setattr(threads, "slots", lambda *_: slots)
+    loops = products.Loops("mlpkernels", slots)
+    for kind in (products.FORWARD, products.PARAMS, products.INPUT):
+        product = products.Product(kind, 7, 40, 10)
+        call, result = loops.make(product)
+        call(3)
+        product.check(result)

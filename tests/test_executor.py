@@ -24,7 +24,7 @@ from problems import (
 
 from mlpkernels import kernels
 from mlpkernels.kernels import cpu, plan, reference
-from mlpkernels.kernels.cpu import steps, verbs
+from mlpkernels.kernels.cpu import shares, steps, team, verbs
 from mlpkernels.kernels.cpu.gemm import DEPTH
 from mlpkernels.kernels.plan import bias_view, make_workspace, weight_view
 
@@ -158,6 +158,24 @@ def test_the_bits_are_the_same_for_any_number_of_threads(dtype):
         assert run.train(cpu, threads=threads) == 4
         results.append(run.state())
     assert len(set(results)) == 1
+
+
+def test_the_bits_are_the_same_while_the_shares_of_two_threads_move(dtype, slots, monkeypatch):
+    """They measure one another, and neither phase stays cut in the middle. A busy machine leaves calls to one."""
+    crews, make = [], team.make
+    monkeypatch.setattr(team, "make", lambda members: crews.append(make(members)) or crews[-1])
+    alone = Run((64, 60, 4), dtype, "adam", rows=1600, batch=16, clip=1.0)
+    alone.train(cpu)
+    work, together = cpu.make_workspace(alone.model.plan, 16, dtype), 0
+    slots(2)
+    while together < 5 and len(crews) < 3000:
+        run = Run((64, 60, 4), dtype, "adam", rows=1600, batch=16, clip=1.0)
+        run.work = work
+        assert run.train(cpu) == run.steps and run.state() == alone.state()
+        together += crews[-1][team.SIZE] == 2
+    if together < 5:
+        pytest.skip("this machine has no two threads to measure")
+    assert work.shares[0] == 2 and (work.shares[[2, shares.MOST + 3]] != shares.WHOLE // 2).all()
 
 
 @pytest.mark.parametrize("rows", [1, 7, DEPTH, DEPTH + 1])

@@ -160,6 +160,18 @@ def test_means_that_are_subnormal_become_zero(dtype, random):
             assert np.array_equal(params, before)
 
 
+def test_a_mean_is_never_divided_by_a_root_that_was_made_zero(dtype):
+    """Small gradients whose squares are subnormal, beside a smaller epsilon: steps as large as for any others."""
+    least = float(np.finfo(dtype).smallest_normal)
+    params, gradient = np.ones((2, 37), dtype), np.full(37, 2 * least**0.5, dtype)
+    (m, v), (wanted_m, wanted_v) = np.zeros((2, 2, 37), dtype)
+    for step in range(1, 4):
+        adam_step(params[0], gradient, m, v, 0.01, 0.9, 0.99, least, 0.0, False, step)
+        reference.adam_step(params[1], gradient, wanted_m, wanted_v, 0.01, 0.9, 0.99, least, 0.0, False, step)
+        assert 0 < v[0] < least and np.allclose(v, wanted_v, rtol=1e-4, atol=0)
+        np.testing.assert_allclose(params[0], params[1], rtol=1e-5)
+
+
 # ---- the gradient's norm
 
 

@@ -63,7 +63,7 @@ def test_gradients_and_logits_have_the_dense_paths_bits(sizes, rows, dtype):
 
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("clip", [0.0, 0.3])
-@pytest.mark.parametrize("batch", [5, 40, 100])
+@pytest.mark.parametrize("batch", [5, 40, 80, 100])
 def test_training_has_the_dense_paths_bits_for_any_number_of_slots(rule, clip, batch, dtype, slots):
     results = set()
     for n, skip in ((1, False), (1, True), (2, True), (5, True)):

@@ -139,6 +139,7 @@ def train(
             ended = clock()
             params_time += ended - begun
         if team[DUE] != 0:
+            met = meet(team, rank, size, met, NO_PHASE)  # what each has waited at the one before is written
             if rank == 0:
                 unit = rows_unit(model.plan, work)
                 adapt(work.shares, ROWS_PHASE, slots, rows, unit, rows_time, team[WAITED + ROWS_PHASE :], LINE)

@@ -2,8 +2,8 @@
 
 A step is two phases with a barrier between them. `rows_phase` takes a share of the batch's rows from the data to
 the loss and back to every layer's delta; `params_phase` takes a share of every layer's weights, sums their gradient
-over the whole batch and updates them. Shares come from the number of slots; no sum is ever cut by it, so the
-bits are the same for any number. The loops that run steps are in loops.py.
+over the whole batch and updates them. Shares come from the number of slots and their speeds (shares.py); no sum is
+ever cut by them, so the bits are the same for any. The loops that run steps are in loops.py.
 
 A batch norm is where rows meet: it cuts the rows' phase into stages, first up and then down, and between two of them
 its moments over the whole batch are taken. Kinds of layers are behind function pointers, so that a network
@@ -329,9 +329,8 @@ def params_phase(call, state, what, slot, slots, at, rows, learning_rate, decay,
                     width, last - first, width, rows, True, DESCEND, pointer_to(work.grad, grad_at), 0,
                 )  # fmt: skip
         elif first < last:
-            # Blocks that the level-1 cache holds. Where zeros are skipped, of 64 inputs, whose bits are found at once,
-            # or in larger batches, of 256, whose sums wait in the level-2 cache for each 64 rows: 6 % of an epoch of
-            # 1024.
+            # Blocks that the level-2 cache holds. Where zeros are skipped, of 64 inputs, whose bits are found at once,
+            # or in larger batches, of 256, whose sums wait in that cache for each 64 rows: 6 % of an epoch of 1024.
             if skipping:
                 unit, zero = 64 if rows <= 64 else 256, first // 64 * 64
             else:

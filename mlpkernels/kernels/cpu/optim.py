@@ -74,7 +74,7 @@ def sgd_update(params, grad, velocity, learning_rate, momentum, nesterov, weight
 
 @inner
 def _adam(params, grad, m, v, keep, decay, beta1, rest1, beta2, rest2, rate, scale, epsilon):
-    """Means that are subnormal become 0.
+    """Means that are subnormal become 0, that of the squares where the other is 0: it divides the other.
 
     That of a weight whose gradient has become 0, as of an input that is seldom lit, decays until it is subnormal and
     then stays: four of the least numbers times 0.9 are rounded to four. Division and square root are slow where a lane
@@ -89,7 +89,7 @@ def _adam(params, grad, m, v, keep, decay, beta1, rest1, beta2, rest2, rate, sca
         mean = multiply_add(beta1, m[i], rest1 * g)
         square = multiply_add(beta2, v[i], rest2 * (g * g))
         mean = zero if abs(mean) < least else mean
-        square = zero if square < least else square
+        square = zero if (mean == zero) & (square < least) else square
         m[i] = mean
         v[i] = square
         params[i] = multiply_add(-rate, mean / multiply_add(T(sqrt(square)), scale, epsilon), w)
@@ -108,7 +108,7 @@ def rests(settings, step):
 
 @jit
 def adam_update(params, grad, m, v, learning_rate, beta1, beta2, epsilon, weight_decay, decoupled, step):
-    """See reference.adam_step; means that are subnormal become 0."""
+    """See reference.adam_step; means that are subnormal become 0, as `_adam` says."""
     rest = 1 - beta1**step, 1 - beta2**step
     _adam_update(params, grad, m, v, learning_rate, beta1, beta2, epsilon, weight_decay, decoupled, rest)
 

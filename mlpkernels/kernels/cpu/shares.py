@@ -1,4 +1,4 @@
-"""How rows and weights are divided among a team's slots: equally, then by how long each slot has made the others wait.
+"""How rows and weights are divided among a team's slots: equally, then by how long each slot has waited for others.
 
 Two cores are seldom equally fast: one kind of core beside another, a sibling thread or another program at work on one.
 A phase takes as long as its slowest slot. No number depends on how it is divided.
