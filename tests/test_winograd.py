@@ -125,7 +125,7 @@ def test_predictions_have_the_bits_of_one_chain(name, monkeypatch):
 
 
 def test_digits_lost_are_few(wherever_possible):
-    """Of many channels, a kernel of five: four times what one chain a sum loses, as winograd_layout.py says."""
+    """Of many channels, a kernel of five: five times the error of one chain a sum, as winograd_layout.py says."""
     layers, shape = [conv(16, 5, activation=None)], (50, 12, 12)
     made, exact = network(layers, shape, "float32"), network(layers, shape, "float64")
     exact.params[:] = made.params

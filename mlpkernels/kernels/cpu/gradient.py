@@ -74,7 +74,7 @@ def gradient(net, work, rows, grad):
     )  # fmt: skip
     stride, norms = load(work, X_STRIDE), load(work, NORMS)
     nothing = model.params[:0]
-    optimizer = OptimizerState(_array(work, SETTINGS, np.float64), order[:0], nothing, nothing)
+    optimizer = OptimizerState(_array(work, SETTINGS, np.float64), order[:1], nothing, nothing)  # of no count of steps
     phases = phases_at(advance(work, PHASES), grad)
     call = hold("Call", Call(phases.kinds, model, source, order, room, stride), grad)
     key = step_key(load(work, SEED), load(work, STEP))

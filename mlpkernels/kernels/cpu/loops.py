@@ -15,7 +15,7 @@ from .addresses import phases_at
 from .borrow import borrow
 from .clock import clock
 from .held import Call, hold
-from .jit import ZERO, inlined, inner
+from .jit import ONE, ZERO, inlined, inner
 from .network import DELTAS, FUSED_UPDATE, GRADIENT, LOGITS, NORM, UPDATE, moments_phase, penalty, rows_share, rows_unit
 from .norm import copy, step_key
 from .shares import MOST, NO_PHASE, OFTEN, PARAMS_PHASE, ROWS_PHASE, WHOLE, adapt, begin
@@ -77,6 +77,17 @@ def _up_and_down(rows_phase, call, slots, team, rank, size, met, norms, at, rows
     return met
 
 
+@inner
+def _divide_anew(plan, work, team, slots, rows, rows_time, params_time):
+    """Move the shares of both phases by what each member has waited in these times, and begin to count anew."""
+    unit = rows_unit(plan, work)
+    adapt(work.shares, ROWS_PHASE, slots, rows, unit, rows_time, team[WAITED + ROWS_PHASE :], LINE)
+    adapt(work.shares, PARAMS_PHASE, slots, WHOLE, ONE, params_time, team[WAITED + PARAMS_PHASE :], LINE)
+    for member in range(slots):
+        for phase in range(NO_PHASE):
+            team[WAITED + LINE * member + phase] = 0
+
+
 @inlined
 def train(
     functions, slots, team, members, norms, model, optimizer, source, order, batch_size, first,
@@ -129,8 +140,9 @@ def train(
             for slot in range(rank, slots, size):
                 params_phase(call, state, what, slot, slots, at, rows, rate, decay, factor)
             if rank == 0:
-                now = clock()
-                team[STOP], team[DUE] = np.int64(now > until), np.int64(measures and rows_time + params_time > OFTEN)
+                # A last, smaller batch, cut into other units than the rest, tells little.
+                due = measures and rows_time + params_time > OFTEN and rows == min(batch_size, order.shape[0])
+                team[STOP], team[DUE] = np.int64(clock() > until), np.int64(due)
             met = meet(team, rank, size, met, PARAMS_PHASE)
             if what == NORM:
                 factor = T(_clip_factor(work, limit))
@@ -141,13 +153,8 @@ def train(
         if team[DUE] != 0:
             met = meet(team, rank, size, met, NO_PHASE)  # what each has waited at the one before is written
             if rank == 0:
-                unit = rows_unit(model.plan, work)
-                adapt(work.shares, ROWS_PHASE, slots, rows, unit, rows_time, team[WAITED + ROWS_PHASE :], LINE)
-                adapt(work.shares, PARAMS_PHASE, slots, WHOLE, 1, params_time, team[WAITED + PARAMS_PHASE :], LINE)
+                _divide_anew(model.plan, work, team, slots, rows, rows_time, params_time)
                 rows_time, params_time = 0.0, 0.0
-                for member in range(size):
-                    for phase in range(NO_PHASE):
-                        team[WAITED + LINE * member + phase] = 0
             met = meet(team, rank, size, met, NO_PHASE)
         step[0] += 1
         reached += 1
