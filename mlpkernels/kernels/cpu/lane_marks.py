@@ -155,7 +155,8 @@ def repeat_unmarked(typingctx, count, values, lit, dark, beside, above, over):
 def mark_windows(images, marks, size, height, width, high, wide):
     """Unions over windows of high x wide marks, in two planes of `size` behind theirs; where the second of them begins.
 
-    The window at line y, column x has its union at y · width + x there; those that do not fit have something.
+    The window at line y, column x has its union at y · width + x there; what stands for one that does not fit means
+    nothing.
     """
     across, down = marks + size, marks + 2 * size
     _join(height * width, pointer_to(images, marks), ONE, wide, pointer_to(images, across))

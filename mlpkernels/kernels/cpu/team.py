@@ -24,7 +24,9 @@ LINE = 8  # int64 numbers of a cache line: what different threads write lies on 
 JOINED, SIZE, MET, STOP, REACHED, DUE, STEPS = (LINE * i for i in range(7))  # STEPS: of each member
 WAITED = STEPS + 1  # of each member: the nanoseconds that it has waited behind each phase
 _CLOSED = 1 << 32  # added to JOINED when nobody can join any more
-_PATIENCE = 30_000  # looks at a count, 10 to 50 ns each, for the others to come: a sleeping thread wakes in 0.1 ms
+# Looks at a count, 10 to 50 ns each, for the others to come. A sleeping thread wakes in 0.1 ms; one that is put behind
+# this thread on its core comes 10 to 20 ms later, and stays out of this call.
+_PATIENCE = 30_000
 _SPINS = 2_000  # looks at a count before the processor is offered to other programs, too
 
 
