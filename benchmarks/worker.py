@@ -24,7 +24,7 @@ _FORCED = (
     "ATEN_CPU_CAPABILITY",
 )
 _COUNTS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-_PAUSE = 0.02  # seconds: the threads of a system that has just finished may still spin for more work
+_PAUSE = 0.2  # seconds: the threads of a system that has just finished may still spin for more work, OpenBLAS's for 0.1
 
 
 def cpus() -> list[int]:

@@ -1,5 +1,6 @@
 """The verbs of the compiled backend: any network, batch and cut, against the reference, differences and PyTorch."""
 
+import contextlib
 import itertools
 import threading
 import time
@@ -176,6 +177,36 @@ def test_the_bits_are_the_same_while_the_shares_of_two_threads_move(dtype, slots
     if together < 5:
         pytest.skip("this machine has no two threads to measure")
     assert work.shares[0] == 2 and (work.shares[[2, shares.MOST + 3]] != shares.WHOLE // 2).all()
+
+
+@pytest.mark.parametrize("clip", [0.0, 1.0])
+@pytest.mark.parametrize("members", [2, 3])
+def test_the_bits_are_the_same_where_members_come_late(dtype, slots, monkeypatch, members, clip):
+    """One begins alone; the others come as soon as it has, and are let in at one of its steps."""
+    if cpu.threads.cpu_count() == 1:
+        pytest.skip("on one core nobody asks to be let in")
+    get, sizes = steps.get, []
+
+    def one_by_one(*arguments):
+        loop, crew = get("train", dtype), arguments[2]
+        launched = [threading.Thread(target=loop, args=arguments) for _ in range(members)]
+        for thread in launched:
+            thread.start()
+            while crew[team.SIZE] == 0:
+                time.sleep(0)
+        for thread in launched:
+            thread.join()
+        sizes.append(int(crew[team.SIZE]))
+
+    monkeypatch.setattr(steps, "get", lambda name, kind: one_by_one if name == "train_parallel" else get(name, kind))
+    monkeypatch.setattr(verbs, "_launch", contextlib.nullcontext)
+    alone = Run((64, 60, 4), dtype, "adam", rows=8000, batch=16, clip=clip)
+    alone.train(cpu)
+    slots(members)
+    while sizes.count(members) < 3 and len(sizes) < 200:
+        run = Run((64, 60, 4), dtype, "adam", rows=8000, batch=16, clip=clip)
+        assert run.train(cpu) == run.steps and run.state() == alone.state()
+    assert sizes.count(members) == 3, sizes
 
 
 @pytest.mark.parametrize("rows", [1, 7, DEPTH, DEPTH + 1])

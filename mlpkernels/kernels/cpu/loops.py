@@ -21,7 +21,7 @@ from .norm import copy, step_key
 from .shares import MOST, NO_PHASE, OFTEN, PARAMS_PHASE, ROWS_PHASE, WHOLE, adapt, begin
 from .simd import pointer_to
 from .sparse import scaled_bytes
-from .team import DUE, LINE, REACHED, STEPS, STOP, WAITED, join, meet
+from .team import DUE, GROWN, LINE, REACHED, STEPS, STOP, WAITED, admit, follow, grown, join, leave, meet
 
 
 @inner
@@ -78,11 +78,18 @@ def _up_and_down(rows_phase, call, slots, team, rank, size, met, norms, at, rows
 
 
 @inner
-def _divide_anew(plan, work, team, slots, rows, rows_time, params_time):
+def _measures(work, slots, rank, size):
+    """Whether a member is the one that measures how long each has waited, each with one slot, to move the shares."""
+    return rank == 0 and size > 1 and size == slots and work.shares.shape[0] > 0 and slots <= MOST
+
+
+@inner
+def _divide_anew(plan, work, team, slots, size, rows, rows_time, params_time):
     """Move the shares of both phases by what each member has waited in these times, and begin to count anew."""
-    unit = rows_unit(plan, work)
-    adapt(work.shares, ROWS_PHASE, slots, rows, unit, rows_time, team[WAITED + ROWS_PHASE :], LINE)
-    adapt(work.shares, PARAMS_PHASE, slots, WHOLE, ONE, params_time, team[WAITED + PARAMS_PHASE :], LINE)
+    if _measures(work, slots, ZERO, size):
+        unit = rows_unit(plan, work)
+        adapt(work.shares, ROWS_PHASE, slots, rows, unit, rows_time, team[WAITED + ROWS_PHASE :], LINE)
+        adapt(work.shares, PARAMS_PHASE, slots, WHOLE, ONE, params_time, team[WAITED + PARAMS_PHASE :], LINE)
     for member in range(slots):
         for phase in range(NO_PHASE):
             team[WAITED + LINE * member + phase] = 0
@@ -95,9 +102,13 @@ def train(
 ):  # fmt: skip
     """Steps first … last - 1, or as many as the time allows; team[REACHED] is the one that comes next.
 
-    That of a batch whose loss is not finite is not taken, nor are those behind it.
+    That of a batch whose loss is not finite is not taken, nor are those behind it. A member that comes late takes part
+    from one of the steps on.
     """
     rank, size = join(team, members)
+    met, late = ZERO, size == 0
+    if late:
+        rank, size, met = follow(team)
     if size == 0:
         return
     rows_phase, params_phase, kinds = phases_at(pointer_to(functions, 1), pointer_to(model.params, 0))
@@ -110,13 +121,17 @@ def train(
     like = pointer_to(model.params, 0)
     call = hold("Call", Call(kinds, model, source, order, work, x_stride), like)
     state = hold("OptimizerState", own, like)
-    limit, until, met, reached = settings[CLIP_NORM], clock() + seconds, ZERO, first
-    measures = rank == 0 and size > 1 and size == slots and work.shares.shape[0] > 0 and slots <= MOST
+    limit, until, reached = settings[CLIP_NORM], clock() + seconds, first
+    measures, more = _measures(work, slots, rank, size), size
     rows_time, params_time, ended = 0.0, 0.0, clock()
     if rank == 0:
         scaled_bytes(source.factor, work.scaled)
         begin(work.shares, slots)
-    met = meet(team, rank, size, met, NO_PHASE)
+    if late:
+        reached = team[REACHED]
+        step[0] += reached - first
+    else:
+        met = meet(team, rank, size, met, NO_PHASE)
     while reached < last:
         at = reached * batch_size
         rows = min(batch_size, order.shape[0] - at)
@@ -142,7 +157,9 @@ def train(
             if rank == 0:
                 # A last, smaller batch, cut into other units than the rest, tells little.
                 due = measures and rows_time + params_time > OFTEN and rows == min(batch_size, order.shape[0])
-                team[STOP], team[DUE] = np.int64(clock() > until), np.int64(due)
+                stop = clock() > until
+                more = grown(team) if size < members and not stop else size
+                team[STOP], team[DUE], team[GROWN] = np.int64(stop), np.int64(due or more > size), more
             met = meet(team, rank, size, met, PARAMS_PHASE)
             if what == NORM:
                 factor = T(_clip_factor(work, limit))
@@ -152,16 +169,23 @@ def train(
             params_time += ended - begun
         if team[DUE] != 0:
             met = meet(team, rank, size, met, NO_PHASE)  # what each has waited at the one before is written
+            more = team[GROWN]
             if rank == 0:
-                _divide_anew(model.plan, work, team, slots, rows, rows_time, params_time)
+                _divide_anew(model.plan, work, team, slots, size, rows, rows_time, params_time)
                 rows_time, params_time = 0.0, 0.0
             met = meet(team, rank, size, met, NO_PHASE)
+            if more > size:
+                size = more
+                if rank == 0:
+                    team[REACHED], measures, ended = reached + 1, _measures(work, slots, rank, size), clock()
+                    admit(team, size, met)
         step[0] += 1
         reached += 1
         if team[STOP] != 0:
             break
     if rank == 0:
         team[REACHED], counter[0] = reached, step[0]
+        leave(team)
 
 
 @inlined
@@ -188,28 +212,32 @@ def differentiate(
 
 
 @inlined
-def infer(functions, slot, slots, goal, model, source, order, x_stride, work, out, losses, corrects):
-    """A slot's share of the rows of `order`, in mini-batches as large as the workspace; no slot needs another's.
+def infer(functions, slots, team, members, goal, model, source, order, x_stride, work, out, losses, corrects):
+    """The rows of `order`, in mini-batches as large as the workspace; no slot needs another's share of them.
 
     LOGITS: out (N, K). LOSSES: each row's weighted loss in losses (N,) and whether it is right in corrects (N,).
     All mini-batches have the same size, so that a slot keeps to its part of the workspace: the last one begins early,
     and a few rows are computed again.
     """
+    rank, size = join(team, members)
+    if size == 0:
+        return
     rows_phase, _, kinds = phases_at(pointer_to(functions, 1), pointer_to(model.params, 0))
     model, source, work, order = borrow(model), borrow(source), borrow(work), borrow(order)
     plan, most, count = model.plan, work.losses.shape[0], order.shape[0]
     parts = (count + most - 1) // most
     rows = (count + parts - 1) // max(1, parts)
-    start, stop, _ = rows_share(plan, work, rows, slot, slots)
     last = plan.shape[0] - 1
     stride, outputs, T = plan[last, OUT_STRIDE], plan[last, OUTPUTS], model.params.dtype.type
     call = hold("Call", Call(kinds, model, source, order, work, x_stride), pointer_to(model.params, 0))
-    for part in range(parts):
-        at = min(part * rows, count - rows)
-        rows_phase(call, goal, 0, 0, slot, slots, at, rows, T(1), 0)
-        for i in range(start, stop):
-            if goal == LOGITS:
-                logits = plan[last, OUT] * most + i * stride
-                copy(work.outputs[logits : logits + outputs], out[at + i])
-            else:
-                losses[at + i], corrects[at + i] = work.losses[i], work.corrects[i]
+    for slot in range(rank, slots, size):
+        start, stop, _ = rows_share(plan, work, rows, slot, slots)
+        for part in range(parts):
+            at = min(part * rows, count - rows)
+            rows_phase(call, goal, 0, 0, slot, slots, at, rows, T(1), 0)
+            for i in range(start, stop):
+                if goal == LOGITS:
+                    logits = plan[last, OUT] * most + i * stride
+                    copy(work.outputs[logits : logits + outputs], out[at + i])
+                else:
+                    losses[at + i], corrects[at + i] = work.losses[i], work.corrects[i]

@@ -85,10 +85,10 @@ def signatures(T: Any) -> dict[str, Any]:
     model, optimizer, source, work = (made[name] for name in ("Model", "OptimizerState", "Source", "Workspace"))
     rows = types.void(call, *[i] * 7, T, i)
     params = types.void(call, call, *[i] * 5, d, d, T)
-    member = (count, i, count, i, i, model, optimizer, source, order)
-    train = types.void(*member, i, i, i, double, i, work, double, count, d)
-    differentiate = types.void(*member, T, i, work)
-    data = (i, i, model, source, order, i, work, matrix, double, count)
+    member = (count, i, count, i, i, model)
+    train = types.void(*member, optimizer, source, order, i, i, i, double, i, work, double, count, d)
+    differentiate = types.void(*member, optimizer, source, order, T, i, work)
+    infer = types.void(*member, source, order, i, work, matrix, double, count)
     product = types.void(i, flat, i, i, i, flat, i, i, i, flat, i, i, i, i, i, flag, i, flat, i, i)
     product_parallel = types.void(i, i, flat, i, i, flat, i, i, flat, i, i, i, i, flat, i)
     return {
@@ -108,8 +108,8 @@ def signatures(T: Any) -> dict[str, Any]:
         "train_parallel": train,
         "differentiate": differentiate,
         "differentiate_parallel": differentiate,
-        "infer": types.void(count, i, *data),
-        "infer_parallel": types.void(count, *data),
+        "infer": infer,
+        "infer_parallel": infer,
         "product": product,
         "product_parallel": product_parallel,
         "column_sum": types.void(flat, flat),

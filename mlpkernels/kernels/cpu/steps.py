@@ -129,15 +129,17 @@ def entry_points(sources: str) -> dict[str, Any]:
         for _ in prange(members):
             one(functions, slots, team, members, norms, model, optimizer, source, order, divisor, x_stride, work)
 
-    def infer(functions, slot, slots, goal, model, source, order, x_stride, work, out, losses, corrects):
+    def infer(functions, slots, team, members, goal, model, source, order, x_stride, work, out, losses, corrects):
         sources  # noqa: B018
-        loops.infer(functions, slot, slots, goal, model, source, order, x_stride, work, out, losses, corrects)
+        loops.infer(functions, slots, team, members, goal, model, source, order, x_stride, work, out, losses, corrects)
 
-    def infer_parallel(functions, slots, goal, model, source, order, x_stride, work, out, losses, corrects):
+    def infer_parallel(
+        functions, slots, team, members, goal, model, source, order, x_stride, work, out, losses, corrects
+    ):
         sources  # noqa: B018
         one = entry_at("infer", functions[0], pointer_to(model.params, 0))
-        for slot in prange(slots):
-            one(functions, np.int64(slot), slots, goal, model, source, order, x_stride, work, out, losses, corrects)
+        for _ in prange(members):
+            one(functions, slots, team, members, goal, model, source, order, x_stride, work, out, losses, corrects)
 
     def product(
         gemm, a, a_at, a_row, a_k, b, b_at, b_k, b_j, c, c_at, c_row, m, n, k, padded, epilogue, aux, aux_at, aux_row,

@@ -2,67 +2,39 @@
 
 A parallel loop for every phase costs 2 µs to start and end, and some steps take 10. Here one parallel loop runs the
 whole call, each of its threads all the steps, and a barrier is an atomic count that they wait for: 30 ns between two
-cores. Whoever has not come soon after the first stays out, so that no threading layer, no busy machine and no pool with
-fewer threads than were asked for can leave the others waiting for ever: a team may be one.
+cores. Nobody waits for long for who has not come, so that no threading layer, no busy machine and no pool with fewer
+threads than were asked for can leave the others waiting for ever: a team may be one. Who comes late asks to be let in,
+which the first member does where all stand at a barrier.
+
+A system may wake a thread on the very core that wakes it, and leave it there for 10 to 80 ms (Linux, two virtual cores:
+in half of the calls that follow a pause), a whole epoch of a small network: who finds the first one on its core moves.
 """
 
-import sys
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ..plan import zeros
 from .clock import clock
-from .jit import ONE, inner, jit
+from .cores import core, move, offer, rest
+from .jit import ONE, ZERO, inner, jit
 from .simd import pointer_to
 
 LINE = 8  # int64 numbers of a cache line: what different threads write lies on lines of its own
-JOINED, SIZE, MET, STOP, REACHED, DUE, STEPS = (LINE * i for i in range(7))  # STEPS: of each member
+JOINED, SIZE, ASKED, CORE, LET_IN, ENDED, MET, STOP, REACHED, DUE, GROWN, STEPS = (LINE * i for i in range(12))
 WAITED = STEPS + 1  # of each member: the nanoseconds that it has waited behind each phase
 _CLOSED = 1 << 32  # added to JOINED when nobody can join any more
-# Looks at a count, 10 to 50 ns each, for the others to come. A sleeping thread wakes in 0.1 ms; one that is put behind
-# this thread on its core comes 10 to 20 ms later, and stays out of this call.
-_PATIENCE = 30_000
+_PATIENCE = 30_000  # looks at a count, 10 to 50 ns each, for the others to come: a sleeping thread wakes in 0.1 ms
 _SPINS = 2_000  # looks at a count before the processor is offered to other programs, too
 
 
 def make(members: int) -> np.ndarray:
     """What a team of at most so many members shares, for one call."""
-    return zeros(STEPS + LINE * members, np.int64)
-
-
-@intrinsic
-def _offer(typingctx):
-    """Offer the processor to other threads, where the system has a call for it."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        if sys.platform != "win32":
-            kind = ir.FunctionType(ir.IntType(32), [])
-            builder.call(cgutils.get_or_insert_function(builder.module, kind, "sched_yield"), [])
-        return context.get_dummy_value()
-
-    return types.void(), codegen
-
-
-@intrinsic
-def _rest(typingctx):
-    """Tell the core that this loop waits: it saves power, and leaves the loop without a penalty."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        number = ir.IntType(32)
-        known = {"x86_64": ("llvm.x86.sse2.pause", []), "aarch64": ("llvm.aarch64.hint", [number(1)])}  # 1: yield
-        known["arm64"] = known["aarch64"]
-        name, given = known.get(builder.module.triple.split("-")[0], ("", []))
-        if name:
-            kind = ir.FunctionType(ir.VoidType(), [value.type for value in given])
-            builder.call(cgutils.get_or_insert_function(builder.module, kind, name), given)
-        return context.get_dummy_value()
-
-    return types.void(), codegen
+    team = zeros(STEPS + LINE * members, np.int64)
+    team[CORE] = -1
+    return team
 
 
 @intrinsic
@@ -85,15 +57,34 @@ def _look(typingctx, place):
     return types.int64(types.CPointer(types.int64)), codegen
 
 
+@intrinsic
+def _put(typingctx, place, value):
+    """place[0] = value, and with it what this thread wrote before."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.store_atomic(args[1], args[0], "release", 8)
+        return context.get_dummy_value()
+
+    return types.void(types.CPointer(types.int64), types.int64), codegen
+
+
 @inner
 def _wait(place, wanted):
     looks = 0
     while _look(place) < wanted:
         looks += 1
         if looks < _SPINS:
-            _rest()
+            rest()
         else:
-            _offer()
+            offer()
+
+
+@inner
+def _make_way(first):
+    """Leave the core of the first one; whether this thread is, as far as the system tells, on another."""
+    if core() >= 0 and core() == _look(first):
+        move()
+    return core() < 0 or core() != _look(first)
 
 
 @jit
@@ -106,25 +97,79 @@ def join(team, most):
     if rank >= _CLOSED:
         return 0, 0
     if rank == 0:
+        _put(pointer_to(team, CORE), core())
         looks = 0
         while _look(joined) < most and looks < _PATIENCE:
             looks += 1
-            _rest()
-        _add(size, _add(joined, _CLOSED))
+            if looks == _SPINS:
+                offer()  # to one that waits behind this thread, and moves
+            rest()
+        came = _add(joined, _CLOSED)
+        team[ASKED] = came
+        _put(size, came)
+    else:
+        _make_way(pointer_to(team, CORE))
     _wait(size, ONE)
     return rank, _look(size)
 
 
 @jit
-def meet(team, rank, size, times, phase):
-    """Wait until all members have come here; times: how often this one has before. Returns times + 1.
+def follow(team):
+    """(rank, size, met) of a member that came too late for `join`, once it is let in.
+
+    A size of 0 if the call ends before. It does not ask while it is on the first one's core, where one would wait for
+    the other: the system may take 15 ms to give it another.
+    """
+    size, first, ended = pointer_to(team, SIZE), pointer_to(team, CORE), pointer_to(team, ENDED)
+    _wait(size, ONE)
+    rank, looks = ZERO, 0
+    while _look(ended) == 0:
+        if rank == 0 and _make_way(first):
+            rank = _add(pointer_to(team, ASKED), 1)
+        if 0 < rank < _look(size):
+            return rank, _look(size), team[LET_IN]
+        looks += 1
+        if rank > 0 and looks < _SPINS:
+            rest()
+        else:
+            offer()
+    return ZERO, ZERO, ZERO
+
+
+@jit
+def grown(team):
+    """The size of a team that takes in who waits in `follow`; the first one asks, and says here on which core it is."""
+    _put(pointer_to(team, CORE), core())
+    return _look(pointer_to(team, ASKED))
+
+
+@jit
+def admit(team, size, met):
+    """Let them in, as the first one of a team of their size, at a barrier that all others have left or are leaving.
+
+    Whatever they are to find is written before.
+    """
+    team[LET_IN] = met
+    _put(pointer_to(team, SIZE), size)
+
+
+@jit
+def leave(team):
+    """Send home, as the first one, who still waits in `follow`."""
+    _put(pointer_to(team, ENDED), ONE)
+
+
+@jit
+def meet(team, rank, size, met, phase):
+    """Wait until all members have come here; met: how many have come to the barriers before. Returns met + size.
 
     The time that a member waits counts as lost behind a phase.
     """
     if size > 1:
-        met, wanted = pointer_to(team, MET), (times + 1) * size
-        if _add(met, 1) + 1 < wanted:
+        wanted = met + size
+        if _add(pointer_to(team, MET), 1) + 1 < wanted:
             begun = clock()
-            _wait(met, wanted)
+            _wait(pointer_to(team, MET), wanted)
             team[WAITED + LINE * rank + phase] += np.int64(1e9 * (clock() - begun))
-    return times + 1
+        met = wanted
+    return met

@@ -97,15 +97,18 @@ def _check_room(model: Model, work: Workspace, rows: int, reached: int, there: i
         raise ValueError(f"{reached} is asked for where the arrays end at {there}")
 
 
-def _by_team(loop: str, model: Model, source: Source, slots: int, *arguments: Any) -> np.ndarray:
-    """Run a loop of steps, "train" or "differentiate", over so many slots; returns what its team shared."""
-    dtype, crew, norms = model.params.dtype, team.make(slots), _facts(model.plan).norms
+def _by_team(loop: str, how: int, model: Model, source: Source, slots: int, *arguments: Any) -> np.ndarray:
+    """Run a loop over so many slots; returns what its team shared.
+
+    how: the batch norms of "train" and "differentiate", the goal of "infer".
+    """
+    dtype, crew = model.params.dtype, team.make(slots)
     functions = steps.functions(dtype, uses(model, source), loop)
     if slots == 1:
-        steps.get(loop, dtype)(functions, 1, crew, 1, norms, model, *arguments)
+        steps.get(loop, dtype)(functions, 1, crew, 1, how, model, *arguments)
     else:
         with _launch(slots) as members:
-            steps.get(f"{loop}_parallel", dtype)(functions, slots, crew, members, norms, model, *arguments)
+            steps.get(f"{loop}_parallel", dtype)(functions, slots, crew, members, how, model, *arguments)
     return crew
 
 
@@ -122,7 +125,7 @@ def train_steps(
     _check_room(model, work, min(batch_size, len(order)), last, steps_there)
     slots = _slots(threads, 1.5 * facts.flops * min(batch_size, len(order)), last - first)  # three passes, two phases
     crew = _by_team(
-        "train", model, source, slots, optimizer, source, order, batch_size, first, last, learning_rates,
+        "train", facts.norms, model, source, slots, optimizer, source, order, batch_size, first, last, learning_rates,
         facts.x_stride, work, losses, corrects, float(seconds),
     )  # fmt: skip
     return int(crew[team.REACHED])
@@ -144,7 +147,7 @@ def loss_and_gradient(
     _check_room(model, work, len(order), 0, 0)
     slots = _slots(threads, 1.5 * facts.flops * len(order))
     _by_team(
-        "differentiate", model, source, slots, _no_optimizer(dtype), source, order, dtype.type(divisor),
+        "differentiate", facts.norms, model, source, slots, _no_optimizer(dtype), source, order, dtype.type(divisor),
         facts.x_stride, work,
     )  # fmt: skip
     return float(np.add.accumulate(work.losses[: len(order)])[-1] / divisor) if len(order) else 0.0
@@ -158,14 +161,9 @@ def _infer(
     dtype, facts = model.params.dtype, _facts(model.plan)
     source = _source(source, dtype)
     slots = _slots(threads, facts.flops * (stop - start))
-    functions = steps.functions(dtype, uses(model, source), "infer")
     np.multiply(_BYTES, source.factor, out=work.scaled, dtype=dtype)
-    arguments = (goal, model, source, np.arange(start, stop), facts.x_stride, work, out, losses, corrects)
-    if slots == 1:
-        steps.get("infer", dtype)(functions, 0, 1, *arguments)
-    else:
-        with _launch(slots):
-            steps.get("infer_parallel", dtype)(functions, slots, *arguments)
+    rows = np.arange(start, stop)
+    _by_team("infer", goal, model, source, slots, source, rows, facts.x_stride, work, out, losses, corrects)
 
 
 def evaluate(
