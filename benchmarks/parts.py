@@ -1,160 +1,190 @@
-"""Where an epoch's time goes, on one thread: `python benchmarks/parts.py`, a Markdown table.
+"""Where a training step's time goes, by network and batch size: `python benchmarks/parts.py`, a Markdown table.
 
-The executor's phases are run over a whole epoch as far as each goes, and the differences are the parts. Alone a phase
-finds other things in the caches than within a step, so small parts, and what is left over, may come out negative.
+The executor's phases are run over a whole epoch on one thread as far as each goes, and the differences are the parts;
+"the rest" is what an epoch of training takes more. Alone a phase finds other things in the caches than within a step,
+so small parts, and the rest, may come out negative. Beside them: the time that the step's multiply-adds would take at
+the measured peak of a core, and an epoch on two threads with what each of them waits for the other.
 """
 
 import argparse
+import itertools
 import statistics
-import time
 from collections.abc import Callable
+from time import perf_counter
 from typing import Any
 
 import data
 import numpy as np
-import worker
 from cases import NAMES, Case, order
 from numba import njit, types
 from peers import Kernels
 
-from mlpkernels.kernels.cpu import machine, network, sparse, steps
+from mlpkernels.kernels.cpu import machine, network, sparse, steps, team, verbs
+from mlpkernels.kernels.cpu.addresses import phases_at
 from mlpkernels.kernels.cpu.borrow import borrow
-from mlpkernels.kernels.plan import odd_stride
+from mlpkernels.kernels.cpu.gather import gather
+from mlpkernels.kernels.cpu.held import Call, hold
+from mlpkernels.kernels.cpu.jit import OPTIONS
+from mlpkernels.kernels.cpu.simd import pointer_to
+from mlpkernels.kernels.plan import OptimizerState, odd_stride
 
-PARTS = ("gather", "forward", "loss", "input gradients", "weight gradients, update", "the rest")
-CASES = ("sgd-8", "sgd-64", "adam-128", "adam-1024", "table")
-_OPTIONS = {"nogil": True, "boundscheck": False, "error_model": "numpy"}
-
-
-# borrow, as in training: counting references to the arrays would cost 5 µs a step
+PARTS = (
+    "gather", "layer 1 forward", "others forward", "loss", "backward", "layer 1 gradient, update",
+    "others gradient, update", "the rest",
+)  # fmt: skip
+_RATE = 1e-9  # of the updates that are timed again and again: the parameters stay as they are
 
 
 def _gather(source, order, batch, stride, work):
     source, order, work = borrow(source), borrow(order), borrow(work)
     for at in range(0, order.shape[0], batch):
-        network._gather(source, order, at, 0, min(batch, order.shape[0] - at), work.x, stride)
+        rows = min(batch, order.shape[0] - at)
+        gather(source, order, at, rows, 0, rows, work.x, stride)
 
 
-def _rows(phase, kinds, goal, model, source, order, batch, stride, work):
-    model, source, order, work = borrow(model), borrow(source), borrow(order), borrow(work)
-    T = model.params.dtype.type
+def _rows(functions, goal, model, source, order, batch, stride, work):
+    like = pointer_to(model.params, 0)
+    rows_phase, _, kinds = phases_at(pointer_to(functions, 1), like)
+    model, source, work, order = borrow(model), borrow(source), borrow(work), borrow(order)
+    call, T = hold("Call", Call(kinds, model, source, order, work, stride), like), model.params.dtype.type
     for at in range(0, order.shape[0], batch):
         rows = min(batch, order.shape[0] - at)
-        phase(kinds, goal, 0, 0, 0, 1, model, source, order, at, rows, T(rows), stride, 0, work)
+        rows_phase(call, goal, 0, 0, 0, 1, at, rows, T(rows), 0)
 
 
-def _params(phase, kinds, what, model, optimizer, source, order, batch, stride, work, rate):
-    model, optimizer, work = borrow(model), borrow(optimizer), borrow(work)
-    source, order = borrow(source), borrow(order)
-    T = model.params.dtype.type
+def _params(functions, model, optimizer, source, order, batch, stride, work):
+    like = pointer_to(model.params, 0)
+    _, params_phase, kinds = phases_at(pointer_to(functions, 1), like)
+    model, source, work, order = borrow(model), borrow(source), borrow(work), borrow(order)
+    step = order[:1].copy()
+    own = borrow(OptimizerState(optimizer.settings, step, optimizer.first, optimizer.second))
+    call, T = hold("Call", Call(kinds, model, source, order, work, stride), like), model.params.dtype.type
+    state = hold("OptimizerState", own, like)
     for at in range(0, order.shape[0], batch):
         rows = min(batch, order.shape[0] - at)
-        phase(kinds, what, 0, 1, model, optimizer, source, order, at, rows, stride, work, rate, 0.0, T(1))
+        params_phase(call, state, network.FUSED_UPDATE, 0, 1, at, rows, _RATE, 0.0, T(1))
+        step[0] += 1
 
 
 def loops() -> tuple[Any, Any, Any]:
-    """The three loops, compiled for float32 with the phases as function pointers, as training has them."""
-    signatures = steps.signatures(types.float32)
-    rows, params = signatures["rows_phase"], signatures["params_phase"]
-    kinds, i, *_, model, source, taken, _, _, _, _, _, work = rows.args
-    optimizer = params.args[5]
-    made = {
+    """The three loops, compiled for float32, with the phases behind addresses as training has them."""
+    made = steps.signatures(types.float32)
+    functions, *_, model, source, taken, i, work, _, _, _ = made["infer"].args
+    optimizer = made["train"].args[6]
+    signatures = {
         _gather: types.void(source, taken, i, i, work),
-        _rows: types.void(types.FunctionType(rows), kinds, i, model, source, taken, i, i, work),
-        _params: types.void(
-            types.FunctionType(params), kinds, i, model, optimizer, source, taken, i, i, work, types.float64
-        ),
+        _rows: types.void(functions, i, model, source, taken, i, i, work),
+        _params: types.void(functions, model, optimizer, source, taken, i, i, work),
     }
-    gather, forward, update = (njit(signature, **_OPTIONS)(function) for function, signature in made.items())
-    return gather, forward, update
+    bring, forward, update = (njit(signature, **OPTIONS)(function) for function, signature in signatures.items())
+    return bring, forward, update
 
 
-def best(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """Processor seconds of each call, the least of several interleaved: a busy machine does not count."""
+def medians(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
+    """Seconds of each call, medians of several interleaved, after one that is not counted."""
     found: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(repeats):
+    for repeat in range(repeats + 1):
         for name, call in calls.items():
-            began = time.process_time()
+            began = perf_counter()
             call()
-            found[name].append(time.process_time() - began)
-    return {name: min(times) for name, times in found.items()}
+            if repeat > 0:
+                found[name].append(perf_counter() - began)
+    return {name: statistics.median(times) for name, times in found.items()}
 
 
 def measure(
     case: Case, images: data.Images, compiled: tuple[Any, Any, Any], repeats: int, skip_zeros: bool
 ) -> dict[str, float]:
-    """Seconds an epoch of each of PARTS, and of "all" as training runs it."""
-    gather, rows, params = compiled
-    trainer = Kernels(case, images, 1, skip_zeros=skip_zeros)
-    model, optimizer, source, work = trainer.model, trainer.optimizer, trainer.source, trainer.work
-    rows_phase, params_phase, kinds = steps.phases(np.float32, steps.Uses(sparse=skip_zeros))
+    """Seconds an epoch of each of PARTS on one thread, of "all" as training runs it, and of "two" threads."""
+    bring, rows, params = compiled
+    trainer, pair = (Kernels(case, images, threads, skip_zeros=skip_zeros) for threads in (1, 2))
+    model, source, work, optimizer = trainer.model, trainer.source, trainer.work, trainer.optimizer
+    functions = steps.functions(model.params.dtype, steps.Uses(sparse=skip_zeros), "train")
+    first = model._replace(plan=model.plan[:1])  # a network of the first layer alone, in the same workspace
     stride, taken = odd_stride(trainer.network.inputs), order(len(images.y), 0)
     sparse.scaled_bytes(source.factor, work.scaled)
 
-    def run_rows(goal: int) -> Callable[[], Any]:
-        return lambda: rows(rows_phase, kinds, goal, model, source, taken, case.batch, stride, work)
+    def run_rows(goal: int, model: Any) -> Callable[[], Any]:
+        return lambda: rows(functions, goal, model, source, taken, case.batch, stride, work)
 
-    def run_params(what: int, rate: float) -> Callable[[], Any]:
-        arguments = (model, optimizer, source, taken, case.batch, stride, work, rate)
-        return lambda: params(params_phase, kinds, what, *arguments)
+    def run_params(model: Any) -> Callable[[], Any]:
+        return lambda: params(functions, model, optimizer, source, taken, case.batch, stride, work)
 
-    trainer.run(trainer.place(taken))  # compiled, and past the first steps' zero second moments
-    seconds = best(
+    seconds = medians(
         {
-            "gather": lambda: None if skip_zeros else gather(source, taken, case.batch, stride, work),
-            "logits": run_rows(network.LOGITS),
-            "losses": run_rows(network.LOSSES),
-            "deltas": run_rows(network.DELTAS),
-            "update": run_params(network.FUSED_UPDATE, 1e-9),
             "all": lambda: trainer.run(trainer.place(taken)),
+            "gather": lambda: None if skip_zeros else bring(source, taken, case.batch, stride, work),
+            "first": run_rows(network.LOGITS, first),
+            "logits": run_rows(network.LOGITS, model),
+            "losses": run_rows(network.LOSSES, model),
+            "deltas": run_rows(network.DELTAS, model),
+            "first update": run_params(first),
+            "update": run_params(model),
+            "two": lambda: pair.run(pair.place(taken)),
         },
         repeats,
     )
-    parts = {
-        "gather": seconds["gather"],
-        "forward": seconds["logits"] - seconds["gather"],
-        "loss": seconds["losses"] - seconds["logits"],
-        "input gradients": seconds["deltas"] - seconds["losses"],
-        "weight gradients, update": seconds["update"],
-    }
-    return parts | {"the rest": seconds["all"] - sum(parts.values()), "all": seconds["all"]}
+    ends = ("gather", "first", "logits", "losses", "deltas")
+    values = [seconds["gather"], *(seconds[b] - seconds[a] for a, b in itertools.pairwise(ends))]
+    values += [seconds["first update"], seconds["update"] - seconds["first update"]]
+    values.append(seconds["all"] - sum(values))
+    return dict(zip(PARTS, values, strict=True)) | {"all": seconds["all"], "two": seconds["two"]}
 
 
-def rates(case: Case, seconds: dict[str, float], rows: int) -> dict[str, float]:
-    """GFLOP/s of the three products."""
-    products = [2.0 * rows * inputs * outputs for inputs, outputs in case.pairs]
-    flops = {
-        "forward": sum(products),
-        "input gradients": sum(products[1:]),
-        "weight gradients, update": sum(products),
-    }
-    return {part: count / seconds[part] / 1e9 for part, count in flops.items()}
+def waits(case: Case, images: data.Images, skip_zeros: bool, repeats: int) -> float:
+    """Seconds of an epoch on two threads in which a thread waits for the other, mean of both; median of several.
+
+    nan where the machine let the call have no second thread. The threads have equal shares: who moves them counts anew.
+    """
+    trainer, crews, make, found = Kernels(case, images, 2, skip_zeros=skip_zeros), [], team.make, []
+    trainer.work = trainer.work._replace(shares=np.zeros(0, np.int64))
+    verbs.team.make = lambda members: crews.append(make(members)) or crews[-1]
+    try:
+        for _ in range(repeats + 1):
+            trainer.run(trainer.place(order(len(images.y), 0)))
+    finally:
+        verbs.team.make = make
+    for crew in crews[1:]:
+        if crew[team.SIZE] == 2:
+            members = crew[team.STEPS :].reshape(2, team.LINE)
+            found.append(members[:, team.WAITED - team.STEPS :].sum() / 2 / 1e9)
+    return statistics.median(found) if found else float("nan")
+
+
+def multiply_adds(case: Case, images: data.Images, skip_zeros: bool) -> float:
+    """Of an epoch's products: of the first layer's those with a zero left out, where zeros are skipped."""
+    lit = np.count_nonzero(images.x) if skip_zeros else images.x.size
+    first = 2.0 * lit * case.pairs[0][1]
+    return first + sum(3.0 * len(images.y) * inputs * outputs for inputs, outputs in case.pairs[1:])
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=7, help="interleaved repeats, of which the best counts")
-    parser.add_argument("--cases", default=",".join(CASES), help="which, by comma: " + ", ".join(NAMES))
-    parser.add_argument("--skip-zeros", action="store_true", help="leave out the zeros of uint8 data")
+    dense = [name for name, case in NAMES.items() if not case.convolutions]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=7, help="interleaved repeats, whose medians count [default: 7]")
+    parser.add_argument("--cases", default=",".join(dense), help="which, by comma [default: all dense networks]")
+    parser.add_argument("--dense", action="store_true", help="leave no zeros out")
     arguments = parser.parse_args()
-    worker.bind(1)
-    compiled = loops()
-    peaks = [machine.fma_peak() / 1e9]
-    first = "zeros left out" if arguments.skip_zeros else "dense first layer"
-    print(f"| processor s an epoch, {first} | {' | '.join(PARTS)} | all | GFLOP/s |")
-    print("|---" * (len(PARTS) + 3) + "|")
-    for name in arguments.cases.split(","):
+    names = arguments.cases.split(",")
+    unknown = [name for name in names if name not in dense]
+    if unknown:
+        parser.error(f"--cases: {', '.join(map(repr, unknown))} is none of {', '.join(dense)}")
+    compiled, peaks = loops(), [machine.fma_peak()]
+    print(f"| µs a step | {' | '.join(PARTS)} | a step | its multiply-adds at the peak | on two threads | waiting |")
+    print("|---" * (len(PARTS) + 5) + "|")
+    for name in names:
         case = NAMES[name]
-        images = data.load(kind=case.data)
-        skips = arguments.skip_zeros and images.x.dtype == np.uint8
+        images = data.load(case.kind.rows, case.data)
+        skips = images.x.dtype == np.uint8 and not arguments.dense and Kernels(case, images, 1).source.skip_zeros
         seconds = measure(case, images, compiled, arguments.repeats, skips)
-        speed = rates(case, seconds, len(images.y))
-        cells = [f"{seconds[part]:.4f}" + (f" ({speed[part]:.0f} GFLOP/s)" if part in speed else "") for part in PARTS]
-        total = case.flops * len(images.y) / seconds["all"] / 1e9
-        print(f"| {case} | {' | '.join(cells)} | {seconds['all']:.4f} | {total:.0f} |", flush=True)
-        peaks.append(machine.fma_peak() / 1e9)
-    print(f"\n{machine.cpu_name()}, FMA peak of a core in this run {statistics.median(peaks):.0f} GFLOP/s")
+        peaks.append(machine.fma_peak())
+        seconds["least"] = 2 * multiply_adds(case, images, skips) / statistics.median(peaks)
+        seconds["waits"] = waits(case, images, skips, arguments.repeats)
+        steps_there, shown = -(-len(images.y) // case.batch), (*PARTS, "all", "least", "two", "waits")
+        cells = [f"{1e6 * seconds[part] / steps_there:.3g}" for part in shown]
+        print(f"| {case}{', zeros left out' if skips else ''} | {' | '.join(cells)} |", flush=True)
+    print(f"\n{machine.cpu_name()}, FMA peak of a core in this run {statistics.median(peaks) / 1e9:.0f} GFLOP/s")
 
 
 if __name__ == "__main__":

@@ -203,6 +203,26 @@ def test_the_cases_are_those_of_the_table():
         assert all(case.initial()[0][0].ravel()[:3] == case.initial()[0][0].ravel()[:3])
 
 
+@pytest.mark.parametrize(("name", "skips"), [("adam-128", True), ("sgd-8", False), ("table", False)])
+def test_the_parts_of_a_step_are_all_of_it(name, skips):
+    """Together they are the epoch's; multiply-adds with a zero count where they are made."""
+    import data
+    import parts
+    from cases import NAMES
+
+    case = NAMES[name]
+    images = data.load(1000, case.data)
+    seconds = parts.measure(case, images, parts.loops(), 1, skips)
+    assert list(seconds) == [*parts.PARTS, "all", "two"]
+    assert sum(seconds[part] for part in parts.PARTS) == pytest.approx(seconds["all"])
+    assert min(seconds["all"], seconds["two"]) > 0
+    waits = parts.waits(case, images, skips, 2)
+    assert np.isnan(waits) or waits >= 0
+    whole = case.flops * 1000 / 2
+    needed = parts.multiply_adds(case, images, skips)
+    assert (0.3 < needed / whole < 0.7) if skips else needed == pytest.approx(whole)
+
+
 def test_parts_of_an_epoch_are_whole_batches():
     from cases import NAMES
 
