@@ -46,7 +46,8 @@ def compare_products(threads: list[int], turns: int, quick: bool) -> dict[str, A
                     worker.call("prepare_product", product)
                 for turn in range(turns):
                     for worker in workers if turn % 2 else workers[::-1]:
-                        pause()
+                        if count > 1:
+                            pause()
                         seconds[worker.system] += worker.call("time_product", product, _PASS, _PASSES)
                 shapes.append({**vars(product), "threads": count, "flops": product.flops, "seconds": seconds})
             libraries = workers[1].call("facts")["pools"]
