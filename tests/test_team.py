@@ -102,18 +102,24 @@ def test_who_comes_late_is_let_in():
     for _ in range(200):
         team, board, wrong, sizes = make(2), np.full(16, -1.0), np.zeros(2, np.int64), np.zeros(1, np.int64)
         first = threading.Thread(target=_lead_and_exchange, args=(team, 2, 20_000, board, wrong, sizes))
-        second = threading.Thread(target=_join_and_follow, args=(team, 20_000, board, wrong))
+        found = np.ones(2, np.int64)
+        second = threading.Thread(target=_join_and_follow, args=(team, 20_000, board, wrong, found))
         first.start()
-        while team[teams.SIZE] == 0:
+        while team[teams.SIZE] == 0 and first.is_alive():
             time.sleep(0)
         second.start()
         first.join()
         second.join()
-        assert not wrong.any() and sizes[0] == team[teams.SIZE]
+        assert found[1] == 0 and not wrong.any() and sizes[0] == team[teams.SIZE]
         pairs += sizes[0] == 2
         if pairs == 3:
             break
-    assert pairs == 3
+    assert pairs == 3 or core_unknown()
+
+
+def core_unknown():
+    """Whether the system does not tell a thread its core: then nobody is let in."""
+    return _in_thread(None)[0] < 0
 
 
 def _ended():
@@ -123,10 +129,8 @@ def _ended():
     return team
 
 
-def _join_and_follow(team, times, board, wrong):
-    found = np.zeros(2, np.int64)
+def _join_and_follow(team, times, board, wrong, found):
     _join(team, 2, found)
-    assert found[1] == 0
     _follow_and_exchange(team, times, board, wrong)
 
 
@@ -203,7 +207,7 @@ def test_a_thread_moves_to_another_core_and_may_still_use_all():
         before, behind, cores = _in_thread(None)
         assert cores == allowed and {before, behind} <= allowed
         others += before != behind
-    assert others > 0 or len(allowed) == 1
+    assert others > 25 or len(allowed) == 1
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the system has no call for it")

@@ -44,7 +44,10 @@ def core(typingctx):
 
 @intrinsic
 def move(typingctx):
-    """Move this thread to another core, where the system can do that and lets this thread use several."""
+    """Move this thread to another core, where the system can do that and lets this thread use several.
+
+    It may then use those that it might before, but for any that were offline just then.
+    """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         if not sys.platform.startswith("linux"):

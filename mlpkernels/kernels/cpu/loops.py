@@ -21,7 +21,7 @@ from .norm import copy, step_key
 from .shares import MOST, NO_PHASE, OFTEN, PARAMS_PHASE, ROWS_PHASE, WHOLE, adapt, begin
 from .simd import pointer_to
 from .sparse import scaled_bytes
-from .team import DUE, GROWN, LINE, REACHED, STEPS, STOP, WAITED, admit, follow, grown, join, leave, meet
+from .team import DUE, GROWN, LINE, REACHED, STEPS, STOP, WAITED, admit, claim, follow, grown, join, leave, meet
 
 
 @inner
@@ -65,7 +65,7 @@ def _decay(model, settings, divisor):
 
 @inner
 def _up_and_down(rows_phase, call, slots, team, rank, size, met, norms, at, rows, divisor, key):
-    """A member's rows of a mini-batch from the data to the deltas; returns how often it has met the others."""
+    """A member's rows of a mini-batch from the data to the deltas; returns what `meet` does."""
     for stage in range(2 * norms + 1):
         for slot in range(rank, slots, size):
             rows_phase(call, DELTAS, stage, norms, slot, slots, at, rows, divisor, key)
@@ -219,9 +219,6 @@ def infer(functions, slots, team, members, goal, model, source, order, x_stride,
     All mini-batches have the same size, so that a slot keeps to its part of the workspace: the last one begins early,
     and a few rows are computed again.
     """
-    rank, size = join(team, members)
-    if size == 0:
-        return
     rows_phase, _, kinds = phases_at(pointer_to(functions, 1), pointer_to(model.params, 0))
     model, source, work, order = borrow(model), borrow(source), borrow(work), borrow(order)
     plan, most, count = model.plan, work.losses.shape[0], order.shape[0]
@@ -230,7 +227,8 @@ def infer(functions, slots, team, members, goal, model, source, order, x_stride,
     last = plan.shape[0] - 1
     stride, outputs, T = plan[last, OUT_STRIDE], plan[last, OUTPUTS], model.params.dtype.type
     call = hold("Call", Call(kinds, model, source, order, work, x_stride), pointer_to(model.params, 0))
-    for slot in range(rank, slots, size):
+    slot = claim(team)
+    while slot < slots:
         start, stop, _ = rows_share(plan, work, rows, slot, slots)
         for part in range(parts):
             at = min(part * rows, count - rows)
@@ -241,3 +239,4 @@ def infer(functions, slots, team, members, goal, model, source, order, x_stride,
                     copy(work.outputs[logits : logits + outputs], out[at + i])
                 else:
                     losses[at + i], corrects[at + i] = work.losses[i], work.corrects[i]
+        slot = claim(team)

@@ -8,6 +8,8 @@ which the first member does where all stand at a barrier.
 
 A system may wake a thread on the very core that wakes it, and leave it there for 10 to 80 ms (Linux, two virtual cores:
 in half of the calls that follow a pause), a whole epoch of a small network: who finds the first one on its core moves.
+Where the system does not tell threads their cores, who comes late stays out. Nobody is sent out again: beside another
+program a call of several threads goes at the pace of the slowest; `fit` measures, and takes one then.
 """
 
 from typing import Any
@@ -27,6 +29,7 @@ JOINED, SIZE, ASKED, CORE, LET_IN, ENDED, MET, STOP, REACHED, DUE, GROWN, STEPS 
 WAITED = STEPS + 1  # of each member: the nanoseconds that it has waited behind each phase
 _CLOSED = 1 << 32  # added to JOINED when nobody can join any more
 _PATIENCE = 30_000  # looks at a count, 10 to 50 ns each, for the others to come: a sleeping thread wakes in 0.1 ms
+_MOVES = 4  # looks of a late member at which it tries to leave the first one's core
 _SPINS = 2_000  # looks at a count before the processor is offered to other programs, too
 
 
@@ -80,11 +83,16 @@ def _wait(place, wanted):
 
 
 @inner
-def _make_way(first):
-    """Leave the core of the first one; whether this thread is, as far as the system tells, on another."""
-    if core() >= 0 and core() == _look(first):
-        move()
-    return core() < 0 or core() != _look(first)
+def _apart(first):
+    """Whether this thread is on another core than the first one, as far as the system tells."""
+    here = core()
+    return here >= 0 and here != _look(first)
+
+
+@jit
+def claim(team):
+    """The next slot, counted from 0, that no thread has yet: for a call whose slots need not meet."""
+    return _add(pointer_to(team, JOINED), 1)
 
 
 @jit
@@ -107,15 +115,15 @@ def join(team, most):
         came = _add(joined, _CLOSED)
         team[ASKED] = came
         _put(size, came)
-    else:
-        _make_way(pointer_to(team, CORE))
+    elif core() >= 0 and not _apart(pointer_to(team, CORE)):
+        move()
     _wait(size, ONE)
     return rank, _look(size)
 
 
 @jit
 def follow(team):
-    """(rank, size, met) of a member that came too late for `join`, once it is let in.
+    """(rank, size, met) of a member that came too late for `join`, once it is let in; the first one calls `leave`.
 
     A size of 0 if the call ends before. It does not ask while it is on the first one's core, where one would wait for
     the other: the system may take 15 ms to give it another.
@@ -123,8 +131,10 @@ def follow(team):
     size, first, ended = pointer_to(team, SIZE), pointer_to(team, CORE), pointer_to(team, ENDED)
     _wait(size, ONE)
     rank, looks = ZERO, 0
-    while _look(ended) == 0:
-        if rank == 0 and _make_way(first):
+    while core() >= 0 and _look(ended) == 0:
+        if rank == 0 and looks < _MOVES and not _apart(first):
+            move()
+        if rank == 0 and _apart(first):
             rank = _add(pointer_to(team, ASKED), 1)
         if 0 < rank < _look(size):
             return rank, _look(size), team[LET_IN]
@@ -161,9 +171,9 @@ def leave(team):
 
 @jit
 def meet(team, rank, size, met, phase):
-    """Wait until all members have come here; met: how many have come to the barriers before. Returns met + size.
+    """Wait until all members have come here; met: how many have come to the barriers before. Returns how many now.
 
-    The time that a member waits counts as lost behind a phase.
+    The time that a member waits counts as lost behind a phase. A team of one neither waits nor counts.
     """
     if size > 1:
         wanted = met + size
