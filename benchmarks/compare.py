@@ -200,7 +200,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, help="write every measurement to this JSON file")
     parser.add_argument("--turns", type=int, help="interleaved turns [default: 7, quick: 3]")
-    parser.add_argument("--rounds", type=int, default=3, help="go through the cases so often, for a part of the turns")
+    parser.add_argument("--rounds", type=int, default=3, help="go so often through all cases [default: 3]")
     parser.add_argument("--threads", default="1,2", help="thread counts [default: 1,2, as far as there are cores]")
     parser.add_argument("--only", choices=SECTIONS, action="append", help="this section only; may be repeated")
     parser.add_argument("--cases", help=f"train these only, and do nothing else, of: {','.join(NAMES)}")
@@ -210,6 +210,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         parser.error("--cases and --only: one of the two")
     chosen.cases, chosen.only = _cases(parser, chosen.cases, chosen.only)
     chosen.turns = chosen.turns or (3 if chosen.quick else 7)
+    if min(chosen.turns, chosen.rounds) < 1:
+        parser.error(f"--turns {chosen.turns}, --rounds {chosen.rounds}: both must be 1 or more")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     chosen.threads = [count for count in map(int, chosen.threads.split(",")) if count <= cores]
     return chosen

@@ -153,9 +153,8 @@ def waits(case: Case, images: data.Images, skip_zeros: bool, repeats: int) -> fl
 
 def multiply_adds(case: Case, images: data.Images, skip_zeros: bool) -> float:
     """Of an epoch's products: of the first layer's those with a zero left out, where zeros are skipped."""
-    lit = np.count_nonzero(images.x) if skip_zeros else images.x.size
-    first = 2.0 * lit * case.pairs[0][1]
-    return first + sum(3.0 * len(images.y) * inputs * outputs for inputs, outputs in case.pairs[1:])
+    zeros = images.x.size - np.count_nonzero(images.x) if skip_zeros else 0
+    return case.flops * len(images.y) / 2 - 2.0 * zeros * case.pairs[0][1]  # forward, and in the gradient
 
 
 def main() -> None:

@@ -289,6 +289,8 @@ def test_wrong_options_are_named(capsys):
     for words, message in (
         (["--cases", "cnn,nonsense"], "'nonsense'; there are sgd-64"),
         (["--cases", "cnn", "--only", "cnn"], "one of the two"),
+        (["--rounds", "0"], "--rounds 0: both must be 1 or more"),
+        (["--turns", "-1"], "--turns -1, --rounds 3"),
     ):
         with pytest.raises(SystemExit):
             compare.parse(words)

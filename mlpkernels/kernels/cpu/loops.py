@@ -84,9 +84,9 @@ def _measures(work, slots, rank, size):
 
 
 @inner
-def _divide_anew(plan, work, team, slots, size, rows, rows_time, params_time):
-    """Move the shares of both phases by what each member has waited in these times, and begin to count anew."""
-    if _measures(work, slots, ZERO, size):
+def _divide_anew(plan, work, team, slots, measures, rows, rows_time, params_time):
+    """Move the shares of both phases, if they are measured, by what each member has waited; begin to count anew."""
+    if measures:
         unit = rows_unit(plan, work)
         adapt(work.shares, ROWS_PHASE, slots, rows, unit, rows_time, team[WAITED + ROWS_PHASE :], LINE)
         adapt(work.shares, PARAMS_PHASE, slots, WHOLE, ONE, params_time, team[WAITED + PARAMS_PHASE :], LINE)
@@ -171,7 +171,7 @@ def train(
             met = meet(team, rank, size, met, NO_PHASE)  # what each has waited at the one before is written
             more = team[GROWN]
             if rank == 0:
-                _divide_anew(model.plan, work, team, slots, size, rows, rows_time, params_time)
+                _divide_anew(model.plan, work, team, slots, measures, rows, rows_time, params_time)
                 rows_time, params_time = 0.0, 0.0
             met = meet(team, rank, size, met, NO_PHASE)
             if more > size:

@@ -115,7 +115,7 @@ def join(team, most):
         came = _add(joined, _CLOSED)
         team[ASKED] = came
         _put(size, came)
-    elif core() >= 0 and not _apart(pointer_to(team, CORE)):
+    elif not _apart(pointer_to(team, CORE)):
         move()
     _wait(size, ONE)
     return rank, _look(size)
@@ -129,9 +129,11 @@ def follow(team):
     the other: the system may take 15 ms to give it another.
     """
     size, first, ended = pointer_to(team, SIZE), pointer_to(team, CORE), pointer_to(team, ENDED)
+    if core() < 0:
+        return ZERO, ZERO, ZERO
     _wait(size, ONE)
     rank, looks = ZERO, 0
-    while core() >= 0 and _look(ended) == 0:
+    while _look(ended) == 0:
         if rank == 0 and looks < _MOVES and not _apart(first):
             move()
         if rank == 0 and _apart(first):
