@@ -11,7 +11,7 @@ from .blocks import constant, loop
 from .jit import inlined, inner
 from .simd import pointer_to, prefetch
 
-AHEAD = 16  # a row is asked for so many rows before it is read
+_AHEAD = 16  # a row is asked for so many rows before it is read
 _I8 = ir.IntType(8)
 
 
@@ -52,12 +52,12 @@ def bring(typingctx, source, target, count, factor, offset):
 
 
 @inner
-def later(order, at, rows, start, stop, i):
+def later(order, at, rows, start, stop, i, ahead):
     """The sample that a slot with rows start … stop - 1 of the batch order[at : at + rows] asks for as it reads row i.
 
-    AHEAD rows later; behind its last it is the next batch's. Its bytes lie anywhere in memory: 0.1 µs away.
+    So many rows ahead; behind its last it is the next batch's. Its bytes lie anywhere in memory: 0.1 µs away.
     """
-    row = i + min(AHEAD, stop - start)
+    row = i + min(ahead, stop - start)
     place = at + row if row < stop else at + rows + start + row - stop
     return order[place if place < order.shape[0] else at + i]
 
@@ -66,7 +66,8 @@ def later(order, at, rows, start, stop, i):
 def gather(source, order, at, rows, start, stop, x, stride):
     """A slot's rows start … stop - 1 of the batch order[at : at + rows] into the flat x, row i at i · stride."""
     for i in range(start, stop):
-        sample, after, target = order[at + i], later(order, at, rows, start, stop, i), pointer_to(x, i * stride)
+        sample, target = order[at + i], pointer_to(x, i * stride)
+        after = later(order, at, rows, start, stop, i, _AHEAD)
         if source.bytes.shape[0] > 0:
             width = source.bytes.shape[1]
             prefetch(pointer_to(source.bytes, after * width), width)

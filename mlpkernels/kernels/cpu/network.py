@@ -201,7 +201,7 @@ def rows_phase(call, goal, stage, norms, slot, slots, at, rows, divisor, key):
         end = norm_at(plan, stage) if norms > 0 else plan.shape[0]
         what = TRAIN if goal == DELTAS else INFER
         if sparse_first and stage == 0:
-            kinds.sparse(call, FORWARD, at, rows, start, stop, 0)
+            kinds.sparse(call, FORWARD, at, rows, start, stop, 0, False)
             first = 1
             if plan[0, ACTIVATION] > RELU:
                 kinds.curve(call, CURVE, 0, start, stop)
@@ -305,6 +305,7 @@ def params_phase(call, state, what, slot, slots, at, rows, learning_rate, decay,
     in_store = what == FUSED_UPDATE and settings[RULE] == SGD and settings[MOMENTUM] == 0 and rows <= DEPTH
     in_store = in_store and decay == 0
     sparse_first, rest = skips(source, plan), rests(settings, optimizer.step[0] + 1)
+    claims = slots > 1 and what == FUSED_UPDATE  # all slots have read the weights that one writes
     norm_at = 0
     for layer in range(plan.shape[0]):
         inputs, width, weight = plan[layer, INPUTS], plan[layer, WEIGHT_STRIDE], plan[layer, WEIGHT]
@@ -330,7 +331,7 @@ def params_phase(call, state, what, slot, slots, at, rows, learning_rate, decay,
             grad_at = weight + first * width
             work.grad[grad_at] = learning_rate
             if skipping:
-                kinds.sparse(call, DESCENT, at, rows, first, last, grad_at)
+                kinds.sparse(call, DESCENT, at, rows, first, last, grad_at, claims)
             else:
                 kinds.gemm(
                     pointer_to(x, x_at + first), 1, stride_x, delta, stride, 1, pointer_to(model.params, grad_at),
@@ -352,7 +353,7 @@ def params_phase(call, state, what, slot, slots, at, rows, learning_rate, decay,
             # A gradient that is used at once and by nobody else goes where the block before it was: into the cache.
             grad_at = weight + (first if what == FUSED_UPDATE else start) * width
             if what != UPDATE and skipping:
-                kinds.sparse(call, ADDED, at, rows, start, start + count, grad_at)
+                kinds.sparse(call, ADDED, at, rows, start, start + count, grad_at, claims)
             elif what != UPDATE and dense:
                 grad = pointer_to(work.grad, grad_at)
                 kinds.gemm(

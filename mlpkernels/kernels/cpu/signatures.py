@@ -65,7 +65,7 @@ def _kinds(T: Any) -> Kinds:
         gemm=types.void(call, i, i, call, i, i, call, i, i, i, i, types.boolean, i, call, i),
         flat=layers,
         image=layers,
-        sparse=types.void(call, *[i] * 6),
+        sparse=types.void(call, *[i] * 6, types.boolean),
         curve=types.void(call, *[i] * 4),
         loss=types.void(i, flat, flat, i, i, i, i, matrix, flat, order, i, T, double, order),
     )

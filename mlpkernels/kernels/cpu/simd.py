@@ -350,11 +350,11 @@ def advance(typingctx, pointer, offset):
     return pointer(pointer, types.intp), codegen
 
 
-def ask_for(builder: Any, place: Any) -> None:
-    """Have the line of a byte brought into the cache, without waiting for it."""
+def ask_for(builder: Any, place: Any, to_write: bool = False) -> None:
+    """Have the line of a byte brought into the cache, without waiting for it; to_write: and into no other core's."""
     kind = ir.FunctionType(ir.VoidType(), [place.type, _I32, _I32, _I32])
     function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-    builder.call(function, [place, *(ir.Constant(_I32, flag) for flag in (0, 3, 1))])  # to be read, soon, data
+    builder.call(function, [place, *(ir.Constant(_I32, flag) for flag in (int(to_write), 3, 1))])  # soon, data
 
 
 @intrinsic

@@ -27,24 +27,24 @@ from .simd import (
 )
 from .sparse_tiles import (
     GROUP,
+    PAIR,
+    SWEEP,
     TALL,
     THIN,
     WIDEST_COLUMN,
     WIDEST_ROW,
-    lit_bits,
     lit_columns,
     lit_groups,
     lit_rows,
     row_totals,
-    turn_groups,
 )
 
 WIDEST = 65536  # inputs at most that are looked through for zeros
 _words_room = stack(64 * 8)
-_places_room = stack(TALL * 8)
-_ahead_room = stack(TALL * 8)
-_groups_room = stack(16 * 8)
-_masks_room = stack(64 * 2)
+_places_room = stack(SWEEP * 8)
+_ahead_room = stack(SWEEP * 8)
+_lit_room = stack(SWEEP * 8)
+_groups_room = stack(64 // PAIR * 8)
 _begins_room = stack(WIDEST_ROW * VECTOR_BYTES)
 
 
@@ -64,13 +64,15 @@ def _vectors(left, most):
 
 
 @inner
-def _narrow_bits(bytes_, count):
-    """lit_bits of fewer than 64 bytes, behind which there may be no others."""
-    lit = np.int64(0)
-    for i in range(count):
-        if load(bytes_, i) != 0:
-            lit |= np.int64(1) << i
-    return lit
+def _narrow_bits(bytes_, places, inputs, tall, tiles, lit):
+    """lit[t]: which of fewer than 64 inputs are lit in any row of tile t; behind them there may be no others."""
+    for tile in range(tiles):
+        bits = np.int64(0)
+        for row in range(tile * tall, (tile + 1) * tall):
+            for i in range(inputs):
+                if load(bytes_, load(places, row) + i) != 0:
+                    bits |= np.int64(1) << i
+        store(lit, tile, bits)
 
 
 @inlined
@@ -84,82 +86,73 @@ def forward(
     """
     inputs, vector = source.shape[1], lanes(w)
     bytes_, begins = pointer_to(flat(source), 0), _begins_room(w)
-    places, ahead = _places_room(order), _ahead_room(order)
+    places, ahead, lit = _places_room(order), _ahead_room(order), _lit_room(order)
     left, j = width // vector, 0
     while left > 0:
         vectors = _vectors(left, WIDEST_ROW)
-        tallest, less = (TALL, 2) if vectors <= WIDEST_COLUMN else (THIN, 1)
+        tallest = TALL if vectors <= WIDEST_COLUMN else THIN
         row_totals(vectors, pointer_to(w, w_at + j), w_row, inputs, offset, begins)  # what a shift of all inputs adds
         row = start
         while row < stop:
-            tall = tallest if stop - row >= tallest else less if stop - row >= less else 1
-            lit = _enter(bytes_, order, at + row, tall, inputs, places)
-            for i in range(tall):
-                store(ahead, i, later(order, at, rows, start, stop, row + i) * inputs)
+            tall = min(tallest, stop - row)
+            if tall == 3:
+                tall = 2
+            tiles = min(SWEEP, stop - row) // tall
+            for i in range(tiles * tall):
+                store(places, i, order[at + row + i] * inputs)
+                store(ahead, i, later(order, at, rows, start, stop, row + i, SWEEP) * inputs)
+            if inputs < 64:
+                _narrow_bits(bytes_, places, inputs, tall, tiles, lit)
             lit_rows(
-                tall, vectors, lit, inputs, bytes_, places, ahead, pointer_to(scaled, 0),
+                tall, vectors, tiles, inputs, bytes_, places, ahead, lit, pointer_to(scaled, 0),
                 pointer_to(w, w_at + j), w_row, pointer_to(c, c_at + row * c_row + j), c_row, begins, epilogue,
                 pointer_to(bias, bias_at + j),
             )  # fmt: skip
-            row += tall
+            row += tiles * tall
         left -= vectors
         j += vectors * vector
 
 
-@inlined
-def _enter(bytes_, order, at, rows, inputs, places):
-    """places[i], where row at + i begins; returns the bits of what is lit in any row's first 64 inputs."""
-    lit = np.int64(0)
-    for i in range(rows):
-        place = order[at + i] * inputs
-        store(places, i, place)
-        row = advance(bytes_, place)
-        lit |= lit_bits(row) if inputs >= 64 else _narrow_bits(row, inputs)
-    return lit
-
-
 @inner
-def _narrow_words(bytes_, count, inputs, block, places, words):
+def _narrow_words(bytes_, count, inputs, block, group, places, words):
     """_lit_words of places, where rows do not end with a whole group or have fewer than 64 inputs."""
-    for g in range(16):
+    for g in range(64 // group):
         lit = np.int64(0)
         for i in range(count):
-            for p in range(block + g * GROUP, min(block + (g + 1) * GROUP, inputs)):
+            for p in range(block + g * group, min(block + (g + 1) * group, inputs)):
                 if load(bytes_, load(places, i) + p) != 0:
                     lit |= np.int64(1) << i
         store(words, g, lit)
 
 
 @inner
-def _lit_words(bytes_, count, inputs, block, places, masks, words):
+def _lit_words(bytes_, count, inputs, block, group, places, words):
     """words[g]: which of count rows, those at places, are lit in group g of a block of inputs."""
     behind = max(0, block + 64 - inputs)  # of a row's last 64 inputs, those that the block before has
-    if inputs < 64 or behind % GROUP != 0:
-        _narrow_words(bytes_, count, inputs, block, places, words)
-        return
-    for i in range(count):
-        lit_groups(advance(bytes_, load(places, i) + block - behind), behind // GROUP, masks, i)
-    turn_groups(masks, count, words)
+    if inputs < 64 or behind % group != 0:
+        _narrow_words(bytes_, count, inputs, block, group, places, words)
+    else:
+        lit_groups(bytes_, places, count, block - behind, behind // group, group, words)
 
 
 @inlined
 def gradient(
     source, offset, order, at, rows, scaled, delta, delta_at, delta_row, first, last, c, c_at, c_row, width, epilogue,
-    rate_at, rates,
+    rate_at, rates, claims, claimed, claimed_at,
 ):  # fmt: skip
     """c[last - first, width] = x.T @ delta, the first weights' gradient of inputs first … last - 1 over the batch.
 
-    With DESCEND, for at most 64 rows, c loses rates[rate_at] times it.
+    With DESCEND, for at most 64 rows, c loses rates[rate_at] times it. claims: whether the weights that it is for, as c
+    from claimed_at on, are taken from other cores on the way.
     """
     inputs, vector = source.shape[1], lanes(delta)
     bytes_ = pointer_to(flat(source), 0)
-    places, words, masks = _words_room(order), _groups_room(order), _masks_room(order)
-    begins, wide = _begins_room(delta), WIDEST_ROW * vector
-    for left in range(0, width, wide):
-        right = min(left + wide, width)
-        row_totals(  # what a shift of all inputs adds
-            (right - left) // vector, pointer_to(delta, delta_at + left), delta_row, rows, offset, begins
-        )
+    places, words, begins = _words_room(order), _groups_room(order), _begins_room(delta)
+    left, j = width // vector, 0
+    while left > 0:
+        vectors = _vectors(left, WIDEST_ROW)
+        group = GROUP if vectors <= WIDEST_COLUMN else PAIR
+        row_totals(vectors, pointer_to(delta, delta_at + j), delta_row, rows, offset, begins)  # what a shift adds
         for start in range(0, max(rows, 1), 64):
             count = min(64, rows - start)
             # Where nothing is lit, c loses nothing, and what it holds of a sum is the sum.
@@ -167,23 +160,22 @@ def gradient(
             for i in range(count):
                 store(places, i, order[at + start + i] * inputs)
             for block in range(first // 64 * 64, last, 64):
-                _lit_words(bytes_, count, inputs, block, places, masks, words)
+                _lit_words(bytes_, count, inputs, block, group, places, words)
                 p, end = max(first, block), min(last, block + 64)
                 while p < end:
                     # As many whole groups as there are, single inputs before and behind them.
-                    columns = GROUP if p % GROUP == 0 and end - p >= GROUP else 1
-                    groups = (end - p) // GROUP if columns == GROUP else 1
-                    j = left
-                    while j < right:
-                        vectors = _vectors((right - j) // vector, WIDEST_COLUMN)
-                        lit_columns(
-                            groups, columns, vectors, advance(words, (p - block) // GROUP), always, bytes_, places, p,
-                            pointer_to(scaled, 0), pointer_to(delta, delta_at + start * delta_row + j), delta_row,
-                            pointer_to(c, c_at + (p - first) * c_row + j), c_row, start > 0, advance(begins, j - left),
-                            epilogue, pointer_to(rates, rate_at),
-                        )  # fmt: skip
-                        j += vectors * vector
+                    columns = group if p % group == 0 and end - p >= group else 1
+                    groups = (end - p) // group if columns == group else 1
+                    lit_columns(
+                        groups, columns, vectors, advance(words, (p - block) // group), always, bytes_, places, p,
+                        pointer_to(scaled, 0), pointer_to(delta, delta_at + start * delta_row + j), delta_row,
+                        pointer_to(c, c_at + (p - first) * c_row + j), c_row, start > 0, begins, epilogue,
+                        pointer_to(rates, rate_at), claims and start == 0,
+                        pointer_to(claimed, claimed_at + (p - first) * c_row + j),
+                    )  # fmt: skip
                     p += groups * columns
+        left -= vectors
+        j += vectors * vector
 
 
 # What the first layer is asked to do.
@@ -191,12 +183,12 @@ FORWARD, GRADIENT, DESCENT = range(3)
 
 
 @inlined
-def first_layer(what, source, order, at, rows, start, stop, model, work, grad_at):
+def first_layer(what, source, order, at, rows, start, stop, model, work, grad_at, claims):
     """The first layer of a plan from the bytes themselves.
 
     FORWARD: its outputs for rows start … stop - 1 of the batch. GRADIENT: the gradient of inputs start … stop - 1 over
     the batch's `rows`, to work.grad from grad_at on. DESCENT, for at most 64 rows: the parameters from grad_at on lose
-    the rate in work.grad[grad_at] times it.
+    the rate in work.grad[grad_at] times it. claims: see `gradient`.
     """
     plan, params = model.plan, model.params
     width, stride, out = plan[0, WEIGHT_STRIDE], plan[0, OUT_STRIDE], plan[0, OUT] * work.losses.shape[0]
@@ -210,7 +202,7 @@ def first_layer(what, source, order, at, rows, start, stop, model, work, grad_at
         epilogue, target = (STORE, work.grad) if what == GRADIENT else (DESCEND, params)
         gradient(
             source.bytes, source.offset, order, at, rows, work.scaled, work.deltas, out, stride, start, stop, target,
-            grad_at, width, width, epilogue, grad_at, work.grad,
+            grad_at, width, width, epilogue, grad_at, work.grad, claims, params, plan[0, WEIGHT] + start * width,
         )  # fmt: skip
 
 

@@ -17,11 +17,14 @@ from . import simd
 from .blocks import constant, loop, switch
 from .simd import DESCEND, REGISTERS
 
-GROUP = 4  # neighbouring inputs that a gradient's tile takes together: where one is lit the others mostly are
+# Neighbouring inputs that a gradient's tile takes together, of up to WIDEST_COLUMN vectors and of more: where one is
+# lit the others mostly are. A layer of 128 takes 0.91 of the time by pairs of inputs and all its vectors at once.
+GROUP, PAIR = 4, 2
 # Vectors of a tile's row at most, forward and of the gradient: the sums and what they are made of fit the registers.
-# 112 units in one tile of 7 vectors, three samples at once, take 0.73 of the time of tiles of 4, 2 and 1; 128 0.95.
 WIDEST_ROW, WIDEST_COLUMN = (8, 4) if REGISTERS == 32 else (2, 2)
-TALL, THIN = 4, 3  # samples of a forward tile of up to WIDEST_COLUMN vectors, and of a wider one
+TALL, THIN = 4, 2  # samples of a forward tile of up to WIDEST_COLUMN vectors, and of a wider one
+SWEEP = 64  # samples at most that go through a block of inputs before the next
+BLOCK = 16  # words of 64 inputs in a block, times a tile's vectors: weights that the level-1 cache about holds
 
 _I8, _I16, _I32, _I64 = ir.IntType(8), ir.IntType(16), simd._I32, simd._I64
 
@@ -46,11 +49,11 @@ def _value(builder: Any, vector: Any, scaled: Any, byte_at: Any) -> Any:
     return simd._splat(builder, builder.load(builder.gep(scaled, [index])), vector)
 
 
-def _next_bits(builder: Any, sources: list[Any], first: Any, inputs: Any) -> Any:
-    """Which of inputs first … first + 63 are lit in any row, of 64 inputs or more; 0 where there are none."""
+def _next_bits(builder: Any, sources: list[Any], first: Any, end: Any, inputs: Any) -> Any:
+    """Which of inputs first … first + 63 are lit in any row, of 64 inputs or more; 0 where first is not below end."""
     some, none = builder.append_basic_block("some"), builder.append_basic_block("none")
     here = builder.block
-    builder.cbranch(builder.icmp_signed("<", first, inputs), some, none)
+    builder.cbranch(builder.icmp_signed("<", first, end), some, none)
     builder.position_at_end(some)
     last = builder.sub(inputs, constant(64))  # where the last 64 begin: some of them may have been looked at before
     at = builder.select(builder.icmp_signed("<", first, last), first, last)
@@ -66,68 +69,115 @@ def _next_bits(builder: Any, sources: list[Any], first: Any, inputs: Any) -> Any
 
 @intrinsic
 def lit_rows(
-    typingctx, rows, vectors, lit, inputs, bytes_, places, ahead, scaled, w, w_row, c, c_row, start, epilogue, bias
+    typingctx, tall, vectors, tiles, inputs, bytes_, places, ahead, lit, scaled, w, w_row, c, c_row, start, epilogue,
+    bias,
 ):  # fmt: skip
-    """c[rows, vectors] = epilogue(start + Σ over the inputs p lit in any row of scaled[byte p of a row] · w[p]).
+    """c[tiles · tall, vectors] = epilogue(start + Σ over inputs p lit in any row of a tile of scaled[byte p] · w[p]).
 
-    Up to WIDEST_COLUMN vectors of TALL, 2 or 1 rows, more, up to WIDEST_ROW, of THIN or 1. Row i's `inputs` bytes are
-    at bytes_ + places[i]; scaled (256,) is what a byte is to the network; start[vectors] is where every sum begins.
-    `lit` are the bits of what is lit among the first 64 inputs: the next 64 are looked at while these are summed.
-    epilogue: STORE, ADD_BIAS or ADD_BIAS_RELU. The bytes at bytes_ + ahead[i], of rows that come later, are asked for
-    on the way, 64 of each row at a time: a core waits for few lines of memory at once. Where a batch's were asked for
-    in one go, an epoch of batch 64 took a tenth longer.
+    A tile is up to WIDEST_COLUMN vectors of TALL, 2 or 1 rows, or more, up to WIDEST_ROW, of THIN or 1. Row i's bytes,
+    one an input, are at bytes_ + places[i]; scaled (256,) is what a byte is to the network; start[vectors] is where
+    every sum begins. epilogue: STORE, ADD_BIAS or ADD_BIAS_RELU. lit has room for a number a tile: which of the first
+    64 inputs are lit, which the caller tells where there are fewer.
+
+    All tiles go through a block of inputs before the next, their sums wait in c: 128 units' weights come from the
+    level-2 cache once for 64 samples and not for 3, a layer of 128 takes 0.82 of the time. What is lit is found 64
+    inputs ahead. The bytes at bytes_ + ahead[i], of rows that come later, are asked for on the way, 64 of each row at a
+    time: a core waits for few lines of memory at once. Where a batch's were asked for in one go, an epoch of batch 64
+    took a tenth longer.
     """
     dtype = w.dtype
     pointer, size, whole = types.CPointer(dtype), types.intp, types.CPointer(types.int64)
     kinds = types.void(
-        size, size, types.int64, size, types.CPointer(types.uint8), whole, whole, pointer, pointer, size, pointer, size,
+        size, size, size, size, types.CPointer(types.uint8), whole, whole, whole, pointer, pointer, size, pointer, size,
         pointer, size, pointer,
     )  # fmt: skip
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        rows, vectors, lit, inputs, bytes_, places, ahead, scaled, w, w_row, c, c_row, start, epilogue, bias = args
-        words = builder.lshr(builder.add(inputs, constant(63)), constant(6))
+        tall, vectors, tiles, inputs, bytes_, places, ahead, lit, scaled, w, w_row, c, c_row, *others = args
+        start, epilogue, bias = others
         vector, multiply_add = simd._vector(dtype), simd._multiply_add(builder, dtype)
+        words = builder.lshr(builder.add(inputs, constant(63)), constant(6))
+        words = builder.select(builder.icmp_signed(">", words, constant(0)), words, constant(1))
 
         def emit(m: int, n: int) -> None:
             offsets = [constant(j * vector.count) for j in range(n)]
-            sources, later = (
-                [builder.gep(bytes_, [builder.load(builder.gep(at, [constant(i)]))]) for i in range(m)]
-                for at in (places, ahead)
-            )
-
-            def word(values: list[Any]) -> list[Any]:
-                number, lit, *sums = values
-                first, number = builder.shl(number, constant(6)), builder.add(number, constant(1))
-                for source in later:
-                    simd.ask_for(builder, builder.gep(source, [first]))
-                following = _next_bits(builder, sources, builder.add(first, constant(64)), inputs)
-
-                def bit(i: Any, sums: list[Any]) -> list[Any]:
-                    at = builder.add(first, i)
-                    row = builder.gep(w, [builder.mul(at, w_row)])
-                    values = [_value(builder, vector, scaled, builder.gep(source, [at])) for source in sources]
-                    sums = list(sums)
-                    for j, offset in enumerate(offsets):  # a vector of weights at a time: registers are scarce
-                        weights = simd._load(builder, vector, row, offset)
-                        for r, x in enumerate(values):
-                            sums[r * n + j] = multiply_add(x, weights, sums[r * n + j])
-                    return sums
-
-                return [number, following, *_over_bits(builder, lit, sums, bit)]
-
-            begins = [simd._load(builder, vector, start, offset) for offset in offsets]
-            sums = loop(builder, words, [constant(0), lit, *begins * m], word)[2:]
+            most = BLOCK // n
+            blocks = builder.udiv(builder.add(words, constant(most - 1)), constant(most))
             floor = simd._floor(builder, vector, epilogue)
-            plain = builder.icmp_signed("==", epilogue, constant(simd.STORE))
-            for i, value in enumerate(sums):
-                added = builder.fadd(value, simd._load(builder, vector, bias, offsets[i % n]))
-                value = builder.select(plain, value, simd._at_least(builder, added, floor))
-                simd._store(builder, value, builder.gep(c, [builder.mul(c_row, constant(i // n))]), offsets[i % n])
+
+            def rows_at(places: Any) -> list[Any]:
+                return [builder.gep(bytes_, [builder.load(builder.gep(places, [constant(i)]))]) for i in range(m)]
+
+            def block(values: list[Any]) -> list[Any]:
+                (first,) = values
+                left = builder.sub(words, builder.lshr(first, constant(6)))
+                last = builder.icmp_signed("<=", left, constant(most))
+                count = builder.select(last, left, constant(most))
+                end = builder.add(first, builder.shl(count, constant(6)))
+                begins = builder.icmp_signed("==", first, constant(0))
+
+                def look(values: list[Any]) -> list[Any]:
+                    place, target = values
+                    builder.store(_next_bits(builder, rows_at(place), first, end, inputs), target)
+                    return [builder.gep(place, [constant(m)]), builder.gep(target, [constant(1)])]
+
+                with builder.if_then(builder.icmp_signed(">=", inputs, constant(64))):
+                    loop(builder, tiles, [places, lit], look)
+
+                def tile(values: list[Any]) -> list[Any]:
+                    place, place_ahead, bits, top = values
+                    sources, later = rows_at(place), rows_at(place_ahead)
+                    rows = [builder.gep(top, [builder.mul(c_row, constant(i))]) for i in range(m)]
+
+                    def word(values: list[Any]) -> list[Any]:
+                        first, lit, *sums = values
+                        behind = builder.add(first, constant(64))
+                        for source in later:
+                            simd.ask_for(builder, builder.gep(source, [first]))
+                        following = _next_bits(builder, sources, behind, end, inputs)
+
+                        def bit(i: Any, sums: list[Any]) -> list[Any]:
+                            at = builder.add(first, i)
+                            row = builder.gep(w, [builder.mul(at, w_row)])
+                            values = [_value(builder, vector, scaled, builder.gep(source, [at])) for source in sources]
+                            sums = list(sums)
+                            for j, offset in enumerate(offsets):  # a vector of weights at a time: registers are scarce
+                                weights = simd._load(builder, vector, row, offset)
+                                for r, x in enumerate(values):
+                                    sums[r * n + j] = multiply_add(x, weights, sums[r * n + j])
+                            return sums
+
+                        return [behind, following, *_over_bits(builder, lit, sums, bit)]
+
+                    before = [builder.select(begins, start, row) for row in rows]
+                    sums = [simd._load(builder, vector, row, offset) for row in before for offset in offsets]
+                    sums = loop(builder, count, [first, builder.load(bits), *sums], word)[2:]
+                    plain = builder.or_(builder.not_(last), builder.icmp_signed("==", epilogue, constant(simd.STORE)))
+                    with builder.if_else(plain) as (waits, done):
+                        with waits:
+                            for i, value in enumerate(sums):
+                                simd._store(builder, value, rows[i // n], offsets[i % n])
+                        with done:
+                            for i, value in enumerate(sums):
+                                value = builder.fadd(value, simd._load(builder, vector, bias, offsets[i % n]))
+                                simd._store(
+                                    builder, simd._at_least(builder, value, floor), rows[i // n], offsets[i % n]
+                                )
+                    return [
+                        builder.gep(place, [constant(m)]),
+                        builder.gep(place_ahead, [constant(m)]),
+                        builder.gep(bits, [constant(1)]),
+                        builder.gep(top, [builder.mul(c_row, constant(m))]),
+                    ]
+
+                loop(builder, tiles, [places, ahead, lit, c], tile)
+                return [end]
+
+            loop(builder, blocks, [constant(0)], block)
 
         widths = range(1, WIDEST_ROW + 1)
         sizes = [(m, n) for n in widths for m in ((TALL, 2, 1) if n <= WIDEST_COLUMN else (THIN, 1))]
-        switch(builder, rows, vectors, sizes, emit)
+        switch(builder, tall, vectors, sizes, emit)
         return context.get_dummy_value()
 
     return kinds, codegen
@@ -168,26 +218,30 @@ def row_totals(typingctx, vectors, w, w_row, rows, factor, totals):
 @intrinsic
 def lit_columns(
     typingctx, groups, columns, vectors, words, always, bytes_, places, column, scaled, delta, delta_row, c, c_row,
-    adds, begins, epilogue, rate,
+    adds, begins, epilogue, rate, claims, claimed,
 ):  # fmt: skip
     """c[groups · columns, vectors] = (c or begins) + Σ scaled[byte] · delta[i] over the bits i of a group's word.
 
-    Of the first gradient. columns is GROUP or 1, vectors up to WIDEST_COLUMN. words[g] tells which rows are lit in
-    group g, whose bytes are those at bytes_ + places[i] + column + g · columns; where none is and not `always`, c is
-    left.
+    Of the first gradient. columns is GROUP or 1 for up to WIDEST_COLUMN vectors, PAIR or 1 for more, up to WIDEST_ROW.
+    words[g] tells which rows are lit in group g, whose bytes are those at bytes_ + places[i] + column + g · columns;
+    where none is and not `always`, c is left.
     adds: whether sums begin with what c holds, else with begins[vectors]. epilogue: STORE, or DESCEND, never with adds,
     which takes rate[0] times the sum from c. (By a call for each group a step of batch 8 took 1.05 times as long.)
+    claims: whether to have the lines of a group at claimed, as far apart as c's, taken from other cores while its sum
+    is made. These weights are written soon, and the others have read them: an epoch of batch 8 on two threads takes
+    0.89 of the time, Adam's at 128 0.96.
     """
     dtype = delta.dtype
     pointer, size = types.CPointer(dtype), types.intp
     kinds = types.void(
         size, size, size, types.CPointer(types.int64), types.boolean, types.CPointer(types.uint8),
         types.CPointer(types.int64), size, pointer, pointer, size, pointer, size, types.boolean, pointer, size, pointer,
+        types.boolean, pointer,
     )  # fmt: skip
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         groups, columns, vectors, words, always, bytes_, places, column, scaled, delta, delta_row, *others = args
-        c, c_row, adds, begins, epilogue, rate = others
+        c, c_row, adds, begins, epilogue, rate, claims, claimed = others
         vector, multiply_add = simd._vector(dtype), simd._multiply_add(builder, dtype)
         descends = builder.icmp_signed("==", epilogue, constant(DESCEND))
         step = simd._splat(builder, builder.load(rate), vector)
@@ -198,22 +252,27 @@ def lit_columns(
             first_sums = [simd._load(builder, vector, begins, offset) for offset in offsets] * m
 
             def group(values: list[Any]) -> list[Any]:
-                words, first, top = values
+                words, first, top, claim = values
                 lit = builder.load(words)
                 rows = [builder.gep(top, [builder.mul(c_row, constant(p))]) for p in range(m)]
 
                 def bit(i: Any, sums: list[Any]) -> list[Any]:
                     source = builder.gep(first, [builder.load(builder.gep(places, [i]))])
                     row = builder.gep(delta, [builder.mul(i, delta_row)])
-                    slopes = [simd._load(builder, vector, row, offset) for offset in offsets]
+                    values = [_value(builder, vector, scaled, builder.gep(source, [constant(p)])) for p in range(m)]
                     sums = list(sums)
-                    for p in range(m):
-                        x = _value(builder, vector, scaled, builder.gep(source, [constant(p)]))
-                        for j in range(n):
-                            sums[p * n + j] = multiply_add(x, slopes[j], sums[p * n + j])
+                    for j, offset in enumerate(offsets):
+                        slopes = simd._load(builder, vector, row, offset)
+                        for p, x in enumerate(values):
+                            sums[p * n + j] = multiply_add(x, slopes, sums[p * n + j])
                     return sums
 
                 with builder.if_then(builder.or_(always, builder.icmp_signed("!=", lit, constant(0)))):
+                    with builder.if_then(claims):
+                        for p in range(m):
+                            for offset in offsets:
+                                place = builder.gep(claim, [builder.add(builder.mul(c_row, constant(p)), offset)])
+                                simd.ask_for(builder, builder.bitcast(place, _I8.as_pointer()), to_write=True)
                     before = builder.block
                     with builder.if_then(adds):  # c may be cold, and is not needed for a beginning
                         held = [simd._load(builder, vector, row, offset) for row in rows for offset in offsets]
@@ -233,15 +292,19 @@ def lit_columns(
                         with plain:
                             for i, value in enumerate(sums):
                                 simd._store(builder, value, rows[i // n], offsets[i % n])
+                after = builder.mul(c_row, constant(m))
                 return [
                     builder.gep(words, [constant(1)]),
                     builder.gep(first, [constant(m)]),
-                    builder.gep(top, [builder.mul(c_row, constant(m))]),
+                    builder.gep(top, [after]),
+                    builder.gep(claim, [after]),
                 ]
 
-            loop(builder, groups, [words, start, c], group)
+            loop(builder, groups, [words, start, c, claimed], group)
 
-        switch(builder, columns, vectors, [(m, n) for m in (GROUP, 1) for n in range(1, WIDEST_COLUMN + 1)], emit)
+        widths = range(1, WIDEST_ROW + 1)
+        sizes = [(m, n) for n in widths for m in (GROUP if n <= WIDEST_COLUMN else PAIR, 1)]
+        switch(builder, columns, vectors, sizes, emit)
         return context.get_dummy_value()
 
     return kinds, codegen
@@ -259,51 +322,50 @@ def _nonzero(builder: Any, sources: list[Any], element: Any, count: int) -> Any:
 
 
 @intrinsic
-def lit_bits(typingctx, bytes_):
-    """Which of the 64 bytes at bytes_ are not zero, bit by bit."""
+def lit_groups(typingctx, bytes_, places, count, first, without, group, words):
+    """words[g]: which of up to 64 rows' groups g of `group` bytes, GROUP or PAIR, are not all zero; all 64 / group.
+
+    Row i's 64 bytes are at bytes_ + places[i] + first; the first `without` groups of them are left out.
+    """
+    whole = types.CPointer(types.int64)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return _nonzero(builder, [args[0]], _I8, 64)
-
-    return types.int64(types.CPointer(types.uint8)), codegen
-
-
-@intrinsic
-def lit_groups(typingctx, bytes_, without, masks, i):
-    """masks[i], a 16-bit number: which of 16 groups of 4 bytes at bytes_, without the first few, are not all zero."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        source, without, masks, i = args
-        target = builder.gep(builder.bitcast(masks, _I16.as_pointer()), [i])
-        lit = _nonzero(builder, [source], _I32, 16)
-        builder.store(builder.lshr(lit, builder.trunc(without, _I16)), target)
-        return context.get_dummy_value()
-
-    return types.void(types.CPointer(types.uint8), types.intp, types.CPointer(types.int64), types.intp), codegen
-
-
-@intrinsic
-def turn_groups(typingctx, masks, count, words):
-    """words[g], g < 16: which of the first `count`, up to 64, of 16-bit masks have bit g. There is room for all 64."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        masks, count, words = args
-        few = builder.icmp_signed("<=", count, constant(32))
+        bytes_, places, count, first, without, group, words = args
+        source, shift = builder.gep(bytes_, [first]), builder.trunc(without, _I32)
+        room = cgutils.alloca_once(builder, ir.ArrayType(_I32, 64))
+        marks = builder.bitcast(room, _I32.as_pointer())
         those = builder.lshr(constant(-1), builder.sub(constant(64), count))  # what is behind them was never written
         those = builder.select(builder.icmp_signed(">", count, constant(0)), those, constant(0))
 
-        def emit(half: int, _: int) -> None:
-            kind = ir.VectorType(_I16, 32 * half)
-            load = builder.load(builder.bitcast(masks, kind.as_pointer()))
-            load.align = 8
-            for g in range(16):
-                one = ir.Constant(kind, [1 << g] * kind.count)
-                lit = builder.icmp_unsigned("!=", builder.and_(load, one), ir.Constant(kind, None))
-                lit = builder.bitcast(lit, ir.IntType(kind.count))
-                lit = builder.zext(lit, _I64) if half == 1 else lit
-                builder.store(builder.and_(lit, those), builder.gep(words, [constant(g)]))
+        def emit(half: int, size: int) -> None:
+            many, rows = 64 // size, 32 * half
+            element = ir.IntType(8 * size)
 
-        switch(builder, builder.select(few, constant(1), constant(2)), constant(1), [(1, 1), (2, 1)], emit)
+            def row(values: list[Any]) -> list[Any]:
+                place, target = values
+                lit = _nonzero(builder, [builder.gep(source, [builder.load(place)])], element, many)
+                lit = lit if many == 32 else builder.zext(lit, _I32)
+                builder.store(builder.lshr(lit, shift), target)
+                return [builder.gep(place, [constant(1)]), builder.gep(target, [constant(1)])]
+
+            loop(builder, count, [places, marks], row)
+            kind = ir.VectorType(_I32, rows)
+            load = builder.load(builder.bitcast(marks, kind.as_pointer()))
+            load.align = 4
+            for part in range(many // 8):  # eight groups' marks of all rows are a vector of bytes
+                moved = builder.lshr(load, ir.Constant(kind, [8 * part] * rows))
+                marked = builder.trunc(moved, ir.VectorType(_I8, rows))
+                for g in range(8):
+                    one = builder.and_(marked, ir.Constant(marked.type, [1 << g] * rows))
+                    lit = builder.icmp_unsigned("!=", one, ir.Constant(marked.type, None))
+                    lit = builder.bitcast(lit, ir.IntType(rows))
+                    lit = lit if rows == 64 else builder.zext(lit, _I64)
+                    builder.store(builder.and_(lit, those), builder.gep(words, [constant(8 * part + g)]))
+
+        few = builder.icmp_signed("<=", count, constant(32))
+        sizes = [(half, size) for half in (1, 2) for size in (GROUP, PAIR)]
+        switch(builder, builder.select(few, constant(1), constant(2)), group, sizes, emit)
         return context.get_dummy_value()
 
-    return types.void(types.CPointer(types.int64), types.intp, types.CPointer(types.int64)), codegen
+    size = types.intp
+    return types.void(types.CPointer(types.uint8), whole, size, size, size, size, whole), codegen

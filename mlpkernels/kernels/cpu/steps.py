@@ -43,7 +43,7 @@ def entry_points(sources: str) -> dict[str, Any]:
         """What stands for kinds of layers that a network does not have."""
         sources  # noqa: B018
 
-    def no_sparse_layer(call, what, at, rows, start, stop, grad_at):
+    def no_sparse_layer(call, what, at, rows, start, stop, grad_at, claims):
         """What stands for a first layer that leaves out nothing."""
         sources  # noqa: B018
 
@@ -70,10 +70,10 @@ def entry_points(sources: str) -> dict[str, Any]:
             kind, outputs, deltas, at, stride, rows, width, targets, weights, order, first, divisor, losses, corrects
         )
 
-    def sparse_layer(call, what, at, rows, start, stop, grad_at):
+    def sparse_layer(call, what, at, rows, start, stop, grad_at, claims):
         sources  # noqa: B018
         _, model, source, order, work, _ = held("Call", call)
-        sparse.first_layer(what, source, order, at, rows, start, stop, model, work, grad_at)
+        sparse.first_layer(what, source, order, at, rows, start, stop, model, work, grad_at, claims)
 
     def flat_layers(call, what, first, last, start, stop, slot, slots, rows, key):
         sources  # noqa: B018
