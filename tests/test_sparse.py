@@ -13,7 +13,8 @@ from mlpkernels.kernels import cpu, reference
 from mlpkernels.kernels.cpu import IDENTITY, LOGISTIC, RELU, TANH, dense_forward, sparse_dense_forward, verbs
 
 WIDTHS = [
-    (1, 1), (3, 7), (6, 97, 4), (63, 16), (64, 17), (65, 33), (130, 64, 10), (135, 140, 3), (200, 130, 5), (784, 100, 10),
+    (1, 1), (3, 7), (6, 97, 4), (63, 16), (64, 17), (65, 33), (130, 64, 10), (135, 140, 3), (200, 130, 5),
+    (784, 100, 10),
 ]  # fmt: skip
 
 
