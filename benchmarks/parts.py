@@ -1,9 +1,8 @@
 """Where a training step's time goes, by network and batch size: `python benchmarks/parts.py`, a Markdown table.
 
-The executor's phases are run over a whole epoch on one thread as far as each goes, and the differences are the parts;
-"the rest" is what an epoch of training takes more. Alone a phase finds other things in the caches than within a step,
-so small parts, and the rest, may come out negative. Beside them: the time that the step's multiply-adds would take at
-the measured peak of a core, and an epoch on two threads with what each of them waits for the other.
+The executor's phases are run over a whole epoch on one thread, each time with one part more, and the differences are
+the parts; "the rest" is what an epoch of training takes more. Beside them: the time that the step's multiply-adds would
+take at the measured peak of a core, and an epoch on two threads with what each of them waits for the other.
 """
 
 import argparse
@@ -42,42 +41,35 @@ def _gather(source, order, batch, stride, work):
         gather(source, order, at, rows, 0, rows, work.x, stride)
 
 
-def _rows(functions, goal, model, source, order, batch, stride, work):
+def _steps(functions, goal, model, updated, optimizer, source, order, batch, stride, work):
+    """An epoch's rows as far as a goal, then an update of the layers of `updated`, the model or its first ones."""
     like = pointer_to(model.params, 0)
-    rows_phase, _, kinds = phases_at(pointer_to(functions, 1), like)
-    model, source, work, order = borrow(model), borrow(source), borrow(work), borrow(order)
-    call, T = hold("Call", Call(kinds, model, source, order, work, stride), like), model.params.dtype.type
-    for at in range(0, order.shape[0], batch):
-        rows = min(batch, order.shape[0] - at)
-        rows_phase(call, goal, 0, 0, 0, 1, at, rows, T(rows), 0)
-
-
-def _params(functions, model, optimizer, source, order, batch, stride, work):
-    like = pointer_to(model.params, 0)
-    _, params_phase, kinds = phases_at(pointer_to(functions, 1), like)
-    model, source, work, order = borrow(model), borrow(source), borrow(work), borrow(order)
+    rows_phase, params_phase, kinds = phases_at(pointer_to(functions, 1), like)
+    model, updated, source, work, order = borrow(model), borrow(updated), borrow(source), borrow(work), borrow(order)
     step = order[:1].copy()
     own = borrow(OptimizerState(optimizer.settings, step, optimizer.first, optimizer.second))
     call, T = hold("Call", Call(kinds, model, source, order, work, stride), like), model.params.dtype.type
+    fewer = hold("Call", Call(kinds, updated, source, order, work, stride), like)
     state = hold("OptimizerState", own, like)
     for at in range(0, order.shape[0], batch):
         rows = min(batch, order.shape[0] - at)
-        params_phase(call, state, network.FUSED_UPDATE, 0, 1, at, rows, _RATE, 0.0, T(1))
+        rows_phase(call, goal, 0, 0, 0, 1, at, rows, T(rows), 0)
+        if updated.plan.shape[0] > 0:
+            params_phase(fewer, state, network.FUSED_UPDATE, 0, 1, at, rows, _RATE, 0.0, T(1))
         step[0] += 1
 
 
-def loops() -> tuple[Any, Any, Any]:
-    """The three loops, compiled for float32, with the phases behind addresses as training has them."""
+def loops() -> tuple[Any, Any]:
+    """The two loops, compiled for float32, with the phases behind addresses as training has them."""
     made = steps.signatures(types.float32)
     functions, *_, model, source, taken, i, work, _, _, _ = made["infer"].args
     optimizer = made["train"].args[6]
     signatures = {
         _gather: types.void(source, taken, i, i, work),
-        _rows: types.void(functions, i, model, source, taken, i, i, work),
-        _params: types.void(functions, model, optimizer, source, taken, i, i, work),
+        _steps: types.void(functions, i, model, model, optimizer, source, taken, i, i, work),
     }
-    bring, forward, update = (njit(signature, **OPTIONS)(function) for function, signature in signatures.items())
-    return bring, forward, update
+    bring, run = (njit(signature, **OPTIONS)(function) for function, signature in signatures.items())
+    return bring, run
 
 
 def medians(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
@@ -93,41 +85,36 @@ def medians(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, floa
 
 
 def measure(
-    case: Case, images: data.Images, compiled: tuple[Any, Any, Any], repeats: int, skip_zeros: bool
+    case: Case, images: data.Images, compiled: tuple[Any, Any], repeats: int, skip_zeros: bool
 ) -> dict[str, float]:
     """Seconds an epoch of each of PARTS on one thread, of "all" as training runs it, and of "two" threads."""
-    bring, rows, params = compiled
+    bring, steps_of = compiled
     trainer, pair = (Kernels(case, images, threads, skip_zeros=skip_zeros) for threads in (1, 2))
     model, source, work, optimizer = trainer.model, trainer.source, trainer.work, trainer.optimizer
     functions = steps.functions(model.params.dtype, steps.Uses(sparse=skip_zeros), "train")
-    first = model._replace(plan=model.plan[:1])  # a network of the first layer alone, in the same workspace
+    none, first = (model._replace(plan=model.plan[:count]) for count in (0, 1))  # layers, in the same workspace
     stride, taken = odd_stride(trainer.network.inputs), order(len(images.y), 0)
     sparse.scaled_bytes(source.factor, work.scaled)
 
-    def run_rows(goal: int, model: Any) -> Callable[[], Any]:
-        return lambda: rows(functions, goal, model, source, taken, case.batch, stride, work)
-
-    def run_params(model: Any) -> Callable[[], Any]:
-        return lambda: params(functions, model, optimizer, source, taken, case.batch, stride, work)
+    def run(goal: int, layers: Any, updated: Any = none) -> Callable[[], Any]:
+        return lambda: steps_of(functions, goal, layers, updated, optimizer, source, taken, case.batch, stride, work)
 
     seconds = medians(
         {
             "all": lambda: trainer.run(trainer.place(taken)),
             "gather": lambda: None if skip_zeros else bring(source, taken, case.batch, stride, work),
-            "first": run_rows(network.LOGITS, first),
-            "logits": run_rows(network.LOGITS, model),
-            "losses": run_rows(network.LOSSES, model),
-            "deltas": run_rows(network.DELTAS, model),
-            "first update": run_params(first),
-            "update": run_params(model),
+            "first": run(network.LOGITS, first),
+            "logits": run(network.LOGITS, model),
+            "losses": run(network.LOSSES, model),
+            "deltas": run(network.DELTAS, model),
+            "first update": run(network.DELTAS, model, first),
+            "update": run(network.DELTAS, model, model),
             "two": lambda: pair.run(pair.place(taken)),
         },
         repeats,
     )
-    ends = ("gather", "first", "logits", "losses", "deltas")
+    ends = ("gather", "first", "logits", "losses", "deltas", "first update", "update", "all")
     values = [seconds["gather"], *(seconds[b] - seconds[a] for a, b in itertools.pairwise(ends))]
-    values += [seconds["first update"], seconds["update"] - seconds["first update"]]
-    values.append(seconds["all"] - sum(values))
     return dict(zip(PARTS, values, strict=True)) | {"all": seconds["all"], "two": seconds["two"]}
 
 

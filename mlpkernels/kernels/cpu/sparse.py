@@ -2,7 +2,8 @@
 
 Which bytes are zero is found as a batch is read: 64 of them are one comparison, and cost less than reading lists of the
 others would. A tile of the forward product takes what is lit in any of 4 samples, so that a row of weights is fetched
-once for them; a tile of the gradient takes the samples that are lit in any of 4 neighbouring inputs.
+once for them; a tile of the gradient takes the samples that are lit in any of 4 neighbouring inputs. Where a layer is
+wide, 2 of them fill the registers.
 """
 
 import numpy as np
