@@ -3,6 +3,8 @@
 The executor's phases are run over a whole epoch on one thread, each time with one part more, and the differences are
 the parts; "the rest" is what an epoch of training takes more. Beside them: the time that the step's multiply-adds would
 take at the measured peak of a core, and an epoch on two threads with what each of them waits for the other.
+
+Labels are asked for ahead where deltas are wanted: "loss" has what waiting for them costs without, "backward" lacks it.
 """
 
 import argparse
@@ -31,7 +33,7 @@ PARTS = (
     "gather", "layer 1 forward", "others forward", "loss", "backward", "layer 1 gradient, update",
     "others gradient, update", "the rest",
 )  # fmt: skip
-_RATE = 1e-9  # of the updates that are timed again and again: the parameters stay as they are
+_RATE = 1e-9  # of the updates that are timed again and again: they hardly move the parameters
 
 
 def _gather(source, order, batch, stride, work):
@@ -42,7 +44,7 @@ def _gather(source, order, batch, stride, work):
 
 
 def _steps(functions, goal, model, updated, optimizer, source, order, batch, stride, work):
-    """An epoch's rows as far as a goal, then an update of the layers of `updated`, the model or its first ones."""
+    """An epoch's rows as far as a goal, a batch's followed by an update of `updated`'s layers: all, one, none."""
     like = pointer_to(model.params, 0)
     rows_phase, params_phase, kinds = phases_at(pointer_to(functions, 1), like)
     model, updated, source, work, order = borrow(model), borrow(updated), borrow(source), borrow(work), borrow(order)

@@ -10,11 +10,11 @@ from mlpkernels import SGD, Dense, Network, Scaling, fit
 from mlpkernels.arrays import mostly_zero
 from mlpkernels.datasets import Part
 from mlpkernels.kernels import cpu, reference
-from mlpkernels.kernels.cpu import IDENTITY, LOGISTIC, RELU, TANH, dense_forward, sparse_dense_forward, verbs
+from mlpkernels.kernels.cpu import IDENTITY, LOGISTIC, RELU, TANH, dense_forward, shares, sparse_dense_forward, verbs
 
 WIDTHS = [
     (1, 1), (3, 7), (6, 97, 4), (63, 16), (64, 17), (65, 33), (130, 64, 10), (135, 140, 3), (200, 130, 5),
-    (784, 100, 10),
+    (330, 64, 3), (784, 100, 10),
 ]  # fmt: skip
 
 
@@ -66,12 +66,12 @@ def test_gradients_and_logits_have_the_dense_paths_bits(sizes, rows, dtype):
 
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("clip", [0.0, 0.3])
-@pytest.mark.parametrize("batch", [5, 40, 80, 100])
-def test_training_has_the_dense_paths_bits_for_any_number_of_slots(rule, clip, batch, dtype, slots):
+@pytest.mark.parametrize(("sizes", "batch"), [*(((77, 33, 4), n) for n in (5, 40, 80, 100)), ((330, 140, 4), 64)])
+def test_training_has_the_dense_paths_bits_for_any_number_of_slots(rule, clip, sizes, batch, dtype, slots):
     results = set()
     for n, skip in ((1, False), (1, True), (2, True), (5, True)):
         slots(n)
-        run = prepared((77, 33, 4), dtype, rule, batch, 130, 0.3, 0.0, skip, clip)
+        run = prepared(sizes, dtype, rule, batch, 130, 0.3, 0.0, skip, clip)
         assert run.train(cpu, threads=n) == run.steps
         results.add(run.state())
     assert len(results) == 1
@@ -79,9 +79,10 @@ def test_training_has_the_dense_paths_bits_for_any_number_of_slots(rule, clip, b
 
 @pytest.mark.parametrize("offset", [-1.0, 0.3])
 @pytest.mark.parametrize("rule", ["sgd", "adam"])
-def test_an_offset_is_folded_in(offset, rule, dtype, slots):
+@pytest.mark.parametrize("sizes", [(130, 40, 5), (330, 64, 5)], ids=str)
+def test_an_offset_is_folded_in(offset, rule, sizes, dtype, slots):
     """Gradients against the reference in float64; bits for any number of slots."""
-    sizes, rows = (130, 40, 5), 70
+    rows = 70
     network = model(sizes, dtype)
     data = lit(rows, sizes[0], sizes[-1], dtype, 0.2, offset)
     grad = np.full_like(network.params, np.nan)
@@ -95,8 +96,8 @@ def test_an_offset_is_folded_in(offset, rule, dtype, slots):
     wanted = reference.loss_and_gradient(
         wide, plain, np.arange(rows), float(rows), cpu.make_workspace(network.plan, rows, "float64"), exact
     )
-    # Sums of 130 inputs and 70 rows, their terms no larger than these: a bound like the tests of dense networks have.
-    bound = 4 * (130 + rows) * np.finfo(dtype).eps * max(1.0, np.abs(exact).max())
+    # Sums of the inputs and of the rows, their terms no larger than these: a bound like that of dense networks.
+    bound = 4 * (sizes[0] + rows) * np.finfo(dtype).eps * max(1.0, np.abs(exact).max())
     assert abs(loss - wanted) <= bound
     assert np.abs(grad - exact).max() <= bound
     results = set()
@@ -168,8 +169,14 @@ def inside(pixels, factor, offset, w, b, activation, out):
     sparse_dense_forward(pixels, factor, offset, w, b, activation, out)
 
 
+SHAPES = [
+    (1, 784, 128), (7, 100, 10), (33, 64, 17), (5, 70, 1), (67, 330, 128), (66, 64, 64), (3, 300, 128),
+    (0, 5, 3), (5, 0, 4),
+]  # fmt: skip
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", [(1, 784, 128), (7, 100, 10), (33, 64, 17), (5, 70, 1), (0, 5, 3), (5, 0, 4)])
+@pytest.mark.parametrize("shape", SHAPES)
 def test_the_op_has_the_bits_of_the_dense_one(shape, dtype):
     rows, inputs, outputs = shape
     random, T = np.random.default_rng(0), np.dtype(dtype).type
@@ -223,3 +230,20 @@ def test_the_op_refuses_by_name():
             inside(*given, out)
     with pytest.raises(numba.TypingError, match="pixels must be uint8"):
         inside(pixels.astype(np.int8), 1.0, 0.0, w, b, RELU, out)
+
+
+@pytest.mark.parametrize("rule", ["sgd", "adam"])
+def test_shares_of_any_size_have_the_same_bits(rule, dtype, slots, monkeypatch):
+    """Cuts at any group of inputs, as where one thread is slower than the other."""
+    results = set()
+    for cut in (None, 1 / 3, 0.51, 0.97):
+        slots(1 if cut is None else 2)
+        run = prepared((330, 140, 4), dtype, rule, 64, 130, 0.3, 0.0, True)
+        if cut is not None:
+            for phase in range(2):
+                first = 1 + phase * (shares.MOST + 1)
+                run.work.shares[first : first + 3] = 0, int(cut * shares.WHOLE), shares.WHOLE
+            run.work.shares[0] = 2
+        run.train(cpu, threads=1 if cut is None else 2)
+        results.add(run.state())
+    assert len(results) == 1

@@ -59,6 +59,20 @@ for layers in (convolutions, [Dense(20, "relu"), Dense(3)], [Dense(20, "tanh"), 
     cpu.predict(network.model, source, 0, 21, cpu.make_workspace(network.plan, 21, "float32"), wanted)
     for i in range(21):  # one sample at a time, the way of a few rows
         assert np.array_equal(network.predict_logits(images[i : i + 1]), wanted[i : i + 1])
+
+# Blocks of 8 or 16 times 64 inputs, and what two threads do for each other.
+from mlpkernels import SGD, Adam, fit
+from mlpkernels.datasets import Part
+
+images = (rng.integers(1, 256, (70, 1100)) * (rng.random((70, 1100)) < 0.2)).astype(np.uint8)
+part = Part(images, rng.integers(0, 3, 70).astype(np.int32))
+for rule in (SGD(0.01), Adam(1e-3)):
+    trained = []
+    for skips, threads in ((False, 1), (True, 1), (True, 2)):
+        network = Network([Dense(40, "relu"), Dense(3)], 1100, seed=1)
+        list(fit(network, part, epochs=2, batch_size=32, optimizer=rule, skip_zeros=skips, threads=threads))
+        trained.append(network.params.tobytes())
+    assert len(set(trained)) == 1
 """
 
 

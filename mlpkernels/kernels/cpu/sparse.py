@@ -28,12 +28,12 @@ from .simd import (
 )
 from .sparse_tiles import (
     GROUP,
+    MOST_VECTORS,
     PAIR,
     SWEEP,
     TALL,
+    TALL_VECTORS,
     THIN,
-    WIDEST_COLUMN,
-    WIDEST_ROW,
     lit_columns,
     lit_groups,
     lit_rows,
@@ -41,12 +41,8 @@ from .sparse_tiles import (
 )
 
 WIDEST = 65536  # inputs at most that are looked through for zeros
-_words_room = stack(64 * 8)
-_places_room = stack(SWEEP * 8)
-_ahead_room = stack(SWEEP * 8)
-_lit_room = stack(SWEEP * 8)
-_groups_room = stack(64 // PAIR * 8)
-_begins_room = stack(WIDEST_ROW * VECTOR_BYTES)
+_numbers_room = stack(64 * 8)  # a number for each of the rows that go together, or the bits of whole groups of inputs
+_begins_room = stack(MOST_VECTORS * VECTOR_BYTES)
 
 
 @jit
@@ -87,17 +83,15 @@ def forward(
     """
     inputs, vector = source.shape[1], lanes(w)
     bytes_, begins = pointer_to(flat(source), 0), _begins_room(w)
-    places, ahead, lit = _places_room(order), _ahead_room(order), _lit_room(order)
+    places, ahead, lit = _numbers_room(order), _numbers_room(order), _numbers_room(order)
     left, j = width // vector, 0
     while left > 0:
-        vectors = _vectors(left, WIDEST_ROW)
-        tallest = TALL if vectors <= WIDEST_COLUMN else THIN
+        vectors = _vectors(left, MOST_VECTORS)
+        tallest = TALL if vectors <= TALL_VECTORS else THIN
         row_totals(vectors, pointer_to(w, w_at + j), w_row, inputs, offset, begins)  # what a shift of all inputs adds
         row = start
         while row < stop:
-            tall = min(tallest, stop - row)
-            if tall == 3:
-                tall = 2
+            tall = tallest if stop - row >= tallest else 2 if stop - row >= 2 else 1
             tiles = min(SWEEP, stop - row) // tall
             for i in range(tiles * tall):
                 store(places, i, order[at + row + i] * inputs)
@@ -127,13 +121,13 @@ def _narrow_words(bytes_, count, inputs, block, group, places, words):
 
 
 @inner
-def _lit_words(bytes_, count, inputs, block, group, places, words):
+def _lit_words(bytes_, count, inputs, block, group, places, marks, words):
     """words[g]: which of count rows, those at places, are lit in group g of a block of inputs."""
     behind = max(0, block + 64 - inputs)  # of a row's last 64 inputs, those that the block before has
     if inputs < 64 or behind % group != 0:
         _narrow_words(bytes_, count, inputs, block, group, places, words)
     else:
-        lit_groups(bytes_, places, count, block - behind, behind // group, group, words)
+        lit_groups(bytes_, places, count, block - behind, behind // group, group, marks, words)
 
 
 @inlined
@@ -148,11 +142,12 @@ def gradient(
     """
     inputs, vector = source.shape[1], lanes(delta)
     bytes_ = pointer_to(flat(source), 0)
-    places, words, begins = _words_room(order), _groups_room(order), _begins_room(delta)
+    places, words, marks = _numbers_room(order), _numbers_room(order), _numbers_room(order)
+    begins = _begins_room(delta)
     left, j = width // vector, 0
     while left > 0:
-        vectors = _vectors(left, WIDEST_ROW)
-        group = GROUP if vectors <= WIDEST_COLUMN else PAIR
+        vectors = _vectors(left, MOST_VECTORS)
+        group = GROUP if vectors <= TALL_VECTORS else PAIR
         row_totals(vectors, pointer_to(delta, delta_at + j), delta_row, rows, offset, begins)  # what a shift adds
         for start in range(0, max(rows, 1), 64):
             count = min(64, rows - start)
@@ -161,7 +156,7 @@ def gradient(
             for i in range(count):
                 store(places, i, order[at + start + i] * inputs)
             for block in range(first // 64 * 64, last, 64):
-                _lit_words(bytes_, count, inputs, block, group, places, words)
+                _lit_words(bytes_, count, inputs, block, group, places, marks, words)
                 p, end = max(first, block), min(last, block + 64)
                 while p < end:
                     # As many whole groups as there are, single inputs before and behind them.

@@ -15,18 +15,20 @@ from numba.extending import intrinsic
 
 from . import simd
 from .blocks import constant, loop, switch
-from .simd import DESCEND, REGISTERS
+from .simd import DESCEND, REGISTERS, VECTOR_BYTES
 
-# Neighbouring inputs that a gradient's tile takes together, of up to WIDEST_COLUMN vectors and of more: where one is
-# lit the others mostly are. A layer of 128 takes 0.91 of the time by pairs of inputs and all its vectors at once.
+# Vectors of a tile at most, and of one that takes more samples or inputs: all sums fit the registers.
+MOST_VECTORS, TALL_VECTORS = (8, 4) if REGISTERS == 32 else (2, 2)
+TALL, THIN = 4, 2  # samples of a forward tile of up to TALL_VECTORS vectors, and of a wider one
+# Neighbouring inputs of a gradient's: where one is lit the others mostly are. A layer of 128 takes 0.91 of the time by
+# pairs of inputs and all its vectors at once.
 GROUP, PAIR = 4, 2
-# Vectors of a tile's row at most, forward and of the gradient: the sums and what they are made of fit the registers.
-WIDEST_ROW, WIDEST_COLUMN = (8, 4) if REGISTERS == 32 else (2, 2)
-TALL, THIN = 4, 2  # samples of a forward tile of up to WIDEST_COLUMN vectors, and of a wider one
 SWEEP = 64  # samples at most that go through a block of inputs before the next
-BLOCK = 16  # words of 64 inputs in a block, times a tile's vectors: weights that the level-1 cache about holds
+SWEPT = (
+    16  # words of 64 inputs in a block, times a tile's vectors: of 64 bytes each, 64 KB of weights and half of it lit
+)
 
-_I8, _I16, _I32, _I64 = ir.IntType(8), ir.IntType(16), simd._I32, simd._I64
+_I8, _I32, _I64 = ir.IntType(8), simd._I32, simd._I64
 
 
 def _over_bits(builder: Any, word: Any, start: list[Any], body: Callable[[Any, list[Any]], list[Any]]) -> list[Any]:
@@ -74,16 +76,18 @@ def lit_rows(
 ):  # fmt: skip
     """c[tiles · tall, vectors] = epilogue(start + Σ over inputs p lit in any row of a tile of scaled[byte p] · w[p]).
 
-    A tile is up to WIDEST_COLUMN vectors of TALL, 2 or 1 rows, or more, up to WIDEST_ROW, of THIN or 1. Row i's bytes,
+    A tile is up to TALL_VECTORS vectors of TALL, 2 or 1 rows, or more, up to MOST_VECTORS, of THIN or 1. Row i's bytes,
     one an input, are at bytes_ + places[i]; scaled (256,) is what a byte is to the network; start[vectors] is where
-    every sum begins. epilogue: STORE, ADD_BIAS or ADD_BIAS_RELU. lit has room for a number a tile: which of the first
-    64 inputs are lit, which the caller tells where there are fewer.
+    every sum begins. epilogue: ADD_BIAS or ADD_BIAS_RELU. lit has room for a number a tile: which of the first 64
+    inputs are lit, which the caller tells where there are fewer.
 
-    All tiles go through a block of inputs before the next, their sums wait in c: 128 units' weights come from the
-    level-2 cache once for 64 samples and not for 3, a layer of 128 takes 0.82 of the time. What is lit is found 64
-    inputs ahead. The bytes at bytes_ + ahead[i], of rows that come later, are asked for on the way, 64 of each row at a
-    time: a core waits for few lines of memory at once. Where a batch's were asked for in one go, an epoch of batch 64
-    took a tenth longer.
+    All tiles go through a block of inputs before the next, their sums wait in c: weights come from the level-2 cache
+    once for all and not once a tile, and a layer of 128 takes 0.82 of the time. What is lit is found for all tiles at
+    a block's beginning, and in it 64 inputs ahead.
+
+    The bytes at bytes_ + ahead[i], of rows that come later, are asked for on the way, 64 of each row at a time: a core
+    waits for few lines of memory at once. Where a batch's were asked for in one go, an epoch of batch 64 took a tenth
+    longer.
     """
     dtype = w.dtype
     pointer, size, whole = types.CPointer(dtype), types.intp, types.CPointer(types.int64)
@@ -101,8 +105,10 @@ def lit_rows(
 
         def emit(m: int, n: int) -> None:
             offsets = [constant(j * vector.count) for j in range(n)]
-            most = BLOCK // n
-            blocks = builder.udiv(builder.add(words, constant(most - 1)), constant(most))
+            # One tile alone has nobody to share weights with.
+            alone = builder.icmp_signed("==", tiles, constant(1))
+            most = builder.select(alone, words, constant(SWEPT // n))
+            blocks = builder.udiv(builder.add(words, builder.sub(most, constant(1))), most)
             floor = simd._floor(builder, vector, epilogue)
 
             def rows_at(places: Any) -> list[Any]:
@@ -111,8 +117,8 @@ def lit_rows(
             def block(values: list[Any]) -> list[Any]:
                 (first,) = values
                 left = builder.sub(words, builder.lshr(first, constant(6)))
-                last = builder.icmp_signed("<=", left, constant(most))
-                count = builder.select(last, left, constant(most))
+                last = builder.icmp_signed("<=", left, most)
+                count = builder.select(last, left, most)
                 end = builder.add(first, builder.shl(count, constant(6)))
                 begins = builder.icmp_signed("==", first, constant(0))
 
@@ -152,8 +158,7 @@ def lit_rows(
                     before = [builder.select(begins, start, row) for row in rows]
                     sums = [simd._load(builder, vector, row, offset) for row in before for offset in offsets]
                     sums = loop(builder, count, [first, builder.load(bits), *sums], word)[2:]
-                    plain = builder.or_(builder.not_(last), builder.icmp_signed("==", epilogue, constant(simd.STORE)))
-                    with builder.if_else(plain) as (waits, done):
+                    with builder.if_else(last) as (done, waits):
                         with waits:
                             for i, value in enumerate(sums):
                                 simd._store(builder, value, rows[i // n], offsets[i % n])
@@ -175,8 +180,8 @@ def lit_rows(
 
             loop(builder, blocks, [constant(0)], block)
 
-        widths = range(1, WIDEST_ROW + 1)
-        sizes = [(m, n) for n in widths for m in ((TALL, 2, 1) if n <= WIDEST_COLUMN else (THIN, 1))]
+        widths = range(1, MOST_VECTORS + 1)
+        sizes = [(m, n) for n in widths for m in ((TALL, 2, 1) if n <= TALL_VECTORS else (THIN, 1))]
         switch(builder, tall, vectors, sizes, emit)
         return context.get_dummy_value()
 
@@ -185,7 +190,7 @@ def lit_rows(
 
 @intrinsic
 def row_totals(typingctx, vectors, w, w_row, rows, factor, totals):
-    """totals[vectors] = factor · Σ of w's rows, vectors up to WIDEST_ROW; nothing is read for a factor of 0."""
+    """totals[vectors] = factor · Σ of w's rows, vectors up to MOST_VECTORS; nothing is read for a factor of 0."""
     dtype = w.dtype
     pointer, size = types.CPointer(dtype), types.intp
 
@@ -209,7 +214,7 @@ def row_totals(typingctx, vectors, w, w_row, rows, factor, totals):
             for offset, value in zip(offsets, sums, strict=True):
                 simd._store(builder, builder.fmul(value, scale), totals, offset)
 
-        switch(builder, constant(1), vectors, [(1, n) for n in range(1, WIDEST_ROW + 1)], emit)
+        switch(builder, constant(1), vectors, [(1, n) for n in range(1, MOST_VECTORS + 1)], emit)
         return context.get_dummy_value()
 
     return types.void(size, pointer, size, size, dtype, pointer), codegen
@@ -222,7 +227,7 @@ def lit_columns(
 ):  # fmt: skip
     """c[groups · columns, vectors] = (c or begins) + Σ scaled[byte] · delta[i] over the bits i of a group's word.
 
-    Of the first gradient. columns is GROUP or 1 for up to WIDEST_COLUMN vectors, PAIR or 1 for more, up to WIDEST_ROW.
+    Of the first gradient. columns is GROUP or 1 for up to TALL_VECTORS vectors, PAIR or 1 for more, up to MOST_VECTORS.
     words[g] tells which rows are lit in group g, whose bytes are those at bytes_ + places[i] + column + g · columns;
     where none is and not `always`, c is left.
     adds: whether sums begin with what c holds, else with begins[vectors]. epilogue: STORE, or DESCEND, never with adds,
@@ -270,9 +275,10 @@ def lit_columns(
                 with builder.if_then(builder.or_(always, builder.icmp_signed("!=", lit, constant(0)))):
                     with builder.if_then(claims):
                         for p in range(m):
-                            for offset in offsets:
-                                place = builder.gep(claim, [builder.add(builder.mul(c_row, constant(p)), offset)])
-                                simd.ask_for(builder, builder.bitcast(place, _I8.as_pointer()), to_write=True)
+                            row = builder.gep(claim, [builder.mul(c_row, constant(p))])
+                            row = builder.bitcast(row, _I8.as_pointer())
+                            for line in range(0, n * VECTOR_BYTES, 64):
+                                simd.ask_for(builder, builder.gep(row, [constant(line)]), to_write=True)
                     before = builder.block
                     with builder.if_then(adds):  # c may be cold, and is not needed for a beginning
                         held = [simd._load(builder, vector, row, offset) for row in rows for offset in offsets]
@@ -302,8 +308,8 @@ def lit_columns(
 
             loop(builder, groups, [words, start, c, claimed], group)
 
-        widths = range(1, WIDEST_ROW + 1)
-        sizes = [(m, n) for n in widths for m in (GROUP if n <= WIDEST_COLUMN else PAIR, 1)]
+        widths = range(1, MOST_VECTORS + 1)
+        sizes = [(m, n) for n in widths for m in (GROUP if n <= TALL_VECTORS else PAIR, 1)]
         switch(builder, columns, vectors, sizes, emit)
         return context.get_dummy_value()
 
@@ -322,18 +328,18 @@ def _nonzero(builder: Any, sources: list[Any], element: Any, count: int) -> Any:
 
 
 @intrinsic
-def lit_groups(typingctx, bytes_, places, count, first, without, group, words):
+def lit_groups(typingctx, bytes_, places, count, first, without, group, marks, words):
     """words[g]: which of up to 64 rows' groups g of `group` bytes, GROUP or PAIR, are not all zero; all 64 / group.
 
-    Row i's 64 bytes are at bytes_ + places[i] + first; the first `without` groups of them are left out.
+    Row i's 64 bytes are at bytes_ + places[i] + first; the first `without` groups of them are left out. marks is room
+    for 64 32-bit numbers.
     """
     whole = types.CPointer(types.int64)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        bytes_, places, count, first, without, group, words = args
+        bytes_, places, count, first, without, group, marks, words = args
         source, shift = builder.gep(bytes_, [first]), builder.trunc(without, _I32)
-        room = cgutils.alloca_once(builder, ir.ArrayType(_I32, 64))
-        marks = builder.bitcast(room, _I32.as_pointer())
+        marks = builder.bitcast(marks, _I32.as_pointer())
         those = builder.lshr(constant(-1), builder.sub(constant(64), count))  # what is behind them was never written
         those = builder.select(builder.icmp_signed(">", count, constant(0)), those, constant(0))
 
@@ -368,4 +374,4 @@ def lit_groups(typingctx, bytes_, places, count, first, without, group, words):
         return context.get_dummy_value()
 
     size = types.intp
-    return types.void(types.CPointer(types.uint8), whole, size, size, size, size, whole), codegen
+    return types.void(types.CPointer(types.uint8), whole, size, size, size, size, whole, whole), codegen
