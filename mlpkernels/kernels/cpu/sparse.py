@@ -1,9 +1,9 @@
 """The first layer over bytes most of which are zero: forward a few samples at a time, the gradient a few inputs.
 
 Which bytes are zero is found as a batch is read: 64 of them are one comparison, and cost less than reading lists of the
-others would. A tile of the forward product takes what is lit in any of 4 samples, so that a row of weights is fetched
-once for them; a tile of the gradient takes the samples that are lit in any of 4 neighbouring inputs. Where a layer is
-wide, 2 of them fill the registers.
+others would. With 32 registers a tile of the forward product takes what is lit in any of 4 samples, so that a row of
+weights is fetched once for them; a tile of the gradient takes the samples that are lit in any of 4 neighbouring inputs.
+Where a layer is wide, or there are 16 registers, fewer of them fill the registers: see `sparse_tiles`.
 """
 
 import numpy as np
@@ -27,9 +27,9 @@ from .simd import (
     store,
 )
 from .sparse_tiles import (
+    FEWER,
     GROUP,
     MOST_VECTORS,
-    PAIR,
     SWEEP,
     TALL,
     TALL_VECTORS,
@@ -147,7 +147,7 @@ def gradient(
     left, j = width // vector, 0
     while left > 0:
         vectors = _vectors(left, MOST_VECTORS)
-        group = GROUP if vectors <= TALL_VECTORS else PAIR
+        group = GROUP if vectors <= TALL_VECTORS else FEWER
         row_totals(vectors, pointer_to(delta, delta_at + j), delta_row, rows, offset, begins)  # what a shift adds
         for start in range(0, max(rows, 1), 64):
             count = min(64, rows - start)

@@ -17,18 +17,19 @@ from . import simd
 from .blocks import constant, loop, switch
 from .simd import DESCEND, REGISTERS, VECTOR_BYTES
 
-# Vectors of a tile at most, and of one that takes more samples or inputs: all sums fit the registers.
-MOST_VECTORS, TALL_VECTORS = (8, 4) if REGISTERS == 32 else (2, 2)
-TALL, THIN = 4, 2  # samples of a forward tile of up to TALL_VECTORS vectors, and of a wider one
-# Neighbouring inputs of a gradient's: where one is lit the others mostly are. A layer of 128 takes 0.91 of the time by
-# pairs of inputs and all its vectors at once.
-GROUP, PAIR = 4, 2
+# A tile's sums fit the registers. Where there are 32, several samples or inputs share what is read of the weights or
+# deltas, though some multiply by zero. Where there are 16, one alone over eight vectors takes half of the time of four
+# over two: as many sums, all of them wanted, and what is lit is looked for once, not for each two vectors.
+MOST_VECTORS = 8  # of a tile
+TALL_VECTORS = 4 if REGISTERS == 32 else 2  # of one that takes more samples or inputs
+TALL, THIN = (4, 2) if REGISTERS == 32 else (2, 1)  # samples of a forward tile of up to TALL_VECTORS, of a wider one
+# Neighbouring inputs of a gradient's: where one is lit the others mostly are. With 32 registers a layer of 128 takes
+# 0.91 of the time by pairs of inputs and all its vectors at once.
+GROUP, FEWER = (4, 2) if REGISTERS == 32 else (2, 1)
 SWEEP = 64  # samples at most that go through a block of inputs before the next
-SWEPT = (
-    16  # words of 64 inputs in a block, times a tile's vectors: of 64 bytes each, 64 KB of weights and half of it lit
-)
+SWEPT = 16  # words of 64 inputs in a block, times a tile's vectors: 1,024 vectors of weights, about half of them lit
 
-_I8, _I32, _I64 = ir.IntType(8), simd._I32, simd._I64
+_I8, _I64 = ir.IntType(8), simd._I64
 
 
 def _over_bits(builder: Any, word: Any, start: list[Any], body: Callable[[Any, list[Any]], list[Any]]) -> list[Any]:
@@ -181,7 +182,7 @@ def lit_rows(
             loop(builder, blocks, [constant(0)], block)
 
         widths = range(1, MOST_VECTORS + 1)
-        sizes = [(m, n) for n in widths for m in ((TALL, 2, 1) if n <= TALL_VECTORS else (THIN, 1))]
+        sizes = [(m, n) for n in widths for m in sorted({TALL, 2, 1} if n <= TALL_VECTORS else {THIN, 1})]
         switch(builder, tall, vectors, sizes, emit)
         return context.get_dummy_value()
 
@@ -227,7 +228,7 @@ def lit_columns(
 ):  # fmt: skip
     """c[groups · columns, vectors] = (c or begins) + Σ scaled[byte] · delta[i] over the bits i of a group's word.
 
-    Of the first gradient. columns is GROUP or 1 for up to TALL_VECTORS vectors, PAIR or 1 for more, up to MOST_VECTORS.
+    Of the first gradient. columns is GROUP or 1 for up to TALL_VECTORS vectors, FEWER or 1 for up to MOST_VECTORS.
     words[g] tells which rows are lit in group g, whose bytes are those at bytes_ + places[i] + column + g · columns;
     where none is and not `always`, c is left.
     adds: whether sums begin with what c holds, else with begins[vectors]. epilogue: STORE, or DESCEND, never with adds,
@@ -309,7 +310,7 @@ def lit_columns(
             loop(builder, groups, [words, start, c, claimed], group)
 
         widths = range(1, MOST_VECTORS + 1)
-        sizes = [(m, n) for n in widths for m in (GROUP if n <= TALL_VECTORS else PAIR, 1)]
+        sizes = [(m, n) for n in widths for m in sorted({GROUP if n <= TALL_VECTORS else FEWER, 1})]
         switch(builder, columns, vectors, sizes, emit)
         return context.get_dummy_value()
 
@@ -329,33 +330,33 @@ def _nonzero(builder: Any, sources: list[Any], element: Any, count: int) -> Any:
 
 @intrinsic
 def lit_groups(typingctx, bytes_, places, count, first, without, group, marks, words):
-    """words[g]: which of up to 64 rows' groups g of `group` bytes, GROUP or PAIR, are not all zero; all 64 / group.
+    """words[g]: which of up to 64 rows' groups g of `group` bytes, GROUP or FEWER, are not all zero; all 64 / group.
 
     Row i's 64 bytes are at bytes_ + places[i] + first; the first `without` groups of them are left out. marks is room
-    for 64 32-bit numbers.
+    for 64 numbers.
     """
     whole = types.CPointer(types.int64)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         bytes_, places, count, first, without, group, marks, words = args
-        source, shift = builder.gep(bytes_, [first]), builder.trunc(without, _I32)
-        marks = builder.bitcast(marks, _I32.as_pointer())
+        source = builder.gep(bytes_, [first])
         those = builder.lshr(constant(-1), builder.sub(constant(64), count))  # what is behind them was never written
         those = builder.select(builder.icmp_signed(">", count, constant(0)), those, constant(0))
 
         def emit(half: int, size: int) -> None:
             many, rows = 64 // size, 32 * half
-            element = ir.IntType(8 * size)
+            element, mark = ir.IntType(8 * size), ir.IntType(max(many, 32))  # a row's groups' bits
+            shift = without if many == 64 else builder.trunc(without, mark)
 
             def row(values: list[Any]) -> list[Any]:
                 place, target = values
                 lit = _nonzero(builder, [builder.gep(source, [builder.load(place)])], element, many)
-                lit = lit if many == 32 else builder.zext(lit, _I32)
+                lit = builder.zext(lit, mark) if many < 32 else lit
                 builder.store(builder.lshr(lit, shift), target)
                 return [builder.gep(place, [constant(1)]), builder.gep(target, [constant(1)])]
 
-            loop(builder, count, [places, marks], row)
-            kind = ir.VectorType(_I32, rows)
+            loop(builder, count, [places, builder.bitcast(marks, mark.as_pointer())], row)
+            kind = ir.VectorType(mark, rows)
             load = builder.load(builder.bitcast(marks, kind.as_pointer()))
             load.align = 4
             for part in range(many // 8):  # eight groups' marks of all rows are a vector of bytes
@@ -369,7 +370,7 @@ def lit_groups(typingctx, bytes_, places, count, first, without, group, marks, w
                     builder.store(builder.and_(lit, those), builder.gep(words, [constant(8 * part + g)]))
 
         few = builder.icmp_signed("<=", count, constant(32))
-        sizes = [(half, size) for half in (1, 2) for size in (GROUP, PAIR)]
+        sizes = [(half, size) for half in (1, 2) for size in (GROUP, FEWER)]
         switch(builder, builder.select(few, constant(1), constant(2)), group, sizes, emit)
         return context.get_dummy_value()
 
