@@ -97,6 +97,16 @@ def test_sizes_around_every_block(dtype, random):
         check(dtype, random, m, n, k, epilogue, transposed_a=bool(m % 2), transposed_b=bool(n % 2))
 
 
+@pytest.mark.parametrize("epilogue", EPILOGUES)
+def test_more_of_a_than_a_cache_holds(dtype, random, epilogue):
+    """Slices of the depth through all panels, where there are 16 registers: narrow, partial, transposed."""
+    for m, n in ((140, 40), (140, 3), (1400, 49)):
+        k = 70_000 // m
+        assert m * k > 65536
+        for transposed_a, transposed_b in ((False, False), (True, False), (False, True)):
+            check(dtype, random, m, n, k, epilogue, transposed_a, transposed_b)
+
+
 def test_narrow_products_of_a_transposed_matrix(dtype, random):
     """Weight gradients of few outputs, around the widths and depths where they are computed the other way round."""
     lanes = VECTOR_BYTES // np.dtype(dtype).itemsize
