@@ -1,7 +1,8 @@
 """Writes the README's measured figures from a comparison's JSON: `python benchmarks/readme.py RESULTS.json`.
 
 What stands between the markers `<!-- measured -->` and `<!-- end measured -->` is replaced by the figures of that file,
-and by nothing else: sections that were not run are not there.
+and by nothing else: sections that were not run are not there. With --block NAME it is what stands between
+`<!-- measured NAME -->` and `<!-- end measured NAME -->`: figures of another machine.
 """
 
 import argparse
@@ -15,7 +16,6 @@ import peers
 import report
 import start_up
 
-BEGIN, END = "<!-- measured -->", "<!-- end measured -->"
 README = Path(__file__).parent.parent / "README.md"
 _WIDTH = 120
 
@@ -48,12 +48,13 @@ def block(found: dict[str, Any]) -> str:
     return "\n\n".join([*parts, _fill(report.load(found).strip())])
 
 
-def replace(text: str, measured: str) -> str:
-    """The text with `measured` between the markers; ValueError unless each is there once, in this order."""
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(END) < text.index(BEGIN):
-        raise ValueError(f"one line {BEGIN} and behind it one line {END} were wanted")
-    before, rest = text.split(BEGIN)
-    return f"{before}{BEGIN}\n\n{measured}\n\n{END}{rest.split(END)[1]}"
+def replace(text: str, measured: str, name: str = "") -> str:
+    """The text with `measured` between the block's markers; ValueError unless each is there once, in this order."""
+    begin, end = (f"<!-- {' '.join(filter(None, (word, name)))} -->" for word in ("measured", "end measured"))
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(end) < text.index(begin):
+        raise ValueError(f"one line {begin} and behind it one line {end} were wanted")
+    before, rest = text.split(begin)
+    return f"{before}{begin}\n\n{measured}\n\n{end}{rest.split(end)[1]}"
 
 
 def _where(found: dict[str, Any]) -> str:
@@ -96,10 +97,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path, help="what compare.py --out wrote")
     parser.add_argument("--readme", type=Path, default=README, help="the file to change [default: the README]")
+    parser.add_argument("--block", default="", metavar="NAME", help="the markers' name [default: none]")
     chosen = parser.parse_args(arguments)
     try:
         measured = block(json.loads(chosen.results.read_text(encoding="utf-8")))
-        text = replace(chosen.readme.read_text(encoding="utf-8"), measured)
+        text = replace(chosen.readme.read_text(encoding="utf-8"), measured, chosen.block)
     except KeyError as error:
         parser.error(f"{chosen.results}: {error.args[0]!r} is missing; a file that compare.py --out wrote was wanted")
     except json.JSONDecodeError as error:

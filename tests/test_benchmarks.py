@@ -158,6 +158,21 @@ def test_only_what_is_between_the_markers_is_replaced_and_twice_is_the_same(file
     assert target.read_text(encoding="utf-8") == text
 
 
+def test_a_block_with_a_name_is_replaced_alone(files):
+    import readme
+
+    results, target = files
+    plain = target.read_text(encoding="utf-8")
+    target.write_text(f"{plain}<!-- measured AVX2 -->\nolder\n<!-- end measured AVX2 -->\n", encoding="utf-8")
+    readme.main([str(results), "--readme", str(target), "--block", "AVX2"])
+    text = target.read_text(encoding="utf-8")
+    assert text.startswith(f"{plain}<!-- measured AVX2 -->\n\nMeasured by") and "older" not in text
+    assert text.endswith("\n\n<!-- end measured AVX2 -->\n")
+    with pytest.raises(SystemExit):
+        readme.main([str(results), "--readme", str(target), "--block", "AVX"])
+    assert target.read_text(encoding="utf-8") == text
+
+
 @pytest.mark.parametrize(
     ("text", "results", "message"),
     [
