@@ -1,5 +1,6 @@
 """What every `mlpk` command shares: the shape of its --help, and options made from the settings table."""
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -93,4 +94,13 @@ def format_option(*formats: str) -> Callable[[Any], Any]:
     )  # fmt: skip
 
 
-output_option = click.option("--output", metavar="FILE", help="Write to a file instead of the terminal.")
+def _new_file(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    """Refuse a file that is there, before anything is computed; a device or a pipe may be written to."""
+    if value is not None and os.path.isfile(value):
+        raise OptionError("--output", value, "it exists; name a new file")
+    return value
+
+
+output_option = click.option(
+    "--output", metavar="FILE", callback=_new_file, help="Write to a new file instead of the terminal."
+)

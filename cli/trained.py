@@ -110,11 +110,12 @@ def _full_scale_of(network: Network) -> float | None:
 
 
 def write(text: str, output: str | None) -> None:
-    """Print a text, or write it to the file `output` whole or not at all."""
+    """Print a text, or write it without colours to the file `output`, whole or not at all."""
     if output is None:
         click.echo(text, nl=not text.endswith("\n"))
         return
     from mlpkernels.files import write_atomic
 
+    text = click.unstyle(text)
     write_atomic(output, (text if text.endswith("\n") else text + "\n").encode())
     click.echo(f"written to {output}", err=True)

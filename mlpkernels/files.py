@@ -1,6 +1,7 @@
 """Files that are either whole or not there: atomic writing, and safetensors with checked content."""
 
 import contextlib
+import errno
 import json
 import os
 import stat
@@ -52,7 +53,8 @@ def _check_ordinary(target: Path) -> None:
 
 def _cannot_write(path: str | os.PathLike[str], error: OSError) -> OSError:
     reason = error.strerror or str(error)
-    text = f"cannot write {os.fspath(path)}: {reason}; nothing was changed: make room or choose another place"
+    advice = "make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "allow it"
+    text = f"cannot write {os.fspath(path)}: {reason}; nothing was changed: {advice} or choose another place"
     named = type(error)(text)  # a text alone prints without "[Errno 28]"
     named.errno = error.errno
     return named

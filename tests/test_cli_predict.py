@@ -171,6 +171,17 @@ def test_output_is_whole_or_not_there(run, pictures, tmp_path):
     assert line.startswith("error: ") and str(tmp_path / "no" / "classes.csv") in line
 
 
+def test_a_table_in_a_file_has_no_colours_and_no_file_is_lost(run, pictures, tmp_path):
+    target = tmp_path / "classes.txt"
+    good("predict", run, *pictures, "--output", target)
+    text = target.read_text()
+    assert text.startswith("input") and "\x1b" not in text
+    for command in (["predict", run, *pictures], ["eval", run], ["doctor"]):
+        line = refusal(mlpk(*command, "--output", target))
+        assert line == f"mlpk {command[0]}: --output {target}: it exists; name a new file; see mlpk {command[0]} --help"
+    assert target.read_text() == text
+
+
 def test_mnist_pictures(mnist_dir, tmp_path):
     run = train(tmp_path / "run", "mnist", "--data-dir", mnist_dir, "--epochs", 1, "--hidden", 64)
     test = datasets.load("mnist", data_dir=mnist_dir, offline=True).test

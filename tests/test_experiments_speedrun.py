@@ -189,6 +189,17 @@ def test_the_race_shows_every_system_s_end(seeds, epochs, systems):
     assert len([text for text in seen if " % in " in text]) == len(races)
 
 
+def test_the_race_tells_how_many_seeds_each_system_had():
+    targets = {name: recipe.target for name, recipe in speedrun.RECIPES.items()}
+    races = [
+        figures.Race(name, system, np.full((seeds, 2), 0.05), np.full((seeds, 2), target))
+        for name, target in targets.items()
+        for system, seeds in (("mlpkernels", 20), ("PyTorch", 3), ("JAX", 20))
+    ]
+    seen = texts(figures.race_figure("speedrun", races, targets))
+    assert any(text.startswith("mean accuracy of 20 seeds (PyTorch of 3), median seconds") for text in seen)
+
+
 def test_pools_and_kernels_are_what_the_peers_know():
     """The peers' networks are convolutions without padding, each with a ReLU and a pool of 2."""
     layers = speedrun.RECIPES["cnn"].layers

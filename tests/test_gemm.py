@@ -99,11 +99,11 @@ def test_sizes_around_every_block(dtype, random):
 
 @pytest.mark.parametrize("epilogue", EPILOGUES)
 def test_more_of_a_than_a_cache_holds(dtype, random, epilogue):
-    """Slices of the depth through all panels, where there are 16 registers: narrow, partial, transposed."""
-    for m, n in ((140, 40), (140, 3), (1400, 49)):
-        k = 70_000 // m
-        assert m * k > 65536
+    """Slices of the depth through all panels, where there are 16 registers: whole, partial and narrow ones."""
+    deep = 2 * source.DEPTH + 3
+    for m, n, k in ((140, 40, 500), (300, 49, deep), (30, 3, 70_000 // 3)):
         for transposed_a, transposed_b in ((False, False), (True, False), (False, True)):
+            assert max(m, n) * k > 65536 and k > source.DEPTH
             check(dtype, random, m, n, k, epilogue, transposed_a, transposed_b)
 
 
@@ -131,9 +131,10 @@ def test_rows_of_b_a_power_of_two_apart_are_packed_without_a_difference(dtype, r
 
 
 @pytest.mark.parametrize("transposed", [False, True])
-def test_an_element_has_the_same_bits_wherever_it_lies(dtype, random, transposed):
+@pytest.mark.parametrize("m", [29, 400])  # some parts of the second are so large that their depth is sliced
+def test_an_element_has_the_same_bits_wherever_it_lies(dtype, random, transposed, m):
     """However rows are shared out and columns cut: the sum over k is one chain."""
-    m, n, k = 29, 75, source.DEPTH + 11
+    n, k = 75, source.DEPTH + 11
     a = Matrix(random.normal(size=(m, k)), dtype, random, transposed)
     b = Matrix(random.normal(size=(k, n)), dtype, random)
     aux = Matrix(random.normal(size=(1, n)), dtype, random)

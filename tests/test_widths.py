@@ -44,7 +44,8 @@ cpu, reference = kernels.load("cpu"), kernels.load("reference")
 images = rng.integers(1, 256, (21, 2 * 9 * 8)) * (rng.random((21, 144)) < 0.3)
 labels = rng.integers(0, 3, 21)
 convolutions = [Conv2d(5, 3, padding=1, activation="relu"), MaxPool2d(2), Conv2d(7, 2), BatchNorm("relu"), Dense(3)]
-for layers in (convolutions, [Dense(20, "relu"), Dense(3)], [Dense(20, "tanh"), Dense(9, "logistic"), Dense(3)]):
+dense = [[Dense(width, "relu"), Dense(3)] for width in (10, 20)]
+for layers in (convolutions, *dense, [Dense(20, "tanh"), Dense(9, "logistic"), Dense(3)]):
     network = Network(layers, (2, 9, 8), seed=1)
     found = {}
     for name, backend, skips in (("wanted", reference, False), ("dense", cpu, False), ("skipping", cpu, True)):

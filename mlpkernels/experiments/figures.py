@@ -311,8 +311,11 @@ def race_figure(title: str, races: Sequence[Race], targets: Mapping[str, float])
     """
     first = races[0].system
     names = [_race_name(race, first) for race in races]
-    count = len(races[0].accuracy)
+    seeds = {race.system: len(race.accuracy) for race in races}
+    count = seeds.pop(first)
+    fewer = ", ".join(f"{system} of {n}" for system, n in seeds.items() if n != count)
     words = f"mean accuracy of {count} seeds" if count > 1 else "one seed"
+    words += f" ({fewer})" if fewer else ""
     page = Page(
         760 + widest(names, BODY, 400.0), 470, title,
         f"{words}, median seconds  ·  a mark an epoch, dotted: the goals  ·  logarithmic time, stretched accuracy",

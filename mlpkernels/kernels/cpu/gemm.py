@@ -28,12 +28,12 @@ from .simd import (
 )  # fmt: skip
 from .transposes import transpose_block, transpose_few
 
-# A packed panel of b, DEPTH rows of VECTORS vectors: half of a 48 KB level-1 cache, or a third of one of 32 KB.
+# A packed panel of b, DEPTH rows of VECTORS vectors: half of a 48 KB level-1 cache, or 12 KB of one of 32.
 DEPTH = (24576 if REGISTERS == 32 else 12288) // (VECTORS * VECTOR_BYTES)
-# Numbers of a beyond which a slice of DEPTH of them goes through all panels of b before the next does, so that it stays
-# in a level-2 cache of 512 KB. On Zen 3 an epoch without zeros at batch 1024 takes 0.91 of the time. Where panels are
-# four vectors wide a is read less often, and that cache is mostly larger.
-WHOLE = 65536 if REGISTERS == 16 else 1 << 62
+# Elements of a beyond which DEPTH of its columns go through all panels of b before the next do: of a first layer's
+# gradient over 1,024 rows they then stay in a level-2 cache of 512 KB. On Zen 3 an epoch takes 0.92 of the time. Where
+# panels are four vectors wide a is read half as often and that cache is mostly larger: not tried there.
+SLICED = 65536 if REGISTERS == 16 else 1 << 62
 panel_room = stack(DEPTH * VECTORS * VECTOR_BYTES)
 edge_room = stack(TILE_ROWS[0] * VECTORS * VECTOR_BYTES)
 
@@ -114,9 +114,10 @@ def gemm(a, a_row, a_k, b, b_k, b_j, c, c_row, m, n, k, padded, epilogue, aux, a
         deepest = k  # c holds what the sums are taken from, and has no room for parts of them
     vector = lanes(a)
     room, corner = panel_room(a), edge_room(a)
-    piece = deepest if m * k > WHOLE else max(k, ONE)
-    for begin in range(0, max(k, ONE), piece):
-        end = min(k, begin + piece)
+    long = max(k, ONE)  # one turn of the loops for k == 0, too
+    piece = deepest if m * k > SLICED else long
+    for begin in range(0, long, piece):
+        end = min(long, begin + piece)
         for j in range(0, n, VECTORS * vector):
             columns = min(n - j, VECTORS * vector)
             vectors = (columns + vector - 1) // vector
@@ -127,9 +128,8 @@ def gemm(a, a_row, a_k, b, b_k, b_j, c, c_row, m, n, k, padded, epilogue, aux, a
             packs = b_j != 1 or partial or (m >= 24 and b_k > width and b_k * (VECTOR_BYTES // vector) % 256 == 0)
             packs = packs and epilogue != DESCEND
             aux_j = aux if epilogue == DESCEND else advance(aux, j)
-            first = begin
-            while True:  # once for k == 0, too
-                depth = min(DEPTH if packs else deepest, end - first)
+            for first in range(begin, end, DEPTH if packs else max(deepest, ONE)):
+                depth = min(DEPTH if packs else deepest, end - first, k)
                 panel, stride = advance(b, first * b_k + j * b_j), b_k
                 if packs:
                     _pack(panel, b_k, b_j, depth, columns, room, width)
@@ -158,9 +158,6 @@ def gemm(a, a_row, a_k, b, b_k, b_j, c, c_row, m, n, k, padded, epilogue, aux, a
                     if edge:
                         _store_edge(corner, width, c_ij, c_row, c_j, rows, columns, code, aux_i, aux_row)
                     i += rows
-                first += depth
-                if first >= end:
-                    break
 
 
 @jit

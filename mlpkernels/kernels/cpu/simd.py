@@ -409,7 +409,7 @@ def stack(size_bytes: int) -> Any:
     @intrinsic
     def stack_room(typingctx, like):
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            # Not cgutils.alloca_once: it clears what it makes, 24 KB a call here and 16 s of compiling.
+            # Not cgutils.alloca_once: it clears what it makes, up to 24 KB a call here and 16 s of compiling.
             with builder.goto_entry_block():
                 room = builder.alloca(ir.ArrayType(ir.IntType(8), size_bytes))
             room.align = 64

@@ -358,7 +358,7 @@ def lit_groups(typingctx, bytes_, places, count, first, without, group, marks, w
             loop(builder, count, [places, builder.bitcast(marks, mark.as_pointer())], row)
             kind = ir.VectorType(mark, rows)
             load = builder.load(builder.bitcast(marks, kind.as_pointer()))
-            load.align = 4
+            load.align = mark.width // 8
             for part in range(many // 8):  # eight groups' marks of all rows are a vector of bytes
                 moved = builder.lshr(load, ir.Constant(kind, [8 * part] * rows))
                 marked = builder.trunc(moved, ir.VectorType(_I8, rows))
