@@ -235,6 +235,9 @@ def test_the_kernels_are_full_vectors_of_fused_multiply_adds(name, most, dtype):
         if not added or suffix not in added[0] or REGISTER not in added[0]:
             continue
         assert all(REGISTER in line for line in added), loop
-        assert not [line for line in loop if "(%rsp" in line and REGISTER in line], f"spilled to the stack: {loop}"
+        stack = [line for line in loop if "(%rsp" in line and REGISTER in line]
+        if any(line.startswith("vdiv") for line in loop):  # a curve: 16 registers cannot hold its constants, too
+            stack = [line for line in stack if line.endswith("(%rsp)")]  # what is written there
+        assert not stack, f"spilled to the stack: {loop}"
         counts.add(len(sums(loop)))
     assert max(counts) >= most
