@@ -94,10 +94,14 @@ def format_option(*formats: str) -> Callable[[Any], Any]:
     )  # fmt: skip
 
 
+def check_new(name: str, path: str | os.PathLike[str] | None) -> None:
+    """Refuse, before anything is computed, to write where something is; name is the option's."""
+    if path is not None and os.path.exists(path):
+        raise OptionError(name, os.fspath(path), "it exists; name a new file")
+
+
 def _new_file(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
-    """Refuse a file that is there, before anything is computed; a device or a pipe may be written to."""
-    if value is not None and os.path.isfile(value):
-        raise OptionError("--output", value, "it exists; name a new file")
+    check_new("--output", value)
     return value
 
 

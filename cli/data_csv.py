@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from . import parsing, tables
-from .command import Checked, Command, setting_option, setting_type
+from .command import Checked, Command, check_new, setting_option, setting_type
 from .errors import OptionError
 
 
@@ -43,9 +43,8 @@ def command(data: str, rows: int, seed: int, output: str | None, rest: str | Non
     other = Path(rest) if rest else None
     if other is not None and other.absolute() == path.absolute():
         raise OptionError("--rest", str(other), "another file than --output was wanted")
-    for file in (path, other):
-        if file is not None and file.exists():
-            raise OptionError("--output" if file is path else "--rest", str(file), "it exists; name a new file")
+    check_new("--output", path)
+    check_new("--rest", other)
     dataset = load_one(Settings(data=data, **given), data)
     counts = write_both(dataset, rows, seed, path, other)
     for file, count in zip((path, other), counts, strict=True):
