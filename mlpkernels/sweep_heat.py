@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from .sweep_scale import Scale, name_of
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_WRITTEN = 16  # rows and columns at most for spreads in the cells
 _MOST = 25  # values of an option in a map of cells; more are points
 _KEY = 142  # pixels right of a map for what its colours mean
 _NAMES = 130  # pixels at most for a value's name
@@ -27,16 +28,19 @@ def heat_figure(
     rest: Sequence[str],
     measure: str,
     name: str,
-    subtitle: str,
+    counted: Callable[[bool], str],
     logarithmic: Collection[str],
 ) -> Figure:
-    """Final accuracy over two options, of each cell the best of the `rest`; points where values are many."""
+    """Final accuracy over two options, of each cell the best of the `rest`; points where values are many.
+
+    counted(spread): the subtitle's words about the networks, with or without their spread.
+    """
     up, across = pair
     rows, columns = (ordered({group.settings[option] for group in found}) for option in pair)
     words = f"  ·  the best of {' and '.join(rest)}" if rest else ""
     title = f"Final {name} by {up} and {across}"
     if max(len(rows), len(columns)) > _MOST:
-        return _points(found, pair, measure, title, subtitle, logarithmic)
+        return _points(found, pair, measure, title, counted(False), logarithmic)
     cells: dict[tuple[Value, Value], Group] = {}
     for group in found:
         key = group.settings[up], group.settings[across]
@@ -49,8 +53,9 @@ def heat_figure(
             if (row, column) in cells:
                 shown[i, j] = cells[row, column].mean(measure)
                 spread[i, j] = cells[row, column].deviation(measure)
+    subtitle = counted(max(len(rows), len(columns)) <= _WRITTEN) + words
     return _map(
-        title, subtitle + words, shown, spread, [name_of(row) for row in rows], [name_of(c) for c in columns], pair
+        title, subtitle, shown, spread, [name_of(row) for row in rows], [name_of(c) for c in columns], pair
     )
 
 
@@ -93,9 +98,9 @@ def _map(
 ) -> Figure:
     """Cells (rows, columns) of accuracies, written out where there is room; without a value they are left grey."""
     with_spread = bool(np.isfinite(spread).any())
-    cell = next(size for most, size in ((6, 76), (10, 62), (16, 52), (1000, 26)) if len(columns) <= most)
+    cell = next(size for most, size in ((6, 76), (10, 62), (_WRITTEN, 52), (1000, 26)) if len(columns) <= most)
     tall = 42 if with_spread else 34
-    if len(rows) > 16:
+    if len(rows) > _WRITTEN:
         tall = 26
     beside = math.ceil(widest(rows, SMALL, _NAMES, columns))
     long_names = widest(columns, SMALL, _NAMES, rows)

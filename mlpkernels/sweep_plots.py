@@ -71,12 +71,13 @@ class Picture:
         best, middle, worst = finals.max(), float(np.median(finals)), finals.min()
         return float(max(worst, best - max(_CUT, 2 * (best - middle))))
 
-    def counted(self) -> str:
-        """How many networks there are, and what befell them."""
+    def counted(self, spread: bool = True) -> str:
+        """How many networks there are, what befell them, and whether means are shown with their spread."""
         networks = self.results.networks
         words = [counted(len(networks), "network")]
         if self.results.repeats:
-            words.append(f"mean ± standard deviation over {' and '.join(self.results.repeats)}, {self._repeats()}")
+            mean = "mean ± standard deviation" if spread else "mean"
+            words.append(f"{mean} over {' and '.join(self.results.repeats)}, {self._repeats()}")
         diverged = sum(network.diverged_at is not None for network in networks)
         under_way = sum(not network.done for network in networks)
         words += [f"{diverged} diverged"] * bool(diverged) + [f"{under_way} not finished"] * bool(under_way)
@@ -108,14 +109,14 @@ def figures(
     if len(chosen) == 1:
         yield (
             f"heat-{chosen[0]}-epoch",
-            heat_of_epochs(picture.found, chosen[0], picture.measure, picture.name, picture.counted()),
+            heat_of_epochs(picture.found, chosen[0], picture.measure, picture.name, picture.counted(spread=False)),
         )
     for one, other in itertools.combinations(chosen, 2):
         rest = [name for name in chosen if name not in (one, other)]
         yield (
             f"heat-{one}-{other}",
             heat_figure(
-                picture.found, (one, other), rest, picture.measure, picture.name, picture.counted(), picture.logarithmic
+                picture.found, (one, other), rest, picture.measure, picture.name, picture.counted, picture.logarithmic
             ),
         )
     yield "best", best_figure(picture)
@@ -157,6 +158,7 @@ def epochs_figure(picture: Picture) -> Figure:
     extra = f"  ·  {counted(below, 'setting')} below {percent(picture.floor)} cut off" if below else ""
     page, panels = _page(picture, title, max(len(options), 1), extra)
     curves = [_curve(group, picture.measure) for group in picture.found]
+    banded = len(options) <= 1 and len(curves) <= _NAMED
     for panel, option in itertools.zip_longest(panels, options):
         values = picture.results.values(option) if option else [""]
         tones = dict(zip(values, _tones(len(values)) if option else [BLUE], strict=True))
@@ -167,9 +169,9 @@ def epochs_figure(picture: Picture) -> Figure:
             if not len(epochs):
                 continue
             tone = tones[group.settings[option] if option else ""]
-            _line(panel, epochs, mean, deviation if len(options) <= 1 else None, tone, len(picture.found))
+            _line(panel, epochs, mean, deviation if banded else None, tone, len(picture.found))
             ends.append((group.settings[option] if option else "", float(mean[-1]), tone))
-        _frame(page, panel, curves, picture.floor)
+        _frame(page, panel, curves, banded, picture.floor)
         _name_lines(page, panel, option, ends, tones if len(options) > 1 else None)
     return page.figure
 
@@ -189,14 +191,16 @@ def _line(panel: Axes, epochs: Any, mean: Any, deviation: Any, tone: Any, lines:
     many = lines > 24
     style: dict[str, Any] = {"color": tone, "linewidth": 0.9 if many else 1.6, "alpha": 0.6 if many else 1.0}
     panel.plot(epochs, mean, "o-" if len(epochs) <= 30 and not many else "-", markersize=3, **style)
-    if deviation is not None and lines <= _NAMED and deviation.any():
+    if deviation is not None and deviation.any():
         panel.fill_between(epochs, mean - deviation, mean + deviation, color=tone, alpha=0.15, linewidth=0)
 
 
-def _frame(page: Page, panel: Axes, curves: Sequence[tuple[Any, Any, Any]], floor: float) -> None:
+def _frame(page: Page, panel: Axes, curves: Sequence[tuple[Any, Any, Any]], banded: bool, floor: float) -> None:
     last = max(int(epochs[-1]) for epochs, _, _ in curves if len(epochs))
-    highest = max(float(mean.max()) for _, mean, _ in curves if len(mean))
-    lowest = min(float(mean.min()) for _, mean, _ in curves if len(mean))
+    sides = [(mean, deviation if banded else 0.0) for _, mean, deviation in curves if len(mean)]
+    highest = max(float((mean + side).max()) for mean, side in sides)
+    lowest = min(float((mean - side).min()) for mean, side in sides)
+    floor = min(floor, *(float((mean - side)[-1]) for mean, side in sides if mean[-1] >= floor))
     # the steep first epochs would press together what comes after them
     value_axis(page, panel, max(lowest, floor - 0.6 * max(highest - floor, 0.02)), highest, "accuracy")
     side = 0.5 if last == 1 else 0.02 * (last - 1)

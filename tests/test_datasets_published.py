@@ -85,10 +85,14 @@ def test_data_dir_goes_before_the_environment_and_that_before_the_cache(home, mo
     put(home / "cache" / "mlpkernels" / "mnist", "mnist")
     monkeypatch.setenv("MLPK_DATA_DIR", str(put(home / "env", "mnist")))
     put(home / "given", "mnist")
-    assert str(home / "given") in datasets.load("mnist", data_dir=home / "given", offline=True).source
-    assert str(home / "env") in datasets.load("MNIST", data_dir=home / "nothing", offline=True).source
+    given = datasets.load("mnist", data_dir=home / "given", offline=True)
+    assert str(home / "given") in given.source and given.notes == ()
+    other = datasets.load("MNIST", data_dir=home / "nothing", offline=True)
+    assert str(home / "env") in other.source
+    assert other.notes == (f"{home / 'nothing'} does not hold MNIST's files: took MNIST in {home / 'env'}",)
     monkeypatch.delenv("MLPK_DATA_DIR")
-    assert str(home / "cache") in datasets.load("mnist", offline=True).source
+    cached = datasets.load("mnist", offline=True)
+    assert str(home / "cache") in cached.source and cached.notes == ()
 
 
 @pytest.mark.parametrize("form", ["published", "repacked", "plain"])

@@ -109,6 +109,7 @@ def load_published(
 ) -> Dataset:
     """mnist, fashion-mnist or kmnist from data_dir, MLPK_DATA_DIR or the cache folder, else downloaded there.
 
+    A note says so where data_dir is given and it was found elsewhere.
     Raises DataError for files that are damaged or another data set's, UnavailableError where there are none
     and they cannot be downloaded, saying where it looked and what to type.
     """
@@ -121,7 +122,8 @@ def load_published(
             files = idx.find(folder)
             if len(files) == len(FILES):
                 try:
-                    return _load(name, files)
+                    dataset = _load(name, files)
+                    return dataset if title == "--data-dir" else _elsewhere(dataset, data_dir)
                 except ForeignError as error:
                     # a folder given for this call is not passed over; one that is always set may be
                     if title == "--data-dir":
@@ -134,7 +136,15 @@ def load_published(
                 break
         else:
             looked.append(f"{title} ({base})")
-    return _load(name, _downloaded(name, looked, offline, on_download))
+    return _elsewhere(_load(name, _downloaded(name, looked, offline, on_download)), data_dir)
+
+
+def _elsewhere(dataset: Dataset, data_dir: str | os.PathLike[str] | None) -> Dataset:
+    """The data set with a note of it, where it was not in the folder given for this call."""
+    if data_dir is None:
+        return dataset
+    note = f"{os.fspath(data_dir)} does not hold {KNOWN[dataset.name].title}'s files: took {dataset.source}"
+    return replace(dataset, notes=(note, *dataset.notes))
 
 
 def _places(data_dir: str | os.PathLike[str] | None) -> list[tuple[str, Path | None]]:
