@@ -54,9 +54,7 @@ def heat_figure(
                 shown[i, j] = cells[row, column].mean(measure)
                 spread[i, j] = cells[row, column].deviation(measure)
     subtitle = counted(max(len(rows), len(columns)) <= _WRITTEN) + words
-    return _map(
-        title, subtitle, shown, spread, [name_of(row) for row in rows], [name_of(c) for c in columns], pair
-    )
+    return _map(title, subtitle, shown, spread, [name_of(row) for row in rows], [name_of(c) for c in columns], pair)
 
 
 def heat_of_epochs(found: Sequence[Group], option: str, measure: str, name: str, subtitle: str) -> Figure:

@@ -5,6 +5,7 @@ one size {"kernel.dtype.0x0": lines}. A process of its own,
 since modules choose their tile sizes by the processor when they are imported.
 """
 
+import itertools
 import json
 import re
 import sys
@@ -39,6 +40,7 @@ KERNELS = {
 }
 # What the softmax cross-entropy consists of, in the order in which it runs.
 LOSS = ["samples", "rows_to_lanes", "largest", "exponentials", "finish", "gradients", "lanes_to_rows"]
+ONE_SIZE = {"loss_tiles": LOSS, "peak_tiles": ["squeeze"]}
 
 
 class _Context:
@@ -86,10 +88,11 @@ def _compile(target: Target) -> dict[str, list[str]]:
                     one = ir.Function(made, kind, f"{name}.{dtype}.{rows}x{columns}")
                     _emit(tiles, codegen, signature, one, (rows, columns))
                 found |= _functions(_optimised(llvm, made, machine))
-    tiles, made = importlib.import_module("mlpkernels.kernels.cpu.loss_tiles"), ir.Module()
+    made = ir.Module()
     made.triple, made.data_layout = target.triple, str(machine.target_data)
-    for name in LOSS:
-        for dtype in (types.float32, types.float64):
+    for module, names in ONE_SIZE.items():
+        tiles = importlib.import_module(f"mlpkernels.kernels.cpu.{module}")
+        for name, dtype in itertools.product(names, (types.float32, types.float64)):
             signature, codegen = _intrinsic(getattr(tiles, name), dtype)
             kind = ir.FunctionType(ir.VoidType(), [lowered(kind) for kind in signature.args])
             function = ir.Function(made, kind, f"{name}.{dtype}.0x0")

@@ -1,5 +1,6 @@
 """Gradients that visit only a pool's largest pixels: the reference's numbers and those of the way over all pixels."""
 
+import numba
 import numpy as np
 import pytest
 
@@ -8,6 +9,9 @@ from mlpkernels.kernels import cpu, reference
 from mlpkernels.kernels import plan as p
 from mlpkernels.kernels.cpu import layout as at
 from mlpkernels.kernels.cpu import peak_layout
+from mlpkernels.kernels.cpu.jit import OPTIONS
+from mlpkernels.kernels.cpu.peak_tiles import squeeze
+from mlpkernels.kernels.cpu.simd import VECTOR_BYTES, pointer_to
 
 CLASSES = 3
 TOLERANCES = {"float32": 2e-6, "float64": 1e-13}
@@ -103,3 +107,26 @@ def test_it_is_chosen_where_few_pixels_have_a_gradient():
     assert chosen(conv(10, 5), MaxPool2d(2), conv(20, 5), MaxPool2d(2)) == [0, 2]
     assert chosen(conv(10, 5), MaxPool2d(1), conv(20, 5), MaxPool2d((2, 1))) == []  # most pixels have one
     assert chosen(conv(10, 5), MaxPool2d(3, 2), conv(20, 5), BatchNorm(), MaxPool2d(2)) == []  # windows overlap
+
+
+@numba.njit(**OPTIONS)
+def squeezed(values, offsets, to_values, to_offsets):
+    return squeeze(pointer_to(values, 0), pointer_to(offsets, 0), pointer_to(to_values, 0), pointer_to(to_offsets, 0))
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES)
+def test_a_list_keeps_what_is_not_zero_in_order(dtype):
+    """For every mask of a vector of up to 8 lanes, and some of 16; -0 is a zero, a NaN is none."""
+    lanes = VECTOR_BYTES // np.dtype(dtype).itemsize
+    random = np.random.default_rng(5)
+    masks = range(1 << lanes) if lanes <= 8 else [0, (1 << lanes) - 1, *random.integers(0, 1 << lanes, 500).tolist()]
+    for mask in masks:
+        lit = np.array([mask >> lane & 1 for lane in range(lanes)], bool)
+        values = np.where(lit, random.standard_normal(lanes), [0.0, -0.0][mask % 2]).astype(dtype)
+        if lit.any() and mask % 3 == 0:
+            values[lit.argmax()] = np.nan
+        offsets, found, at = random.standard_normal(lanes).astype(dtype), *np.full((2, lanes), 7, dtype)
+        count = squeezed(values, offsets, found, at)
+        assert count == lit.sum()
+        np.testing.assert_array_equal(found[:count], values[lit])
+        np.testing.assert_array_equal(at[:count], offsets[lit])

@@ -4,6 +4,7 @@ Between tiles, what lies sample by lane is turned into runs of numbers of one sa
 Such a list holds values that are not zero and, beside them, integer offsets of the values' own width.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -14,7 +15,7 @@ from numba.extending import intrinsic
 from . import simd
 from .blocks import constant, loop, switch
 from .lane_marks import integers_of
-from .simd import REGISTERS, RELU_SLOPE
+from .simd import REGISTERS, RELU_SLOPE, VECTOR_BYTES
 from .transposes import transposed
 
 ADD = 100  # beside simd's STORE and RELU_SLOPE: to what is there
@@ -172,17 +173,50 @@ def squeeze(typingctx, values, offsets, to_values, to_offsets):
         vector, integers = simd._vector(dtype), integers_of(dtype)
         value = simd._load(builder, vector, values)
         mask = builder.fcmp_unordered("!=", value, ir.Constant(vector, None))
-        # Of integers: of floats, LLVM 22 knows it for AVX-512 alone.
-        name = f"llvm.experimental.vector.compress.v{integers.count}i{dtype.bitwidth}"
-        kind = ir.FunctionType(integers, [integers, mask.type, integers])
-        compress = cgutils.get_or_insert_function(builder.module, kind, name)
-        rest = ir.Constant(integers, None)
-        for source, target in ((values, to_values), (offsets, to_offsets)):
-            simd._store(builder, builder.call(compress, [simd._load(builder, integers, source), mask, rest]), target)
         bits = builder.zext(builder.bitcast(mask, ir.IntType(vector.count)), simd._I64)
+        compressed = _compress(builder, integers, mask, bits)
+        for source, target in ((values, to_values), (offsets, to_offsets)):
+            simd._store(builder, compressed(simd._load(builder, integers, source)), target)
         return builder.ctpop(bits)
 
     return types.intp(*[types.CPointer(dtype)] * 4), codegen
+
+
+def _compress(builder: Any, kind: ir.VectorType, mask: Any, bits: Any) -> Callable[[Any], Any]:
+    """A function that emits a vector of integers whose first elements are those that mask, in an integer bits, has.
+
+    AVX-512 has an instruction for it. Elsewhere LLVM writes one element after the other to the stack and reads them as
+    a vector; with AVX2 and NEON a table knows for each mask in which order a shuffle takes the parts.
+    """
+    arm = REGISTERS == 32 and VECTOR_BYTES == 16
+    if not arm and VECTOR_BYTES != 32:
+        # Of integers: of floats, LLVM 22 knows it for AVX-512 alone.
+        name = f"llvm.experimental.vector.compress.{simd._suffix(kind)}"
+        compress = cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind, mask.type, kind]), name)
+        return lambda value: builder.call(compress, [value, mask, ir.Constant(kind, None)])
+    count, part = (16, ir.IntType(8)) if arm else (8, simd._I32)
+    order = builder.load(builder.gep(_orders(builder, kind.count, count), [constant(0), bits]))
+    whole = ir.VectorType(part, count)
+    shuffle = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(whole, [whole, whole]),
+        "llvm.aarch64.neon.tbl1.v16i8" if arm else "llvm.x86.avx2.permd",
+    )  # fmt: skip
+    order = order if arm else builder.zext(order, whole)
+    return lambda value: builder.bitcast(builder.call(shuffle, [builder.bitcast(value, whole), order]), kind)
+
+
+def _orders(builder: Any, lanes: int, count: int) -> Any:
+    """A table by masks of `lanes` bits: the numbers of a vector's `count` parts, those of the mask's lanes first."""
+    kind, each = ir.VectorType(ir.IntType(8), count), count // lanes
+    rows = []
+    for mask in range(1 << lanes):
+        taken = [lane for lane in range(lanes) if mask >> lane & 1]
+        taken += [0] * (lanes - len(taken))
+        rows.append(ir.Constant(kind, [lane * each + i for lane in taken for i in range(each)]))
+    name = f"orders.{lanes}.{count}"
+    if name in builder.module.globals:
+        return builder.module.globals[name]
+    return cgutils.global_constant(builder, name, ir.Constant(ir.ArrayType(kind, len(rows)), rows))
 
 
 # ---- the sums
