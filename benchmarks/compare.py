@@ -231,15 +231,26 @@ def _cases(
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Measure, print, write: what was measured before something failed, too."""
     chosen = parse()
-    only = chosen.only
     aside = {"set_aside": set_aside(), "kernels": [digest()]}
     found = (
         aside | describe() | {"threads": chosen.threads, "turns": chosen.turns, "quick": chosen.quick, "load": [load()]}
     )
     print(report.machine(found), flush=True)
-    if "products" in only:
+    try:
+        measure(chosen, found)
+    finally:
+        found["load"].append(load())
+        found["kernels"].append(digest())
+        if chosen.out:
+            chosen.out.write_text(json.dumps(found, indent=1))
+    print(report.load(found))
+
+
+def measure(chosen: argparse.Namespace, found: dict[str, Any]) -> None:
+    """Run the sections that were chosen, printing each, and put what they measured into `found`."""
+    if "products" in chosen.only:
         found["products"] = compare_products(chosen.threads, chosen.turns, chosen.quick)
         print(report.products(found["products"]), flush=True)
     if chosen.cases:
@@ -248,17 +259,12 @@ def main() -> None:
             chosen.cases, chosen.threads, chosen.turns, fraction, chosen.compile, min(chosen.rounds, chosen.turns)
         )
         print(report.training(found["training"]), flush=True)
-    if "inference" in only:
+    if "inference" in chosen.only:
         found["inference"] = compare_inference(chosen.threads, chosen.turns, chosen.compile)
         print(report.inference(found["inference"]), flush=True)
-    if "start" in only:
+    if "start" in chosen.only:
         found["start"], found["memory"] = start_up.measure(), footprint.measure()
         print("\n" + start_up.table(found["start"]) + "\n\n" + footprint.table(found["memory"]))
-    found["load"].append(load())
-    found["kernels"].append(digest())
-    print(report.load(found))
-    if chosen.out:
-        chosen.out.write_text(json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":

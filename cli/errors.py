@@ -1,5 +1,6 @@
 """Every error as one line on stderr, and the exit code that goes with it."""
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -42,6 +43,20 @@ def os_error_text(error: OSError) -> str:
     return f"{names[-1]}: {reason}" if names else reason
 
 
+_ALLOW, _ROOM = "allow it, or choose another place", "make room, or choose another place"
+_NEXT_STEPS = {
+    errno.EACCES: _ALLOW, errno.EPERM: _ALLOW, errno.EROFS: _ALLOW, errno.ENOSPC: _ROOM, errno.EDQUOT: _ROOM,
+    errno.EEXIST: "choose another name", errno.EISDIR: "name a file", errno.ENOENT: "check the name",
+    errno.ENOTDIR: "check the name: what should be a folder is a file",
+}  # fmt: skip
+
+
+def _next_step(error: OSError) -> str:
+    """What to try next after what the system alone says; what was raised with a text of its own tells it itself."""
+    step = _NEXT_STEPS.get(error.errno or 0) if error.strerror is not None else None
+    return f"; {step}" if step else ""
+
+
 def _usage_line(error: click.UsageError) -> str:
     path = error.ctx.command_path if error.ctx is not None else "mlpk"
     if isinstance(error, click.NoSuchOption):
@@ -67,7 +82,7 @@ def explain(error: BaseException) -> tuple[str, int]:
     if isinstance(error, MlpkError):
         return f"error: {error}", NAMED_ERROR
     if isinstance(error, OSError):
-        return f"error: {os_error_text(error)}", NAMED_ERROR
+        return f"error: {os_error_text(error)}{_next_step(error)}", NAMED_ERROR
     if isinstance(error, MemoryError):
         text = str(error) or "use a smaller network, batch or data set"
         return f"error: not enough memory: {text}", NAMED_ERROR

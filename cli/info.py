@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,8 +12,6 @@ from . import tables
 from .command import Command, setting_option
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from mlpkernels.datasets import Dataset
 
 _MOST = 40  # classes that are listed one by one
@@ -32,9 +32,11 @@ _MOST = 40  # classes that are listed one by one
 @setting_option("label-column", "Options")
 def command(what: str | None, **options: Any) -> None:
     """Describe a run (folder, name in runs/ or model.safetensors) or a data set (as for mlpk train)."""
+    from mlpkernels.errors import DataError
+
     from . import runs
     from .data import load_one
-    from .settings import Settings, parse
+    from .settings import BUNDLED, Settings, parse
 
     path = runs.newest() if what is None else runs.find(what)
     if path is not None:
@@ -43,7 +45,13 @@ def command(what: str | None, **options: Any) -> None:
     assert what is not None
     given = {name: value for name, value in options.items() if value is not None}
     data = parse("data", what)
-    click.echo(describe(load_one(Settings(data=data, **given), data, min_classes=1)))
+    try:
+        dataset = load_one(Settings(data=data, **given), data, min_classes=1)
+    except DataError as error:
+        if data in BUNDLED or Path(data).exists():
+            raise
+        raise DataError(f"{error}, or a run by its folder or its name in {runs.PARENT}{os.sep}") from None
+    click.echo(describe(dataset))
 
 
 def describe(dataset: Dataset) -> str:
@@ -89,7 +97,7 @@ def _run(path: Path) -> str:
         rows += [
             ["data", settings.data],
             ["training", f"{settings.optimizer} {settings.learning_rate:g}, batch {settings.batch_size}, "
-                         f"{settings.epochs} epochs, seed {settings.seed}"],
+                         f"{settings.epochs} epoch{'s' * (settings.epochs > 1)}, seed {settings.seed}"],
         ]  # fmt: skip
         rows += _state(path if path.is_dir() else path.parent)
     rows += [
@@ -122,7 +130,7 @@ def _state(run: Path) -> list[list[str]]:
         metrics = json.loads((run / runs.METRICS).read_text(encoding="utf-8"))
         took = tables.seconds(metrics["seconds"])
         return [
-            ["state", f"finished after {metrics['epochs']} epochs, {took} of training"],
+            ["state", f"finished after {metrics['epochs']} epoch{'s' * (metrics['epochs'] > 1)}, {took} of training"],
             ["test accuracy", tables.percent(metrics["test"]["accuracy"])],
         ]
     except (ValueError, KeyError, TypeError) as error:

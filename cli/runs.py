@@ -42,10 +42,15 @@ def newest(parent: Path = PARENT) -> Path:
 
 
 def find(name: str) -> Path | None:
-    """The run folder or model file that `name` means: a path, or a run's name in `runs/`; None if neither."""
+    """The run folder or model file that `name` means: a path, or a run's name in `runs/`; None if neither.
+
+    MlpkError for a run folder that has lost its settings.
+    """
     for path in (Path(name).expanduser(), PARENT / name):
         if is_run(path) or (path.is_file() and path.suffix == ".safetensors"):
             return path
+        if (path / MODEL).is_file() or (path / CHECKPOINT).is_file():
+            raise MlpkError(f"{path}: a run folder without its {CONFIG}; put that back, or name its {MODEL} alone")
     return None
 
 

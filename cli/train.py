@@ -171,7 +171,7 @@ def _finished(path: Path, settings: Settings, state: Any, early: bool) -> str:
 
     if early:
         return f"{path}: finished; stopped early after epoch {state.epoch}, the best was {state.best_epoch}"
-    text = f"{path}: finished all {state.epoch} epochs"
+    text = f"{path}: finished {f'all {state.epoch} epochs' if state.epoch > 1 else 'its one epoch'}"
     if schedule(settings.schedule).depends_on_epochs:
         return text
     return f"{text}; for more: mlpk train --resume {shlex.quote(str(path))} --epochs {2 * state.epoch}"

@@ -325,10 +325,10 @@ def counted(number: int, noun: str, plural: str = "") -> str:
 
 
 def signed_key(page: Page, left: float, top: float, limit: str) -> None:
-    """Draw the signed colours as a strip of KEY pixels with its ends and 0 named."""
+    """Draw the signed colours as a strip of KEY pixels with its ends, beyond which they stay the same, and 0 named."""
     ramp = colours("signed")(np.linspace(0, 1, KEY))[None, :, :3]
     page.picture(left, top, np.repeat(ramp, 10, axis=0))
-    for x, text, side in ((0, f"-{limit}", "left"), (KEY / 2, "0", "center"), (KEY, limit, "right")):
+    for x, text, side in ((0, f"≤ -{limit}", "left"), (KEY / 2, "0", "center"), (KEY, f"≥ {limit}", "right")):
         page.text(left + x, top + 14, text, SMALL, MUTED, va="top", ha=side)
 
 

@@ -285,10 +285,13 @@ def test_roofline_of_one_kernel_on_one_thread_overlaps_nothing():
 
 def test_numbers_stand_apart():
     points = [roofline.Point(number, "k", 200.0 + number % 3, 200.0) for number in range(9)]
-    roofline._number(points, (0, 0, 400, 400), (0, 0, 10, 10))
+    slope = (0.0, 320.0, 400.0, 80.0)
+    roofline._number(points, (0, 0, 400, 400), (0, 0, 10, 10), [slope])
     places = [point.texts for point in points]
     gaps = [np.hypot(a[0] - b[0], a[1] - b[1]) for i, a in enumerate(places) for b in places[:i]]
     assert min(gaps) > 15
+    assert min(roofline._apart(*place, slope) for place in places) > 9
+    assert roofline._apart(410.0, 80.0, slope) == pytest.approx(10)  # beyond its end
 
 
 def test_roofline_without_kernels_says_so():

@@ -315,6 +315,23 @@ def test_wrong_options_are_named(capsys):
     assert compare.parse(["--only", "start"]).cases == []
 
 
+def test_what_was_measured_before_a_failure_is_written(tmp_path, monkeypatch):
+    import compare
+
+    def fails():
+        raise RuntimeError("no such package")
+
+    words = ["compare.py", "--only", "inference", "--only", "start", "--out", str(tmp_path / "f")]
+    monkeypatch.setattr(sys, "argv", words)
+    monkeypatch.setattr(compare, "compare_inference", lambda *_: {"measured": 1})
+    monkeypatch.setattr(compare.report, "inference", str)
+    monkeypatch.setattr(compare.start_up, "measure", fails)
+    with pytest.raises(RuntimeError, match="no such package"):
+        compare.main()
+    found = json.loads((tmp_path / "f").read_text())
+    assert found["inference"] == {"measured": 1} and len(found["load"]) == len(found["kernels"]) == 2
+
+
 @pytest.mark.parametrize("slots", [1, 2])
 def test_the_loops_over_products_give_the_products(monkeypatch, slots):
     import products

@@ -224,7 +224,9 @@ def test_info_of_a_table_and_of_a_model_file(table, tmp_path):
 
 
 def test_info_of_something_unknown():
-    assert refusal(mlpk("info", "digit")).startswith("error: unknown data set 'digit' (did you mean digits?)")
+    line = refusal(mlpk("info", "digit"))
+    assert line.startswith("error: unknown data set 'digit' (did you mean digits?)")
+    assert line.endswith(f", or a run by its folder or its name in runs{os.sep}")
 
 
 # ---- the text tables

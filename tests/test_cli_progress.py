@@ -173,6 +173,9 @@ def test_error_lines_are_one_line_without_control_characters():
     assert errors.os_error_text(OSError(28, "No space left on device", "x")) == "x: no space left on device"
     assert errors.os_error_text(FileNotFoundError("File.csv: no such file")) == "File.csv: no such file"
     assert errors.os_error_text(OSError()) == "OSError"
+    step = ("error: x: file exists; choose another name", 1)
+    assert errors.explain(FileExistsError(17, "File exists", "x")) == step
+    assert errors.explain(OSError("told by itself")) == ("error: told by itself", 1)
     assert errors.explain(MemoryError()) == ("error: not enough memory: use a smaller network, batch or data set", 1)
     with pytest.raises(KeyError):
         errors.explain(KeyError("a bug stays visible"))

@@ -140,6 +140,16 @@ def test_runs_are_found_by_path_by_name_and_by_model_file(here):
     assert runs.newest() == runs.PARENT / "mine"
 
 
+def test_a_run_without_its_settings_is_named_as_such(here):
+    folder = here / "runs" / "mine"
+    folder.mkdir(parents=True)
+    (folder / runs.MODEL).write_bytes(b"")
+    for name in ("mine", str(folder)):
+        with pytest.raises(MlpkError, match=r"mine: a run folder without its config\.toml; put that back, or name"):
+            runs.find(name)
+    assert runs.find(str(folder / runs.MODEL)) == folder / runs.MODEL
+
+
 def test_the_newest_run_is_the_one_written_to_last(here):
     for k, name in enumerate(("b", "a", "c")):
         run = here / "runs" / name

@@ -24,7 +24,7 @@ def test_rows_are_drawn_from_both_parts_once_each():
 
 @pytest.mark.parametrize("rows", [0, 100, 5000])
 def test_more_rows_than_there_are_is_refused(rows):
-    with pytest.raises(DataError, match=r"images: .* rows of its 100: from 1 to 99 were wanted"):
+    with pytest.raises(DataError, match=r"images: .* rows of its 100; --rows from 1 to 99 were wanted"):
         drawn(images(60, 40), rows, 0)
 
 

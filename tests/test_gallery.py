@@ -178,7 +178,7 @@ def test_weights_are_tiles_largest_first_on_one_scale():
     assert second[2] > 2 * second[0]  # 0.5: blue
     assert 0.8 < third.min() < 1  # 0.1: nearly white
     np.testing.assert_allclose(mosaic[90, 109], 1, atol=0.01)  # 0: white
-    assert {"first layer, 3 units, strongest first", "-1", "0", "1"} <= set(texts(figure))
+    assert {"first layer, 3 units, strongest first", "≤ -1", "0", "≥ 1"} <= set(texts(figure))
     assert (pixels.min(axis=2) < 200).mean() > 0.05
 
 
@@ -244,7 +244,7 @@ def test_filters_are_tiles_largest_first_on_one_scale():
     first, second, third = mosaic[5, 5], mosaic[5, 109], mosaic[109, 5]
     assert first[0] > 2 * first[2] and second[2] > 2 * second[0] and 0.8 < third.min() < 1
     np.testing.assert_allclose(mosaic[90, 109], 1, atol=0.01)  # 0: white
-    assert {"first layer, 3 filters of 2 x 2, strongest first", "-1", "0", "1"} <= set(texts(figure))
+    assert {"first layer, 3 filters of 2 x 2, strongest first", "≤ -1", "0", "≥ 1"} <= set(texts(figure))
 
 
 @pytest.mark.parametrize("filters", [1, 10, 300])

@@ -283,11 +283,11 @@ def test_wrong_exports_are_one_line_and_leave_nothing(name, folder):
 def test_onnx_without_the_package_names_the_extra(folder, monkeypatch):
     stacks.made([Dense(3)], 4).save("net.safetensors")
     monkeypatch.setitem(sys.modules, "onnx", None)
-    assert "pip install mlpkernels[onnx]" in refusal(
+    assert "pip install 'mlpkernels[onnx]'" in refusal(
         mlpk("export", "net.safetensors", "--format", "onnx", backend=False)
     )
     (folder / "net.onnx").write_bytes(b"x")
-    assert "pip install mlpkernels[onnx]" in refusal(mlpk("import", "net.onnx", backend=False))
+    assert "pip install 'mlpkernels[onnx]'" in refusal(mlpk("import", "net.onnx", backend=False))
     assert sorted(path.name for path in folder.iterdir()) == ["net.onnx", "net.safetensors"]
 
 

@@ -51,13 +51,26 @@ def test_one_option_with_seeds_is_the_study(swept):
     found = drawn(swept(settings, lambda s: 0.9 + 0.0004 * s["batch-size"] + 0.001 * s["seed"]), ["batch-size"])
     assert list(found) == ["epochs", "final", "heat-batch-size-epoch", "best"]
     told = "32 networks  ·  mean ± standard deviation over seed, n = 4"
-    assert all(told in shown for shown in found.values())
+    heat = found["heat-batch-size-epoch"]
+    assert all(told in shown for shown in found.values() if shown is not heat)
+    assert "32 networks  ·  mean over seed, n = 4" in heat  # its cells have no spread
     assert "Test accuracy by epoch" in found["epochs"] and any(
         shown.startswith("150  96.") for shown in found["epochs"]
     )
     assert {"8", "64", "150", "— mean"} <= set(found["final"])
-    assert {"Test accuracy by batch-size and epoch", "96.1"} <= set(found["heat-batch-size-epoch"])
+    assert {"Test accuracy by batch-size and epoch", "96.1"} <= set(heat)
     assert any(shown.startswith("96.1") and " ± 0." in shown for shown in found["best"])
+
+
+def test_bands_are_within_their_axis(swept):
+    settings = grid(**{"batch-size": [8, 32], "seed": range(4)})
+    results = swept(settings, lambda s: 0.9 + 0.02 * s["seed"] - 0.001 * s["batch-size"])
+    (panel,) = [axes for axes in dict(figures(results))["epochs"].axes if axes.collections]
+    low, high = panel.get_ylim()
+    for band in panel.collections:
+        last = [y for x, y in band.get_paths()[0].vertices if x == max(band.get_paths()[0].vertices[:, 0])]
+        assert low < min(last) < max(last) < high
+    assert len(panel.collections) == 2
 
 
 def test_several_options_have_a_panel_each_and_a_heat_map_a_pair(swept):

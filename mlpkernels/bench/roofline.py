@@ -59,8 +59,8 @@ def roofline_figure(results: Results) -> Figure:
         panel = page.panel(left, _TOP, _PANEL, _TALL)
         page.text(left - _LEFT, HEADER + 8, _threads(count), BODY, bold=True, va="baseline")
         _axes(page, panel, limits)
-        label = _roofs(page, panel, results, count, limits)
-        _points(page, panel, [entry for entry in entries if entry.threads == count], names, label)
+        label, roofs = _roofs(page, panel, results, count, limits)
+        _points(page, panel, [entry for entry in entries if entry.threads == count], names, label, roofs)
     _key(page, results, entries, names, _TOP + _TALL + 74)
     return page.figure
 
@@ -110,8 +110,12 @@ def _axes(page: Page, panel: Axes, limits: tuple[float, float, float, float]) ->
     page.titles(panel, "floating-point operations for each byte that has to be read or written", "GFLOP/s")
 
 
-def _roofs(page: Page, panel: Axes, results: Results, count: int, limits: tuple[float, float, float, float]) -> Box:
-    """The slope of the memory and the flat roof of the processor, named along them; where the roof's name is."""
+def _roofs(
+    page: Page, panel: Axes, results: Results, count: int, limits: tuple[float, float, float, float]
+) -> tuple[Box, tuple[Box, Box]]:
+    """The slope of the memory and the flat roof of the processor, named along them; where the roof's name is, and from
+    where to where both go.
+    """
     peak, bandwidth = results.ceilings[str(count)]["flops"], results.ceilings[str(count)]["bytes"]
     ridge = peak / bandwidth
     start = max(limits[0], limits[2] / bandwidth)
@@ -131,7 +135,7 @@ def _roofs(page: Page, panel: Axes, results: Results, count: int, limits: tuple[
         x - 5, y - 5, f"memory {bandwidth / 1e9:,.0f} GB/s", SMALL, INK, ha="center", va="bottom", rotation=angle,
         rotation_mode="anchor",
     )  # fmt: skip
-    return label
+    return label, ((x0, y0, x1, y1), (x1, y1, panel.bbox.x1, y1))
 
 
 def _place(page: Page, panel: Axes, x: float, y: float) -> tuple[float, float]:
@@ -140,7 +144,9 @@ def _place(page: Page, panel: Axes, x: float, y: float) -> tuple[float, float]:
     return float(across), page.height - float(up)
 
 
-def _points(page: Page, panel: Axes, entries: Sequence[Entry], names: Sequence[str], label: Box) -> None:
+def _points(
+    page: Page, panel: Axes, entries: Sequence[Entry], names: Sequence[str], label: Box, roofs: Sequence[Box]
+) -> None:  # fmt: skip
     """A dot an entry with its number beside it, rings for NumPy's products."""
     for entry in entries:
         if entry.system != OURS:
@@ -154,7 +160,7 @@ def _points(page: Page, panel: Axes, entries: Sequence[Entry], names: Sequence[s
             x, y = _place(page, panel, entry.flops / entry.bytes, entry.flops / entry.middle / 1e9)
             points.append(Point(names.index(entry.name) + 1, _colour(entry), x, y))
     box = panel.bbox.x0, page.height - panel.bbox.y1, panel.bbox.x1, page.height - panel.bbox.y0
-    _number(points, box, label)
+    _number(points, box, label, roofs)
     for point in points:
         page.sheet.plot([point.x, point.texts[0]], [point.y, point.texts[1]], color=point.colour, linewidth=0.6)
         page.sheet.plot(
@@ -167,8 +173,8 @@ def _points(page: Page, panel: Axes, entries: Sequence[Entry], names: Sequence[s
     page.sheet.set(xlim=(0, page.width), ylim=(page.height, 0))
 
 
-def _number(points: list[Point], box: Box, label: Box) -> None:
-    """Find every number a place near its point, away from all points, other numbers and the label."""
+def _number(points: list[Point], box: Box, label: Box, roofs: Sequence[Box]) -> None:
+    """Find every number a place near its point, away from all points, other numbers, the label and the roofs."""
     left, top, right, bottom = box
     taken: list[tuple[float, float]] = []
     for point in sorted(points, key=lambda each: (each.x, each.y)):
@@ -179,12 +185,21 @@ def _number(points: list[Point], box: Box, label: Box) -> None:
             near = [math.hypot(x - other.x, y - other.y) for other in points]
             close = sum(max(0.0, 13.5 - distance) for distance in near)
             close += sum(max(0.0, 19.5 - math.hypot(x - a, y - b)) for a, b in taken)
+            close += sum(max(0.0, 10.0 - _apart(x, y, roof)) for roof in roofs)
             over = label[0] - 9 < x < label[2] + 9 and label[1] - 9 < y < label[3] + 9
             cost = 1000 * over + 10 * close + math.hypot(x - point.x, y - point.y)
             if cost < price:
                 best, price = (x, y), cost
         point.texts = best
         taken.append(best)
+
+
+def _apart(x: float, y: float, line: Box) -> float:
+    """How far a point is from the line between two."""
+    x0, y0, x1, y1 = line
+    along, down = x1 - x0, y1 - y0
+    share = min(max(((x - x0) * along + (y - y0) * down) / max(along**2 + down**2, 1e-9), 0.0), 1.0)
+    return math.hypot(x - x0 - share * along, y - y0 - share * down)
 
 
 def _around(point: Point) -> Iterator[tuple[float, float]]:

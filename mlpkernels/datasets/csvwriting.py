@@ -25,7 +25,7 @@ def drawn(dataset: Dataset, rows: int, seed: int) -> tuple[Part, Part]:
     everything = [dataset.train] if dataset.test is None else [dataset.train, dataset.test]
     total = sum(map(len, everything))
     if not 0 < rows < total:
-        raise DataError(f"{dataset.name}: {rows:,} rows of its {total:,}: from 1 to {total - 1:,} were wanted")
+        raise DataError(f"{dataset.name}: {rows:,} rows of its {total:,}; --rows from 1 to {total - 1:,} were wanted")
     x, y = np.concatenate([part.x for part in everything]), np.concatenate([part.y for part in everything])
     order = np.random.Generator(np.random.PCG64(seed)).permutation(total)
     return Part(x[order[:rows]], y[order[:rows]]), Part(x[order[rows:]], y[order[rows:]])

@@ -74,7 +74,7 @@ def needed(package: str) -> Any:
     try:
         return importlib.import_module(package)
     except ImportError:
-        raise UnavailableError(f"ONNX files need the package {package}: pip install mlpkernels[onnx]") from None
+        raise UnavailableError(f"ONNX files need the package {package}: pip install 'mlpkernels[onnx]'") from None
 
 
 def compare(network: Network, content: bytes) -> bool:
