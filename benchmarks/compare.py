@@ -231,21 +231,30 @@ def _cases(
 
 
 def main() -> None:
-    """Measure, print, write: what was measured before something failed, too."""
+    """Measure, print, write: where a section fails, those before it, too."""
     chosen = parse()
     aside = {"set_aside": set_aside(), "kernels": [digest()]}
     found = (
         aside | describe() | {"threads": chosen.threads, "turns": chosen.turns, "quick": chosen.quick, "load": [load()]}
     )
     print(report.machine(found), flush=True)
+    before = set(found)
     try:
         measure(chosen, found)
-    finally:
-        found["load"].append(load())
-        found["kernels"].append(digest())
-        if chosen.out:
-            chosen.out.write_text(json.dumps(found, indent=1))
+    except BaseException as error:
+        if set(found) > before:  # else what an earlier run wrote there is worth more
+            found["load"].append(load())
+            _write(chosen.out, found | {"failed": repr(error)})
+        raise
+    found["load"].append(load())
+    found["kernels"].append(digest())
+    _write(chosen.out, found)
     print(report.load(found))
+
+
+def _write(path: Path | None, found: dict[str, Any]) -> None:
+    if path is not None:
+        path.write_text(json.dumps(found, indent=1))
 
 
 def measure(chosen: argparse.Namespace, found: dict[str, Any]) -> None:

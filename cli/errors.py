@@ -43,10 +43,10 @@ def os_error_text(error: OSError) -> str:
     return f"{names[-1]}: {reason}" if names else reason
 
 
-_ALLOW, _ROOM = "allow it, or choose another place", "make room, or choose another place"
 _NEXT_STEPS = {
-    errno.EACCES: _ALLOW, errno.EPERM: _ALLOW, errno.EROFS: _ALLOW, errno.ENOSPC: _ROOM, errno.EDQUOT: _ROOM,
-    errno.EEXIST: "choose another name", errno.EISDIR: "name a file", errno.ENOENT: "check the name",
+    errno.EACCES: "allow it, or name another place", errno.EPERM: "allow it, or name another place",
+    errno.EROFS: "name another place", errno.ENOSPC: "make room", errno.EDQUOT: "make room",
+    errno.EEXIST: "name another", errno.EISDIR: "name a file", errno.ENOENT: "check the name",
     errno.ENOTDIR: "check the name: what should be a folder is a file",
 }  # fmt: skip
 

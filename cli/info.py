@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,6 +11,8 @@ from . import tables
 from .command import Command, setting_option
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from mlpkernels.datasets import Dataset
 
 _MOST = 40  # classes that are listed one by one
@@ -32,11 +33,11 @@ _MOST = 40  # classes that are listed one by one
 @setting_option("label-column", "Options")
 def command(what: str | None, **options: Any) -> None:
     """Describe a run (folder, name in runs/ or model.safetensors) or a data set (as for mlpk train)."""
-    from mlpkernels.errors import DataError
+    from mlpkernels.errors import UnknownDataError
 
     from . import runs
     from .data import load_one
-    from .settings import BUNDLED, Settings, parse
+    from .settings import Settings, parse
 
     path = runs.newest() if what is None else runs.find(what)
     if path is not None:
@@ -47,10 +48,8 @@ def command(what: str | None, **options: Any) -> None:
     data = parse("data", what)
     try:
         dataset = load_one(Settings(data=data, **given), data, min_classes=1)
-    except DataError as error:
-        if data in BUNDLED or Path(data).exists():
-            raise
-        raise DataError(f"{error}, or a run by its folder or its name in {runs.PARENT}{os.sep}") from None
+    except UnknownDataError as error:
+        raise UnknownDataError(f"{error}, or a run by its folder or its name in {runs.PARENT}{os.sep}") from None
     click.echo(describe(dataset))
 
 

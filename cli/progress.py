@@ -12,7 +12,7 @@ import click
 
 from . import tables
 
-_COMPILING = 0.5  # seconds of compiling after which a line says so
+_COMPILING = 1.5  # seconds after which kernels are not being loaded but compiled
 _REFRESH = 0.1  # seconds between two drawings of the bar
 
 
@@ -21,26 +21,15 @@ def compiling_notice(say: Callable[[str], object] | None = None, *names: str) ->
     """Around the first use of the kernels: a line if they have to be compiled, which takes all cores seconds.
 
     `say` prints it; without one it goes to stderr, where it does not mix with results. names: see `beside.waiting`.
-    Loading them from the cache says nothing, however long a busy machine takes for it.
     """
-    from numba.core import event
-
     from mlpkernels.kernels.beside import waiting
 
     text = "compiling the kernels for this processor; from the next time on they are loaded …"
     timer = threading.Timer(_COMPILING, say or functools.partial(click.echo, err=True), [text])
     timer.daemon = True
-
-    class FirstCompiling(event.Listener):
-        def on_start(self, event: object) -> None:
-            if timer.ident is None:  # Numba compiles under a lock: nobody else comes between
-                timer.start()
-
-        def on_end(self, event: object) -> None:
-            pass
-
+    timer.start()
     try:
-        with waiting(*names), event.install_listener("numba:compile", FirstCompiling()):
+        with waiting(*names):
             yield
     finally:
         timer.cancel()

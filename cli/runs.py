@@ -44,13 +44,17 @@ def newest(parent: Path = PARENT) -> Path:
 def find(name: str) -> Path | None:
     """The run folder or model file that `name` means: a path, or a run's name in `runs/`; None if neither.
 
-    MlpkError for a run folder that has lost its settings.
+    MlpkError where there is a run folder that has lost its settings instead.
     """
-    for path in (Path(name).expanduser(), PARENT / name):
+    places = (Path(name).expanduser(), PARENT / name)
+    for path in places:
         if is_run(path) or (path.is_file() and path.suffix == ".safetensors"):
             return path
-        if (path / MODEL).is_file() or (path / CHECKPOINT).is_file():
-            raise MlpkError(f"{path}: a run folder without its {CONFIG}; put that back, or name its {MODEL} alone")
+    for path in places:
+        if (path / MODEL).is_file():
+            raise MlpkError(f"{path}: a run folder without its {CONFIG}: put that back, or name {path / MODEL}")
+        if (path / CHECKPOINT).is_file():
+            raise MlpkError(f"{path}: a run folder without its {CONFIG}: put that back")
     return None
 
 

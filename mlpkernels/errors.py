@@ -9,6 +9,10 @@ class DataError(MlpkError):
     """A data set, or a file of one, is damaged, missing parts or not what it says it is."""
 
 
+class UnknownDataError(DataError):
+    """Neither a data set's name nor a file or folder that is there."""
+
+
 class ModelFileError(MlpkError):
     """A model or checkpoint file is truncated, corrupted or belongs to something else."""
 

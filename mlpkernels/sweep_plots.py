@@ -131,12 +131,12 @@ def _panels(page: Page, count: int, across: int) -> list[Axes]:
     return made
 
 
-def _page(picture: Picture, title: str, count: int, extra: str = "") -> tuple[Page, list[Axes]]:
+def _page(picture: Picture, title: str, count: int, spread: bool, extra: str = "") -> tuple[Page, list[Axes]]:
     across = 1 if count == 1 else 2
     width = 48 + across * (_WIDE + _BESIDE) + (across - 1) * _BETWEEN
     height = 26 + -(-count // across) * (_TALL + 96) - 40
     names = [str(value) for option in picture.results.options for value in picture.results.values(option)]
-    page = Page(width, height, title, picture.counted() + extra, [*names, *picture.results.options])
+    page = Page(width, height, title, picture.counted(spread) + extra, [*names, *picture.results.options])
     return page, _panels(page, count, across)
 
 
@@ -156,9 +156,9 @@ def epochs_figure(picture: Picture) -> Figure:
     title = f"{picture.name.capitalize()} by epoch"
     below = int((picture.finals < picture.floor).sum())
     extra = f"  ·  {counted(below, 'setting')} below {percent(picture.floor)} cut off" if below else ""
-    page, panels = _page(picture, title, max(len(options), 1), extra)
     curves = [_curve(group, picture.measure) for group in picture.found]
     banded = len(options) <= 1 and len(curves) <= _NAMED
+    page, panels = _page(picture, title, max(len(options), 1), banded, extra)
     for panel, option in itertools.zip_longest(panels, options):
         values = picture.results.values(option) if option else [""]
         tones = dict(zip(values, _tones(len(values)) if option else [BLUE], strict=True))
@@ -200,7 +200,8 @@ def _frame(page: Page, panel: Axes, curves: Sequence[tuple[Any, Any, Any]], band
     sides = [(mean, deviation if banded else 0.0) for _, mean, deviation in curves if len(mean)]
     highest = max(float((mean + side).max()) for mean, side in sides)
     lowest = min(float((mean - side).min()) for mean, side in sides)
-    floor = min(floor, *(float((mean - side)[-1]) for mean, side in sides if mean[-1] >= floor))
+    # Ends may lie below the final accuracies, which are of the best epochs, or by a rounding error.
+    floor = min([floor, *(float((mean - side)[-1]) for mean, side in sides if mean[-1] >= floor - 1e-9)])
     # the steep first epochs would press together what comes after them
     value_axis(page, panel, max(lowest, floor - 0.6 * max(highest - floor, 0.02)), highest, "accuracy")
     side = 0.5 if last == 1 else 0.02 * (last - 1)
@@ -242,7 +243,8 @@ def final_figure(picture: Picture, options: Sequence[str]) -> Figure:
     several = len(options) > 1
     below = int((picture.finals < picture.floor).sum())
     extra = f"  ·  {counted(below, 'setting')} below {percent(picture.floor)} cut off" if below else ""
-    page, panels = _page(picture, f"Final {picture.name}", len(options), extra)
+    spread = any(len(picture.results.values(option)) <= _SUMMED for option in options)
+    page, panels = _page(picture, f"Final {picture.name}", len(options), spread, extra)
     for panel, option in zip(panels, options, strict=True):
         scale = Scale(picture.results.values(option), option in picture.logarithmic)
         panel.set_xlim(0, 1)

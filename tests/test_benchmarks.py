@@ -315,7 +315,7 @@ def test_wrong_options_are_named(capsys):
     assert compare.parse(["--only", "start"]).cases == []
 
 
-def test_what_was_measured_before_a_failure_is_written(tmp_path, monkeypatch):
+def test_sections_before_one_that_fails_are_written(tmp_path, monkeypatch):
     import compare
 
     def fails():
@@ -329,7 +329,13 @@ def test_what_was_measured_before_a_failure_is_written(tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match="no such package"):
         compare.main()
     found = json.loads((tmp_path / "f").read_text())
-    assert found["inference"] == {"measured": 1} and len(found["load"]) == len(found["kernels"]) == 2
+    assert found["inference"] == {"measured": 1} and len(found["load"]) == 2
+    assert found["failed"] == "RuntimeError('no such package')"
+    (tmp_path / "f").write_text("an hour's measurements")
+    monkeypatch.setattr(sys, "argv", ["compare.py", "--only", "start", "--out", str(tmp_path / "f")])
+    with pytest.raises(RuntimeError):
+        compare.main()
+    assert (tmp_path / "f").read_text() == "an hour's measurements"
 
 
 @pytest.mark.parametrize("slots", [1, 2])

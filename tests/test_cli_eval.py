@@ -227,6 +227,7 @@ def test_info_of_something_unknown():
     line = refusal(mlpk("info", "digit"))
     assert line.startswith("error: unknown data set 'digit' (did you mean digits?)")
     assert line.endswith(f", or a run by its folder or its name in runs{os.sep}")
+    assert refusal(mlpk("info", "nothing", "--label-column", "x")).endswith("leave out --label-column")
 
 
 # ---- the text tables

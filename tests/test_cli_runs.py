@@ -143,11 +143,19 @@ def test_runs_are_found_by_path_by_name_and_by_model_file(here):
 def test_a_run_without_its_settings_is_named_as_such(here):
     folder = here / "runs" / "mine"
     folder.mkdir(parents=True)
+    (folder / runs.CHECKPOINT).write_bytes(b"")
+    with pytest.raises(MlpkError, match=r"mine: a run folder without its config\.toml: put that back$"):
+        runs.find("mine")
     (folder / runs.MODEL).write_bytes(b"")
     for name in ("mine", str(folder)):
-        with pytest.raises(MlpkError, match=r"mine: a run folder without its config\.toml; put that back, or name"):
+        with pytest.raises(MlpkError, match=r"put that back, or name \S*mine.model\.safetensors$"):
             runs.find(name)
     assert runs.find(str(folder / runs.MODEL)) == folder / runs.MODEL
+    other = here / "mine"  # a model of that name here does not hide the run
+    other.mkdir()
+    (other / runs.MODEL).write_bytes(b"")
+    (folder / runs.CONFIG).write_text("")
+    assert runs.find("mine") == runs.PARENT / "mine"
 
 
 def test_the_newest_run_is_the_one_written_to_last(here):

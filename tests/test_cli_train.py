@@ -210,7 +210,7 @@ def test_an_unwritable_folder(here, monkeypatch, words):
     monkeypatch.setattr(os, "mkdir", refused)
     result = mlpk("train", *words)
     assert result.exit_code == 1
-    advice = "allow it, or choose another place" if words else "name a place for the run with --out"
+    advice = "allow it, or name another place" if words else "name a place for the run with --out"
     assert re.fullmatch(rf"error: \S*(runs|mine): permission denied; {advice}", refusal(result))
     assert list(here.iterdir()) == []
 
@@ -247,7 +247,7 @@ def test_a_full_disk_later_keeps_what_was_whole(tmp_path, monkeypatch):
 
     monkeypatch.setattr(runs.os, "write", full)
     result = mlpk("train", "--quiet", "--epochs", 5, "--hidden", 8, "--no-plots", "--out", out)
-    full_disk = "no space left on device; make room, or choose another place"
+    full_disk = "no space left on device; make room"
     assert refusal(result) == f"error: {out / 'history.csv'}: {full_disk}"
     assert [row["epoch"] for row in history(out)] == ["1", "2"]
     assert (out / "history.csv").read_bytes().endswith(b"\n")

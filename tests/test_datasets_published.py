@@ -89,7 +89,10 @@ def test_data_dir_goes_before_the_environment_and_that_before_the_cache(home, mo
     assert str(home / "given") in given.source and given.notes == ()
     other = datasets.load("MNIST", data_dir=home / "nothing", offline=True)
     assert str(home / "env") in other.source
-    assert other.notes == (f"{home / 'nothing'} does not hold MNIST's files: took MNIST in {home / 'env'}",)
+    assert other.notes == (f"not in --data-dir ({home / 'nothing'}): took MNIST in {home / 'env'}",)
+    (put(home / "part", "mnist") / "t10k-labels-idx1-ubyte.gz").unlink()
+    other = datasets.load("mnist", data_dir=home / "part", offline=True)
+    assert other.notes == (f"not in {home / 'part'} (without t10k-labels-idx1-ubyte): took MNIST in {home / 'env'}",)
     monkeypatch.delenv("MLPK_DATA_DIR")
     cached = datasets.load("mnist", offline=True)
     assert str(home / "cache") in cached.source and cached.notes == ()

@@ -13,21 +13,25 @@ from mlpkernels.sweep_scale import Scale, brief, name_of
 
 @pytest.fixture
 def swept(tmp_path):
-    """Results of made-up networks: accuracy(setting) after some epochs, None where it diverges."""
+    """Results of made-up networks: accuracy(setting) after some epochs, or a list of each one's; None: it diverges."""
 
     def swept(settings, accuracy, epochs=5, val=False):
         random = np.random.default_rng(0)
         lines = [header(settings[0])]
         for setting in settings:
             final = accuracy(setting)
-            for epoch in range(1, epochs + 1):
+            last = len(final) if isinstance(final, list) else epochs
+            for epoch in range(1, last + 1):
                 if final is None:
                     lines.append(line(setting.values(), "diverged", epoch, None))
                     break
-                reached = final - (1 - epoch / epochs) * 0.2 + 0.002 * random.normal()
+                if isinstance(final, list):
+                    reached = final[epoch - 1]
+                else:
+                    reached = final - (1 - epoch / epochs) * 0.2 + 0.002 * random.normal()
                 shown = (0.3, reached) if val else (None, None)
                 row = EpochResult(epoch, 0.1, 0.2, *shown, 1 - reached, reached, 0.001, 0.013, 1.0, False)
-                lines.append(line(setting.values(), "finished" if epoch == epochs else "training", epoch, row))
+                lines.append(line(setting.values(), "finished" if epoch == last else "training", epoch, row))
         path = tmp_path / "results.csv"
         path.write_text("".join(lines))
         return read(path)
@@ -71,6 +75,27 @@ def test_bands_are_within_their_axis(swept):
         last = [y for x, y in band.get_paths()[0].vertices if x == max(band.get_paths()[0].vertices[:, 0])]
         assert low < min(last) < max(last) < high
     assert len(panel.collections) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "best"),
+    [({"seed": range(3)}, True), ({"batch-size": [8, 32]}, True), ({"batch-size": [8, 32], "seed": range(3)}, True),
+     ({"seed": range(3)}, False)],
+)  # fmt: skip
+def test_lines_may_end_below_what_was_kept(swept, options, best):
+    """By early stopping, or by a rounding error of their mean."""
+    ends = {0: 0.9724, 1: 0.9882, 2: 0.9341}
+    curves = swept(grid(**options), lambda s: [0.99, 0.9, 0.8] if best else [0.5, ends[int(s["seed"])]], val=best)
+    found = {name: texts(figure) for name, figure in figures(curves, (), lambda settings: best)}
+    assert f"{'Validation' if best else 'Test'} accuracy by epoch" in found["epochs"]
+
+
+def test_a_spread_is_told_only_where_it_is_drawn(swept):
+    settings = grid(**{"batch-size": [8, 32], "hidden": ["4", "8"], "seed": range(2)})
+    found = {name: texts(figure) for name, figure in figures(swept(settings, lambda s: 0.9 + 0.01 * s["seed"]))}
+    with_spread, without = (f"8 networks  ·  {mean} over seed, n = 2" for mean in ("mean ± standard deviation", "mean"))
+    assert without in found["epochs"] and with_spread not in found["epochs"]
+    assert all(with_spread in found[name] for name in ("final", "heat-batch-size-hidden", "best"))
 
 
 def test_several_options_have_a_panel_each_and_a_heat_map_a_pair(swept):

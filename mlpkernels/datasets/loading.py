@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import DataError
+from ..errors import DataError, UnknownDataError
 from .part import Dataset
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def _load(
 
         return load_image_folder(path)
     if not path.exists():
-        raise DataError(_unknown(str(data)))
+        raise UnknownDataError(_unknown(str(data)))
     if lower.endswith(_TABLES):
         from .table import load_table
 

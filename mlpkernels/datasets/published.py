@@ -123,7 +123,7 @@ def load_published(
             if len(files) == len(FILES):
                 try:
                     dataset = _load(name, files)
-                    return dataset if title == "--data-dir" else _elsewhere(dataset, data_dir)
+                    return dataset if title == "--data-dir" or data_dir is None else _elsewhere(dataset, looked[0])
                 except ForeignError as error:
                     # a folder given for this call is not passed over; one that is always set may be
                     if title == "--data-dir":
@@ -136,15 +136,13 @@ def load_published(
                 break
         else:
             looked.append(f"{title} ({base})")
-    return _elsewhere(_load(name, _downloaded(name, looked, offline, on_download)), data_dir)
+    dataset = _load(name, _downloaded(name, looked, offline, on_download))
+    return dataset if data_dir is None else _elsewhere(dataset, looked[0])
 
 
-def _elsewhere(dataset: Dataset, data_dir: str | os.PathLike[str] | None) -> Dataset:
-    """The data set with a note of it, where it was not in the folder given for this call."""
-    if data_dir is None:
-        return dataset
-    note = f"{os.fspath(data_dir)} does not hold {KNOWN[dataset.name].title}'s files: took {dataset.source}"
-    return replace(dataset, notes=(note, *dataset.notes))
+def _elsewhere(dataset: Dataset, looked: str) -> Dataset:
+    """The data set with a note that it was not in the folder given for this call: where that was looked for."""
+    return replace(dataset, notes=(f"not in {looked}: took {dataset.source}", *dataset.notes))
 
 
 def _places(data_dir: str | os.PathLike[str] | None) -> list[tuple[str, Path | None]]:
