@@ -183,10 +183,11 @@ def squeeze(typingctx, values, offsets, to_values, to_offsets):
 
 
 def _compress(builder: Any, kind: ir.VectorType, mask: Any, bits: Any) -> Callable[[Any], Any]:
-    """A function that emits a vector of integers whose first elements are those that mask, in an integer bits, has.
+    """A function that emits a vector of integers with the elements of those lanes first that mask has.
 
-    AVX-512 has an instruction for it. Elsewhere LLVM writes one element after the other to the stack and reads them as
-    a vector; with AVX2 and NEON a table knows for each mask in which order a shuffle takes the parts.
+    bits: the mask as an integer. AVX-512 has an instruction for it. Elsewhere LLVM writes one element after the other
+    to the stack and reads them as a vector; with AVX2 and NEON a table knows for each mask in which order a shuffle
+    takes the parts.
     """
     arm = REGISTERS == 32 and VECTOR_BYTES == 16
     if not arm and VECTOR_BYTES != 32:
@@ -207,15 +208,15 @@ def _compress(builder: Any, kind: ir.VectorType, mask: Any, bits: Any) -> Callab
 
 def _orders(builder: Any, lanes: int, count: int) -> Any:
     """A table by masks of `lanes` bits: the numbers of a vector's `count` parts, those of the mask's lanes first."""
+    name = f"orders.{lanes}.{count}"
+    if name in builder.module.globals:
+        return builder.module.globals[name]
     kind, each = ir.VectorType(ir.IntType(8), count), count // lanes
     rows = []
     for mask in range(1 << lanes):
         taken = [lane for lane in range(lanes) if mask >> lane & 1]
         taken += [0] * (lanes - len(taken))
         rows.append(ir.Constant(kind, [lane * each + i for lane in taken for i in range(each)]))
-    name = f"orders.{lanes}.{count}"
-    if name in builder.module.globals:
-        return builder.module.globals[name]
     return cgutils.global_constant(builder, name, ir.Constant(ir.ArrayType(kind, len(rows)), rows))
 
 
