@@ -82,7 +82,7 @@ def test_without_the_runtime_it_is_written_unchecked_by_it(tmp_path, monkeypatch
 
 def test_without_the_package_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(UnavailableError, match=r"pip install mlpkernels\[onnx\]"):
+    with pytest.raises(UnavailableError, match=r"pip install 'mlpkernels\[onnx\]'"):
         to_onnx(stacks.made([Dense(3)], 5))
 
 

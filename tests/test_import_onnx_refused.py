@@ -144,5 +144,5 @@ def test_an_unsound_graph_is_named(tmp_path):
 def test_without_the_package_the_extra_is_named(tmp_path, monkeypatch):
     path = saved(PLAIN, tmp_path)
     monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(UnavailableError, match=r"pip install mlpkernels\[onnx\]"):
+    with pytest.raises(UnavailableError, match=r"pip install 'mlpkernels\[onnx\]'"):
         from_onnx(path)
