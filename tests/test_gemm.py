@@ -99,11 +99,18 @@ def test_sizes_around_every_block(dtype, random):
 
 @pytest.mark.parametrize("epilogue", EPILOGUES)
 def test_more_of_a_than_a_cache_holds(dtype, random, epilogue):
-    """Slices of the depth through all panels, where there are 16 registers: whole, partial and narrow ones."""
-    deep = 2 * source.DEPTH + 3
-    for m, n, k in ((140, 40, 500), (300, 49, deep), (30, 3, 70_000 // 3)):
+    """Groups of panels, slices of the depth and strips of a, where there are 16 registers: whole and partial ones."""
+    across = VECTORS * VECTOR_BYTES // np.dtype(dtype).itemsize
+    group, deep = source.GROUP * across, source.DEEP
+    sizes = [
+        (140, 40, 500), (300, 49, 2 * source.DEPTH + 3), (30, 3, 70_000 // 3),
+        (158, across + 1, source.TURNED), (24, group - 1, source.LARGE // 24 + 1), (32, group, 2 * deep),
+        (133, group + across + 3, source.TURNED + 1), (65, 2 * across, deep + 1), (71, 3 * across - 2, deep),
+        (44, 2 * group + 1, 2 * deep + 5),
+    ]  # fmt: skip
+    for m, n, k in sizes:
         for transposed_a, transposed_b in ((False, False), (True, False), (False, True)):
-            assert max(m, n) * k > 65536 and k > source.DEPTH
+            assert max(m, n) * k >= source.LARGE
             check(dtype, random, m, n, k, epilogue, transposed_a, transposed_b)
 
 
@@ -131,7 +138,7 @@ def test_rows_of_b_a_power_of_two_apart_are_packed_without_a_difference(dtype, r
 
 
 @pytest.mark.parametrize("transposed", [False, True])
-@pytest.mark.parametrize("m", [29, 400])  # some parts of the second are so large that their depth is sliced
+@pytest.mark.parametrize("m", [29, 400])  # some parts of the second are so large that a goes by in strips
 def test_an_element_has_the_same_bits_wherever_it_lies(dtype, random, transposed, m):
     """However rows are shared out and columns cut: the sum over k is one chain."""
     n, k = 75, source.DEPTH + 11
@@ -156,7 +163,8 @@ def test_an_element_has_the_same_bits_wherever_it_lies(dtype, random, transposed
 def test_padded_rows_are_used_to_the_next_full_vector(dtype, random):
     """With padded=True the edge is computed, not copied: the same numbers, and the pads get the products of pads."""
     lanes = VECTOR_BYTES // np.dtype(dtype).itemsize
-    for m, n, k in itertools.product((1, 6, 13), range(1, 70, 3), (1, 20)):
+    sizes = [*itertools.product((1, 6, 13), range(1, 70, 3), (1, 20)), (27, 47, 650), (85, 133, 200), (40, 16, 500)]
+    for m, n, k in sizes:
         room = -(-n // lanes) * lanes
         left, right = random.normal(size=(m, k)).astype(dtype), np.zeros((k, room), dtype)
         right[:, :n] = random.normal(size=(k, n))

@@ -14,7 +14,7 @@ from problems import DTYPES
 from support import product
 
 from mlpkernels.kernels.cpu import cache, simd, steps
-from mlpkernels.kernels.cpu.simd import TILE_ROWS, VECTOR_BYTES, VECTORS, lanes, pointer_to
+from mlpkernels.kernels.cpu.simd import TILE_ROWS, UNROLL, UNROLLED, VECTOR_BYTES, VECTORS, lanes, pointer_to
 from mlpkernels.kernels.cpu.transposes import transpose_block
 
 X86 = re.match(r"x86|i[3-6]86|amd64", platform.machine().lower())
@@ -68,6 +68,21 @@ def test_the_product_is_full_vectors_of_fused_multiply_adds(gemm_assembly):
                 assert line.split()[0].endswith(suffix) and f"%{REGISTER}" in line, line
         steps_a_turn = sum(line.startswith("vfmadd") for line in loop) / (TILE_ROWS[0] * VECTORS)
         assert steps_a_turn == int(steps_a_turn)
+
+
+@x86_with_fma
+@pytest.mark.skipif(UNROLLED is None, reason="with 32 registers no loop is written out")
+def test_the_largest_tile_moves_its_pointers_seldom(gemm_assembly):
+    """Written out, a step of 6 x 2 vectors has 8 loads, 12 multiply-adds and one or two instructions more."""
+    _, assembly = gemm_assembly
+    steps = TILE_ROWS[0] * VECTORS
+    written_out = [
+        loop for loop in innermost_loops(assembly) if sum(line.startswith("vfmadd") for line in loop) == UNROLL * steps
+    ]
+    assert len(written_out) >= 2, "one for a transposed a, one for rows"
+    for loop in written_out:
+        instructions = [line for line in loop if line and not line.endswith(":") and not line.startswith(".")]
+        assert len(instructions) <= UNROLL * (steps + TILE_ROWS[0] + VECTORS + 2)
 
 
 @x86_with_fma

@@ -51,6 +51,24 @@ def loop(
     return values[1:]
 
 
+def when(builder: Any, condition: Any, values: list[Any], body: Callable[[list[Any]], list[Any]]) -> list[Any]:
+    """values = body(values), if condition holds."""
+    entry = builder.block
+    inside, done = (builder.append_basic_block(name) for name in ("inside", "done"))
+    builder.cbranch(condition, inside, done)
+    builder.position_at_end(inside)
+    after, last = body(values), builder.block
+    builder.branch(done)
+    builder.position_at_end(done)
+    merged = []
+    for before, value in zip(values, after, strict=True):
+        phi = builder.phi(value.type)
+        phi.add_incoming(before, entry)
+        phi.add_incoming(value, last)
+        merged.append(phi)
+    return merged
+
+
 def switch(
     builder: Any, rows: Any, columns: Any, sizes: list[tuple[int, int]], emit: Callable[[int, int], None]
 ) -> None:

@@ -12,6 +12,7 @@ from .simd import (
     STORE,
     TALL_ROWS,
     TILE_ROWS,
+    UNROLL,
     VECTOR_BYTES,
     VECTORS,
     advance,
@@ -21,6 +22,7 @@ from .simd import (
     load_few,
     load_vector_store,
     pointer_to,
+    prefetch,
     stack,
     store,
     store_few,
@@ -30,11 +32,16 @@ from .transposes import transpose_block, transpose_few
 
 # A packed panel of b, DEPTH rows of VECTORS vectors: half of a 48 KB level-1 cache, or 12 KB of one of 32.
 DEPTH = (24576 if REGISTERS == 32 else 12288) // (VECTORS * VECTOR_BYTES)
-# Elements of a beyond which DEPTH of its columns go through all panels of b before the next do: of a first layer's
-# gradient over 1,024 rows they then stay in a level-2 cache of 512 KB. On Zen 3 an epoch takes 0.92 of the time. Where
-# panels are four vectors wide a is read half as often and that cache is mostly larger: not tried there.
-SLICED = 65536 if REGISTERS == 16 else 1 << 62
-panel_room = stack(DEPTH * VECTORS * VECTOR_BYTES)
+# With 16 registers a tile takes an element of a for two vectors of b, not four: reading a counts more. There, where a
+# has LARGE elements or more, GROUP panels of DEEP rows are packed at once, 128 KB for the level-2 cache, and a goes
+# by only once, a tile's rows at a time. These stay in the level-1 cache for all panels: of a transposed a more than
+# TURNED deep, whose every k is a line and often a page of its own, in a strip, and the next line, AHEAD elements on,
+# is asked for. On Zen 3, on a busy host, a first layer's gradient takes 0.7 of the time over 1,024 rows, 0.9 over
+# 128.
+BY_STRIPS = REGISTERS == 16
+LARGE, DEEP, GROUP, TURNED, STRIP, AHEAD = 16384, 256, 8, 128, 8, 16
+panel_room = stack((GROUP * DEEP if BY_STRIPS else DEPTH) * VECTORS * VECTOR_BYTES)
+strip_room = stack((DEEP if BY_STRIPS else 1) * STRIP * np.dtype(np.float64).itemsize)
 edge_room = stack(TILE_ROWS[0] * VECTORS * VECTOR_BYTES)
 
 
@@ -49,6 +56,10 @@ def _pack(b, b_k, b_j, k, n, panel, width):
         whole = n // vector * vector
         for r in range(k):
             source, target = advance(b, r * b_k), advance(panel, r * width)
+            if whole == VECTORS * vector:
+                for v in range(VECTORS):
+                    load_vector_store(advance(source, v * vector), advance(target, v * vector))
+                continue
             for j in range(0, whole, vector):
                 load_vector_store(advance(source, j), advance(target, j))
             if whole < n:
@@ -61,6 +72,21 @@ def _pack(b, b_k, b_j, k, n, panel, width):
                     transpose_block(source, b_j, target, width)
                 else:
                     transpose_few(source, b_j, n - j, k - r, target, width)
+
+
+@jit
+def _turn_strip(a, a_k, rows, depth, strip):
+    """strip[depth, STRIP] = a transposed a's first rows, STRIP of them or as many as there are."""
+    vector = lanes(a)
+    for i in range(0, min(rows, STRIP), vector):
+        source, target = advance(a, i), advance(strip, i)
+        if rows - i >= vector:
+            for k in range(depth):
+                load_vector_store(advance(source, k * a_k), advance(target, k * STRIP))
+                prefetch(advance(source, k * a_k + AHEAD), ONE)
+        else:
+            for k in range(depth):
+                load_few(advance(source, k * a_k), advance(target, k * STRIP), rows - i)
 
 
 @jit
@@ -95,6 +121,13 @@ def _store_edge(room, width, c, c_row, c_j, rows, n, epilogue, aux, aux_row):
                 store(c, i * c_row + j * c_j, load(room, i * width + j))
 
 
+@jit
+def _slice(k):
+    """How many rows of a packed panel of DEEP at most: slices of one length, in whole turns of a tile's steps."""
+    slices = max((k + DEEP - 1) // DEEP, ONE)
+    return max((k + slices * UNROLL - 1) // (slices * UNROLL) * UNROLL, UNROLL)
+
+
 @inlined
 def gemm(a, a_row, a_k, b, b_k, b_j, c, c_row, m, n, k, padded, epilogue, aux, aux_row):
     """c[m, n] = epilogue(a[m, k] @ b[k, n]), pointers with strides in elements.
@@ -113,51 +146,68 @@ def gemm(a, a_row, a_k, b, b_k, b_j, c, c_row, m, n, k, padded, epilogue, aux, a
     if epilogue == DESCEND:
         deepest = k  # c holds what the sums are taken from, and has no room for parts of them
     vector = lanes(a)
-    room, corner = panel_room(a), edge_room(a)
-    long = max(k, ONE)  # one turn of the loops for k == 0, too
-    piece = deepest if m * k > SLICED else long
-    for begin in range(0, long, piece):
-        end = min(long, begin + piece)
-        for j in range(0, n, VECTORS * vector):
-            columns = min(n - j, VECTORS * vector)
-            vectors = (columns + vector - 1) // vector
-            width = vectors * vector
-            partial = columns < width and not padded
-            edge = partial or c_j != 1
-            # Rows a power of two apart share few cache sets; a packed copy pays from about four row blocks on.
-            packs = b_j != 1 or partial or (m >= 24 and b_k > width and b_k * (VECTOR_BYTES // vector) % 256 == 0)
-            packs = packs and epilogue != DESCEND
-            aux_j = aux if epilogue == DESCEND else advance(aux, j)
-            for first in range(begin, end, DEPTH if packs else max(deepest, ONE)):
-                depth = min(DEPTH if packs else deepest, end - first, k)
-                panel, stride = advance(b, first * b_k + j * b_j), b_k
-                if packs:
-                    _pack(panel, b_k, b_j, depth, columns, room, width)
-                    panel, stride = room, width
-                ends = first + depth >= k
-                i = 0
-                while i < m:
-                    left = m - i
-                    rows = 6 if left >= 6 and left != 8 else 4 if left >= 4 else 2 if left >= 2 else 1
-                    if vectors == 1 and left >= TALL_ROWS[1]:
-                        rows = TALL_ROWS[0] if left >= TALL_ROWS[0] else TALL_ROWS[1]
-                    a_i = advance(a, i * a_row + first * a_k)
-                    c_ij = advance(c, i * c_row + j * c_j)
-                    aux_i = advance(aux_j, i * aux_row)
-                    code = epilogue if ends else STORE
-                    if edge:  # through a full tile on the stack
-                        if first > 0:
-                            _fill_edge(corner, width, c_ij, c_row, c_j, rows, columns)
-                        c_tile, c_stride, code_tile = corner, width, STORE
-                    else:
-                        c_tile, c_stride, code_tile = c_ij, c_row, code
-                    tile(
-                        rows, vectors, a_i, a_row, a_k, panel, stride, c_tile, c_stride, depth, first > 0, code_tile,
-                        aux_i, aux_row,
-                    )  # fmt: skip
-                    if edge:
-                        _store_edge(corner, width, c_ij, c_row, c_j, rows, columns, code, aux_i, aux_row)
-                    i += rows
+    across = VECTORS * vector  # columns of a panel
+    room, strip, corner = panel_room(a), strip_room(a), edge_room(a)
+    by_strips = BY_STRIPS and m >= 24 and m * k >= LARGE and n > across and c_j == 1 and epilogue != DESCEND
+    group = GROUP * across if by_strips else across
+    for left_of in range(0, n, group):
+        several = min(n - left_of, group)
+        partial = several % vector != 0 and not padded
+        span = (several + vector - 1) // vector * vector
+        # Rows a power of two apart share few cache sets; a packed copy pays from about four row blocks on.
+        packs = b_j != 1 or partial or (m >= 24 and b_k > span and b_k * (VECTOR_BYTES // vector) % 256 == 0)
+        packs = by_strips or (packs and epilogue != DESCEND)
+        most = _slice(k) if by_strips else DEPTH if packs else max(deepest, ONE)
+        for first in range(0, max(k, ONE), most):  # one turn for k == 0, too
+            depth = min(most, k - first)
+            ends = first + depth >= k
+            panels, stride = advance(b, first * b_k + left_of * b_j), b_k
+            if packs:
+                for j in range(0, several, across):
+                    columns = min(several - j, across)
+                    width = (columns + vector - 1) // vector * vector
+                    _pack(advance(panels, j * b_j), b_k, b_j, depth, columns, advance(room, j * most), width)
+            above = 0
+            while above < m:
+                height = m - above
+                a_rows, row, step = advance(a, above * a_row + first * a_k), a_row, a_k
+                if by_strips:
+                    height = 6 if height >= 6 and height != 8 else min(height, 4)
+                    if a_row == 1 and depth > TURNED:
+                        _turn_strip(a_rows, a_k, m - above, depth, strip)
+                        a_rows, step = strip, ONE * STRIP
+                for j in range(0, several, across):
+                    columns = min(several - j, across)
+                    vectors = (columns + vector - 1) // vector
+                    width = vectors * vector
+                    edge = (columns < width and not padded) or c_j != 1
+                    panel = panels  # not packed: the only one
+                    if packs:
+                        panel, stride = advance(room, j * most), width
+                    aux_j = aux if epilogue == DESCEND else advance(aux, left_of + j + above * aux_row)
+                    c_panel = advance(c, above * c_row + (left_of + j) * c_j)
+                    i = 0
+                    while i < height:
+                        left = height - i
+                        rows = 6 if left >= 6 and left != 8 else 4 if left >= 4 else 2 if left >= 2 else 1
+                        if vectors == 1 and left >= TALL_ROWS[1]:
+                            rows = TALL_ROWS[0] if left >= TALL_ROWS[0] else TALL_ROWS[1]
+                        c_ij, aux_i = advance(c_panel, i * c_row), advance(aux_j, i * aux_row)
+                        code = epilogue if ends else STORE
+                        if edge:  # through a full tile on the stack
+                            if first > 0:
+                                _fill_edge(corner, width, c_ij, c_row, c_j, rows, columns)
+                            c_tile, c_stride, code_tile = corner, width, STORE
+                        else:
+                            c_tile, c_stride, code_tile = c_ij, c_row, code
+                        tile(
+                            rows, vectors, advance(a_rows, i * row), row, step, panel, stride, c_tile, c_stride, depth,
+                            first > 0, code_tile, aux_i, aux_row,
+                        )  # fmt: skip
+                        if edge:
+                            _store_edge(corner, width, c_ij, c_row, c_j, rows, columns, code, aux_i, aux_row)
+                        i += rows
+                above += height
 
 
 @jit
