@@ -141,7 +141,7 @@ def test_npz_of_one_sample_and_of_fractions(tmp_path):
 @pytest.mark.parametrize(
     ("arrays", "text"),
     [
-        ({"z": np.ones((2, 3))}, "no array x"),
+        ({"z": np.ones((2, 3))}, "no array x; wanted an array x of the rows to predict from, or x_test; there is: z"),
         ({"x": np.ones((2, 4))}, "rows of 4 values where rows of 3 values are wanted"),
         ({"x": np.array([[1, 2, np.nan]])}, "row 1, column 3 is nan"),
         ({"x": np.array([[1, 2, None]])}, "pickled"),

@@ -145,12 +145,12 @@ class Archive:
         """Whether there is an array of this (lower-case) name."""
         return key in self._names
 
-    def require(self, *keys: str) -> None:
-        """Raise DataError naming the first of the keys that is missing, and what there is instead."""
+    def require(self, *keys: str, wanted: str = _WANTED) -> None:
+        """Raise DataError naming the first of the keys that is missing, what was wanted and what there is instead."""
         for key in keys:
             if key not in self._names:
                 there = labels.listed(names[0].removesuffix(".npy") for names in self._names.values())
-                raise DataError(f"{self.path}: no array {key}; wanted {_WANTED}; there is: {there or 'none'}")
+                raise DataError(f"{self.path}: no array {key}; wanted {wanted}; there is: {there or 'none'}")
             if len(self._names[key]) > 1:
                 raise DataError(f"{self.path}: {labels.listed(self._names[key])}: which is meant? Keep one")
 

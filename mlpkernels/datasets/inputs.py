@@ -142,7 +142,7 @@ def label_among_pixels(names: Sequence[str]) -> str | None:
 def _read_npz(path: Path, shape: tuple[int, ...], full_scale: float | None) -> NDArray[Any]:
     with Archive(path) as archive:
         key = next((key for key in ("x", "x_test") if archive.has(key)), "x")
-        archive.require(key)
+        archive.require(key, wanted="an array x of the rows to predict from, or x_test")
         x = archive.read(key)
     name = f"{path}: {key}"
     if x.ndim == len(shape) and x.shape == tuple(shape):
