@@ -10,6 +10,8 @@ from mlpkernels.kernels import cpu, plan
 from mlpkernels.kernels.cpu import evaluate, loss_and_gradient, predict, train_steps, verbs
 
 SHAPES = [(1, 1, 1), (2, 3, 5), (6, 16, 64), (7, 17, 65), (13, 130, 33), (24, 64, 128), (5, 300, 31)]
+# With 16 registers, products in strips: of rows and of a transposed matrix, whole and partial; and flat, deep ones.
+SHAPES += [(260, 133, 130), (133, 160, 263), (16, 4200, 50)]
 NETWORKS = [(1, 1), (9, 17, 3), (33, 16, 16, 4), (130, 97, 10)]
 
 

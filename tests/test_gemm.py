@@ -99,18 +99,25 @@ def test_sizes_around_every_block(dtype, random):
 
 @pytest.mark.parametrize("epilogue", EPILOGUES)
 def test_more_of_a_than_a_cache_holds(dtype, random, epilogue):
-    """Groups of panels, slices of the depth and strips of a, where there are 16 registers: whole and partial ones."""
+    """Where there are 16 registers: groups of panels, slices of the depth and strips of a, whole and partial ones."""
     across = VECTORS * VECTOR_BYTES // np.dtype(dtype).itemsize
-    group, deep = source.GROUP * across, source.DEEP
-    sizes = [
-        (140, 40, 500), (300, 49, 2 * source.DEPTH + 3), (30, 3, 70_000 // 3),
-        (158, across + 1, source.TURNED), (24, group - 1, source.LARGE // 24 + 1), (32, group, 2 * deep),
-        (133, group + across + 3, source.TURNED + 1), (65, 2 * across, deep + 1), (71, 3 * across - 2, deep),
-        (44, 2 * group + 1, 2 * deep + 5),
+    group, deep, turned, least = source.GROUP * across, source.DEEP, source.TURNED, 3 * across
+    strips = [
+        (140, least, 500), (158, 2 * group + 1, turned), (24, group - 1, source.LARGE // 24 + 1), (70, group, 2 * deep),
+        (133, group + least + 3, turned + 1), (69, least + 2, deep + 1), (71, least + across - 2, deep),
+        (44, 2 * group + 1, 2 * deep + 5), (600, least + 1, source.SHALLOW),
     ]  # fmt: skip
-    for m, n, k in sizes:
+    deeper = source.LEAVES_CACHE // 23 + 1
+    flat = [(23, least + 1, deeper), (23, group + 8, deeper), (17, group + 3, 5000)]
+    others = [(30, 3, 70_000 // 3), (600, least, source.SHALLOW - 1), (300, least - 1, 2 * source.DEPTH + 3)]
+    for m, n, k in strips:
+        assert source._goes_by_groups.py_func(m, n, k, across) == source.FEW and m >= source.FLAT
+    for m, n, k in flat:
+        assert source._goes_by_groups.py_func(m, n, k, across) == source.FEW and m < source.FLAT
+    for m, n, k in others:
+        assert not source._goes_by_groups.py_func(m, n, k, across)
+    for m, n, k in (*strips, *flat, *others):
         for transposed_a, transposed_b in ((False, False), (True, False), (False, True)):
-            assert max(m, n) * k >= source.LARGE
             check(dtype, random, m, n, k, epilogue, transposed_a, transposed_b)
 
 
@@ -138,10 +145,12 @@ def test_rows_of_b_a_power_of_two_apart_are_packed_without_a_difference(dtype, r
 
 
 @pytest.mark.parametrize("transposed", [False, True])
-@pytest.mark.parametrize("m", [29, 400])  # some parts of the second are so large that a goes by in strips
-def test_an_element_has_the_same_bits_wherever_it_lies(dtype, random, transposed, m):
-    """However rows are shared out and columns cut: the sum over k is one chain."""
-    n, k = 75, source.DEPTH + 11
+@pytest.mark.parametrize(("m", "k"), [(29, source.DEPTH + 11), (400, source.DEPTH + 11), (300, source.DEEP + 11)])
+def test_an_element_has_the_same_bits_wherever_it_lies(dtype, random, transposed, m, k):
+    """However rows are shared out and columns cut: the sum over k is one chain. Some parts of the larger ones are so
+    large that a goes by in strips, in slices that are not another part's.
+    """
+    n = 75
     a = Matrix(random.normal(size=(m, k)), dtype, random, transposed)
     b = Matrix(random.normal(size=(k, n)), dtype, random)
     aux = Matrix(random.normal(size=(1, n)), dtype, random)
@@ -161,7 +170,7 @@ def test_an_element_has_the_same_bits_wherever_it_lies(dtype, random, transposed
 
 
 def test_padded_rows_are_used_to_the_next_full_vector(dtype, random):
-    """With padded=True the edge is computed, not copied: the same numbers, and the pads get the products of pads."""
+    """With padded=True the edge is computed, not copied: the same numbers, and c's pads get the products of b's."""
     lanes = VECTOR_BYTES // np.dtype(dtype).itemsize
     sizes = [*itertools.product((1, 6, 13), range(1, 70, 3), (1, 20)), (27, 47, 650), (85, 133, 200), (40, 16, 500)]
     for m, n, k in sizes:

@@ -1,4 +1,6 @@
-"""LLVM IR in pieces that the micro-kernels share: a constant, a counted loop, a choice among tile sizes."""
+"""LLVM IR in pieces that the micro-kernels share: a constant, a counted loop, a condition, a choice
+among tile sizes.
+"""
 
 from collections.abc import Callable
 from typing import Any

@@ -33,16 +33,21 @@ from .transposes import transpose_block, transpose_few
 # A packed panel of b, DEPTH rows of VECTORS vectors: half of a 48 KB level-1 cache, or 12 KB of one of 32.
 DEPTH = (24576 if REGISTERS == 32 else 12288) // (VECTORS * VECTOR_BYTES)
 # With 16 registers a tile takes an element of a for two vectors of b, not four: reading a counts more. There, where a
-# has LARGE elements or more, GROUP panels of DEEP rows are packed at once, 128 KB for the level-2 cache, and a goes
-# by only once, a tile's rows at a time. These stay in the level-1 cache for all panels: of a transposed a more than
-# TURNED deep, whose every k is a line and often a page of its own, in a strip, and the next line, AHEAD elements on,
-# is asked for. On Zen 3, on a busy host, a first layer's gradient takes 0.7 of the time over 1,024 rows, 0.9 over
-# 128.
-BY_STRIPS = REGISTERS == 16
+# has LARGE elements or more, GROUP panels of DEEP rows, 128 KB of the level-2 cache with AVX2, are packed at once, and
+# a goes by only once, in strips of a tile's rows. A transposed a more than TURNED deep, whose every k is a line and
+# often a page of its own, is copied into room for a strip, the elements AHEAD, in the next line or the one after it,
+# asked for. On Zen 3, on a busy host, a first layer's gradient takes 0.7 of the time over 1,024 rows, 0.9 over 128, in
+# medians.
+# Fewer than SHALLOW steps do not repay the copies (1.1 to 1.5 of the time). Fewer than FLAT rows do not repay packing,
+# only slices of the depth, once a has LEAVES_CACHE elements (0.5 for 16 x 8192). Of fewer than three panels, one that
+# is hardly filled weighs too much: in strips it does not get the tall tiles (1.25 for 24 columns).
+FEW = REGISTERS == 16
 LARGE, DEEP, GROUP, TURNED, STRIP, AHEAD = 16384, 256, 8, 128, 8, 16
-panel_room = stack((GROUP * DEEP if BY_STRIPS else DEPTH) * VECTORS * VECTOR_BYTES)
-strip_room = stack((DEEP if BY_STRIPS else 1) * STRIP * np.dtype(np.float64).itemsize)
+SHALLOW, FLAT, LEAVES_CACHE = 32, 24, 65536
+panel_room = stack(DEPTH * VECTORS * VECTOR_BYTES)
 edge_room = stack(TILE_ROWS[0] * VECTORS * VECTOR_BYTES)
+group_room = stack(GROUP * DEEP * VECTORS * VECTOR_BYTES, when_reached=True)
+strip_room = stack(DEEP * STRIP * np.dtype(np.float64).itemsize, when_reached=True)
 
 
 @jit
@@ -122,10 +127,45 @@ def _store_edge(room, width, c, c_row, c_j, rows, n, epilogue, aux, aux_row):
 
 
 @jit
-def _slice(k):
-    """How many rows of a packed panel of DEEP at most: slices of one length, in whole turns of a tile's steps."""
+def _goes_by_groups(m, n, k, across):
+    return FEW and m * k >= (LARGE if m >= FLAT else LEAVES_CACHE) and k >= SHALLOW and n >= 3 * across
+
+
+@jit
+def _slice_depth(k):
+    """How many rows of packed panels, DEEP at most: slices of one length, in whole turns of a tile's steps."""
     slices = max((k + DEEP - 1) // DEEP, ONE)
     return max((k + slices * UNROLL - 1) // (slices * UNROLL) * UNROLL, UNROLL)
+
+
+@inlined
+def _multiply_panel(
+    a, a_row, a_k, panel, stride, depth, c, c_row, c_j, m, columns, padded, goes_on, epilogue, aux, aux_row, corner
+):
+    """c[m, columns] = epilogue(c, where the sum goes on, or 0 + a[m, depth] @ the panel, its rows a stride apart)."""
+    vector = lanes(a)
+    vectors = (columns + vector - 1) // vector
+    width = vectors * vector
+    edge = (columns < width and not padded) or c_j != 1
+    i = 0
+    while i < m:
+        left = m - i
+        rows = 6 if left >= 6 and left != 8 else 4 if left >= 4 else 2 if left >= 2 else 1
+        if vectors == 1 and left >= TALL_ROWS[1]:
+            rows = TALL_ROWS[0] if left >= TALL_ROWS[0] else TALL_ROWS[1]
+        c_i, aux_i = advance(c, i * c_row), advance(aux, i * aux_row)
+        c_tile, c_stride, code = c_i, c_row, epilogue
+        if edge:  # through a full tile on the stack
+            if goes_on:
+                _fill_edge(corner, width, c_i, c_row, c_j, rows, columns)
+            c_tile, c_stride, code = corner, width, STORE
+        tile(
+            rows, vectors, advance(a, i * a_row), a_row, a_k, panel, stride, c_tile, c_stride, depth, goes_on, code,
+            aux_i, aux_row,
+        )  # fmt: skip
+        if edge:
+            _store_edge(corner, width, c_i, c_row, c_j, rows, columns, epilogue, aux_i, aux_row)
+        i += rows
 
 
 @inlined
@@ -134,7 +174,8 @@ def gemm(a, a_row, a_k, b, b_k, b_j, c, c_row, m, n, k, padded, epilogue, aux, a
 
     b_j == 1 (rows of b contiguous) or b_k == 1 (b is a transposed matrix). padded: rows of b (b_j == 1), c and aux
     may be read and written up to the next full vector. m, n, k may be 0: an empty sum is 0.
-    epilogue and aux: see simd.tile; DESCEND is for padded products.
+    epilogue and aux: see simd.tile; DESCEND is for padded products. aux may be c itself where k is at most DEPTH and
+    DEEP: a longer sum waits in c for its end.
     """
     c_j, deepest = 1, DEPTH
     if n < lanes(a) and m >= 4 * n and k >= 32 and a_row == 1 and b_j == 1 and epilogue == STORE and not padded:
@@ -147,20 +188,25 @@ def gemm(a, a_row, a_k, b, b_k, b_j, c, c_row, m, n, k, padded, epilogue, aux, a
         deepest = k  # c holds what the sums are taken from, and has no room for parts of them
     vector = lanes(a)
     across = VECTORS * vector  # columns of a panel
-    room, strip, corner = panel_room(a), strip_room(a), edge_room(a)
-    by_strips = BY_STRIPS and m >= 24 and m * k >= LARGE and n > across and c_j == 1 and epilogue != DESCEND
-    group = GROUP * across if by_strips else across
+    room, corner = panel_room(a), edge_room(a)
+    strip, group = room, across
+    by_groups = c_j == 1 and epilogue != DESCEND and _goes_by_groups(m, n, k, across)
+    by_strips = by_groups and m >= FLAT
+    if by_groups:
+        room, strip, group = group_room(a), strip_room(a), GROUP * across
+        if not by_strips and b_j == 1 and (padded or n % vector == 0):
+            group = n  # nothing is packed
     for left_of in range(0, n, group):
         several = min(n - left_of, group)
         partial = several % vector != 0 and not padded
         span = (several + vector - 1) // vector * vector
         # Rows a power of two apart share few cache sets; a packed copy pays from about four row blocks on.
-        packs = b_j != 1 or partial or (m >= 24 and b_k > span and b_k * (VECTOR_BYTES // vector) % 256 == 0)
+        packs = b_j != 1 or partial or (m >= FLAT and b_k > span and b_k * (VECTOR_BYTES // vector) % 256 == 0)
         packs = by_strips or (packs and epilogue != DESCEND)
-        most = _slice(k) if by_strips else DEPTH if packs else max(deepest, ONE)
+        most = _slice_depth(k) if by_groups else DEPTH if packs else max(deepest, ONE)
         for first in range(0, max(k, ONE), most):  # one turn for k == 0, too
             depth = min(most, k - first)
-            ends = first + depth >= k
+            code = epilogue if first + depth >= k else STORE
             panels, stride = advance(b, first * b_k + left_of * b_j), b_k
             if packs:
                 for j in range(0, several, across):
@@ -178,35 +224,14 @@ def gemm(a, a_row, a_k, b, b_k, b_j, c, c_row, m, n, k, padded, epilogue, aux, a
                         a_rows, step = strip, ONE * STRIP
                 for j in range(0, several, across):
                     columns = min(several - j, across)
-                    vectors = (columns + vector - 1) // vector
-                    width = vectors * vector
-                    edge = (columns < width and not padded) or c_j != 1
-                    panel = panels  # not packed: the only one
+                    panel = advance(panels, j * b_j)
                     if packs:
-                        panel, stride = advance(room, j * most), width
+                        panel, stride = advance(room, j * most), (columns + vector - 1) // vector * vector
                     aux_j = aux if epilogue == DESCEND else advance(aux, left_of + j + above * aux_row)
-                    c_panel = advance(c, above * c_row + (left_of + j) * c_j)
-                    i = 0
-                    while i < height:
-                        left = height - i
-                        rows = 6 if left >= 6 and left != 8 else 4 if left >= 4 else 2 if left >= 2 else 1
-                        if vectors == 1 and left >= TALL_ROWS[1]:
-                            rows = TALL_ROWS[0] if left >= TALL_ROWS[0] else TALL_ROWS[1]
-                        c_ij, aux_i = advance(c_panel, i * c_row), advance(aux_j, i * aux_row)
-                        code = epilogue if ends else STORE
-                        if edge:  # through a full tile on the stack
-                            if first > 0:
-                                _fill_edge(corner, width, c_ij, c_row, c_j, rows, columns)
-                            c_tile, c_stride, code_tile = corner, width, STORE
-                        else:
-                            c_tile, c_stride, code_tile = c_ij, c_row, code
-                        tile(
-                            rows, vectors, advance(a_rows, i * row), row, step, panel, stride, c_tile, c_stride, depth,
-                            first > 0, code_tile, aux_i, aux_row,
-                        )  # fmt: skip
-                        if edge:
-                            _store_edge(corner, width, c_ij, c_row, c_j, rows, columns, code, aux_i, aux_row)
-                        i += rows
+                    _multiply_panel(
+                        a_rows, row, step, panel, stride, depth, advance(c, above * c_row + (left_of + j) * c_j),
+                        c_row, c_j, height, columns, padded, first > 0, code, aux_j, aux_row, corner,
+                    )  # fmt: skip
                 above += height
 
 

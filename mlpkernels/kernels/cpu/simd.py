@@ -453,15 +453,23 @@ def load_vector_store(typingctx, source, target):
     return types.void(source, source), codegen
 
 
-def stack(size_bytes: int) -> Any:
-    """An intrinsic stack(like) -> pointer to size_bytes of aligned room on the stack, of like's element type."""
+def stack(size_bytes: int, when_reached: bool = False) -> Any:
+    """An intrinsic stack(like) -> pointer to size_bytes of aligned room on the stack, of like's element type.
+
+    when_reached: taken by the calls that come by here alone, until they return; not to stand in a loop. For much room
+    that few calls need: a thread may have a stack of 128 KB in all.
+    """
 
     @intrinsic
     def stack_room(typingctx, like):
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            bytes_ = ir.ArrayType(ir.IntType(8), size_bytes)
             # Not cgutils.alloca_once: it clears what it makes, up to 24 KB a call here and 16 s of compiling.
-            with builder.goto_entry_block():
-                room = builder.alloca(ir.ArrayType(ir.IntType(8), size_bytes))
+            if when_reached:
+                room = builder.alloca(bytes_)
+            else:
+                with builder.goto_entry_block():
+                    room = builder.alloca(bytes_)
             room.align = 64
             return builder.bitcast(room, context.get_value_type(like.dtype).as_pointer())
 
