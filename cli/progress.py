@@ -12,8 +12,8 @@ import click
 
 from . import tables
 
-_COMPILING = 1.5  # seconds after which kernels are not being loaded but compiled
-_REFRESH = 0.1  # seconds between two drawings of the bar
+_COMPILING = 1.5  # seconds of compiling that need no word
+_REFRESH = 0.1  # seconds between two drawings of the bar, and two looks
 
 
 @contextlib.contextmanager
@@ -25,14 +25,23 @@ def compiling_notice(say: Callable[[str], object] | None = None, *names: str) ->
     from mlpkernels.kernels.beside import waiting
 
     text = "compiling the kernels for this processor; from the next time on they are loaded …"
-    timer = threading.Timer(_COMPILING, say or functools.partial(click.echo, err=True), [text])
-    timer.daemon = True
-    timer.start()
-    try:
-        with waiting(*names):
+    show = say or functools.partial(click.echo, err=True)
+    ready = threading.Event()
+    with waiting(*names) as compiling:
+
+        def watch() -> None:
+            wait = _COMPILING
+            while not ready.wait(wait):
+                if compiling.is_set():  # a busy machine may take as long to load them
+                    show(text)
+                    break
+                wait = _REFRESH
+
+        threading.Thread(target=watch, daemon=True).start()
+        try:
             yield
-    finally:
-        timer.cancel()
+        finally:
+            ready.set()
 
 
 class EpochLines:

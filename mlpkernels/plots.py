@@ -111,8 +111,9 @@ def history_figure(history: Sequence[Mapping[str, float | None] | Any]) -> Figur
 
     history: one mapping or EpochResult an epoch with `epoch`, `train_loss`, `train_accuracy`, `val_loss` and
     so on, as `fit` yields and `read_history` reads them. What is missing, None or not finite is left out.
-    Losses that span more than a factor of 50 get a logarithmic axis. Raises ValueError where a row has no
-    epoch.
+    Losses that span more than a factor of 50 get a logarithmic axis. Numbers beside the lines are the last
+    epoch's; where the validation loss was lowest before it, a dotted line stands there. Raises ValueError
+    where a row has no epoch.
     """
     names = [f"{part}_{quantity}" for part in _PARTS for quantity in ("loss", "accuracy")]
     columns = {name: np.array([_cell(row, name) for row in history], float) for name in ("epoch", *names)}
@@ -122,17 +123,23 @@ def history_figure(history: Sequence[Mapping[str, float | None] | Any]) -> Figur
     if not np.isfinite(epochs).all():
         raise ValueError(f"history: row {int(np.argmin(np.isfinite(epochs))) + 1} has no epoch number")
     best = columns["val_loss"]
-    subtitle = counted(len(epochs), "epoch")
+    subtitle, marked = counted(len(epochs), "epoch"), None
     if np.isfinite(best).any():
         lowest = int(np.nanargmin(np.where(np.isfinite(best), best, np.nan)))
         subtitle += f"  ·  lowest validation loss {_loss_text(best[lowest])} in epoch {epochs[lowest]:.0f}"
+        if epochs[lowest] != epochs[-1]:
+            marked = epochs[lowest]
+            subtitle += f", dotted; on the right epoch {epochs[-1]:.0f}"
     page = Page(1100, 320, "Training", subtitle)
-    titles = {"loss": "Loss (mean cross-entropy)", "accuracy": "Accuracy"}
+    classes = any(np.isfinite(columns[f"{part}_accuracy"]).any() for part in _PARTS)
+    titles = {"loss": "Loss (mean cross-entropy)" if classes else "Loss (mean)", "accuracy": "Accuracy"}
     for left, (quantity, title) in zip((MARGIN, MARGIN + 566), titles.items(), strict=True):
         panel = page.panel(left + 48, HEADER + 26, 340, 250)
         page.text(left, HEADER + 8, title, BODY, bold=True, va="baseline")
         series = {part: columns[f"{part}_{quantity}"] for part in _PARTS}
         _curves(page, panel, epochs, series, percents=quantity == "accuracy")
+        if marked is not None and panel.axison:
+            panel.axvline(marked, color=MUTED, linewidth=1.0, linestyle=":", zorder=0.5)
     return page.figure
 
 

@@ -301,6 +301,42 @@ def test_it_ends_where_nothing_is_kept():
 # ---- the command line
 
 
+@pytest.mark.parametrize("ask", [lambda key: steps.get(*key), lambda key: steps.prepare([key])])
+def test_who_waits_is_told_of_compiling_and_not_of_loading(place, ask):
+    with beside.waiting() as compiling:
+        ask(KEYS[0])
+    assert compiling.is_set()
+    steps._made.clear()
+    with beside.waiting() as compiling:
+        ask(KEYS[0])
+    assert not compiling.is_set()
+
+
+HOLDS = """
+import fcntl, sys, time
+with open(sys.argv[1], "w") as file:
+    fcntl.lockf(file, fcntl.LOCK_EX)
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no lock between processes")
+def test_who_waits_is_told_that_another_process_compiles(place):
+    steps.prepare(KEYS[:1])
+    steps._made.clear()
+    (lock,) = place.rglob("mlpkernels.lock")
+    words = [sys.executable, "-c", HOLDS, str(lock)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"held\n"
+        with beside.waiting() as compiling:
+            ended = threading.Timer(0.3, process.stdin.close)
+            ended.start()
+            steps.prepare(KEYS[:1])
+        ended.join()
+    assert compiling.is_set()
+
+
 def test_the_notice_is_where_processes_are_allowed():
     with compiling_notice(print, "infer"):
         assert beside.expected() == ("infer",)

@@ -9,6 +9,7 @@ from mlpkernels_cli import errors, progress, tables
 from mlpkernels_cli.progress import Downloads, EpochLines, Lines, Live, Silence, compiling_notice
 
 from mlpkernels import EpochResult
+from mlpkernels.kernels import beside
 from mlpkernels.state import Progress
 
 
@@ -113,12 +114,22 @@ def test_compiling_is_announced_only_if_it_takes_its_time(capsys, monkeypatch):
         pass
     assert capsys.readouterr().err == ""
     with compiling_notice():
-        time.sleep(0.2)
+        beside.compiling()
+        time.sleep(0.3)
     assert capsys.readouterr().err.startswith("compiling the kernels for this processor")
     said = []
     with compiling_notice(said.append):
-        time.sleep(0.2)
+        time.sleep(0.1)
+        beside.compiling()  # later than after which it is worth a word
+        time.sleep(0.3)
     assert len(said) == 1 and capsys.readouterr().err == ""
+
+
+def test_what_only_takes_long_to_load_is_not_called_compiling(capsys, monkeypatch):
+    monkeypatch.setattr(progress, "_COMPILING", 0.02)
+    with compiling_notice():
+        time.sleep(0.3)
+    assert capsys.readouterr().err == ""
 
 
 def test_tables_are_aligned_by_what_a_terminal_shows():

@@ -55,6 +55,23 @@ def test_history_has_a_line_a_part_and_names_it_with_its_last_value():
     assert "12 epochs  ·  lowest validation loss 0.237 in epoch 12" in seen
 
 
+def test_the_lowest_validation_loss_is_marked_where_it_is_not_the_last():
+    rows = history(6)
+    rows[3]["val_loss"] = 0.01
+    figure = plots.history_figure(rows)
+    draw(figure)
+    assert "6 epochs  ·  lowest validation loss 0.010 in epoch 4, dotted; on the right epoch 6" in texts(figure)
+    for panel in panels(figure):
+        *_, mark = panel.lines
+        assert len(panel.lines) == 4 and set(mark.get_xdata()) == {4} and mark.get_linestyle() == ":"
+
+
+def test_losses_without_accuracies_are_not_called_cross_entropy():
+    figure = plots.history_figure([{"epoch": 1, "train_loss": 0.5}, {"epoch": 2, "train_loss": 0.4}])
+    draw(figure)
+    assert {"Loss (mean)", "not recorded"} <= set(texts(figure))
+
+
 @pytest.mark.parametrize("epochs", [1, 2, 3, 12, 31, 250])
 def test_epochs_are_whole_numbers(epochs):
     figure = plots.history_figure(history(epochs))

@@ -22,7 +22,10 @@ _POLL = 0.1  # seconds; on Windows a signal is answered only between two looks
 
 OnDone = Callable[[str, float], None]
 
-_expected: contextvars.ContextVar[tuple[str, ...] | None] = contextvars.ContextVar("expected", default=None)
+# What the command that waits has named, and whether something has had to be compiled since.
+_expected: contextvars.ContextVar[tuple[tuple[str, ...], threading.Event] | None] = contextvars.ContextVar(
+    "expected", default=None
+)
 
 
 @contextlib.contextmanager
@@ -41,21 +44,31 @@ def without_collecting() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def waiting(*names: str) -> Iterator[None]:
+def waiting(*names: str) -> Iterator[threading.Event]:
     """Inside it, and in this thread, kernels that are missing are compiled by several processes.
 
     names: entry points that will be asked for soon after the first ones, to be compiled together with them.
+    Yields an event that is set when kernels are not loaded but compiled, here or by a process that this one waits for.
     """
-    token = _expected.set(names)
+    compiling = threading.Event()
+    token = _expected.set((names, compiling))
     try:
-        yield
+        yield compiling
     finally:
         _expected.reset(token)
 
 
 def expected() -> tuple[str, ...] | None:
     """What the command that waits has named; None outside of `waiting`."""
-    return _expected.get()
+    found = _expected.get()
+    return None if found is None else found[0]
+
+
+def compiling() -> None:
+    """Kernels are about to be compiled: to be told to who waits."""
+    found = _expected.get()
+    if found is not None:
+        found[1].set()
 
 
 def helpers(costs: Collection[float], cores: int) -> int:

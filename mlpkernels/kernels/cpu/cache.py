@@ -19,6 +19,7 @@ from typing import Any
 
 from numba import njit
 
+from .. import beside
 from .jit import OPTIONS
 
 try:
@@ -154,5 +155,9 @@ def _locked(folder: Path, dispatcher: Any) -> Iterator[None]:
         return
     byte = zlib.crc32(dispatcher.py_func.__qualname__.encode())
     with open(folder / "mlpkernels.lock", "w") as file:  # closing it takes the lock back
-        fcntl.lockf(file, fcntl.LOCK_EX, 1, byte)
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
+        except OSError:  # another process holds it, and most likely compiles
+            beside.compiling()
+            fcntl.lockf(file, fcntl.LOCK_EX, 1, byte)
         yield

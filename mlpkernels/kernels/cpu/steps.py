@@ -263,8 +263,17 @@ def get(name: str, dtype: Any) -> Any:
     if key not in _made:
         with _lock:
             if key not in _made:
-                _made[key] = cache.compiled(*_asked(*key))
+                _made[key] = _compiled(*_asked(*key))
     return _made[key]
+
+
+def _compiled(*asked: Any) -> Any:
+    """What is asked for, from the cache or, told to a command that waits, compiled."""
+    made = cache.loaded(*asked)
+    if made is None:
+        beside.compiling()
+        made = cache.compiled(*asked)
+    return made
 
 
 def _asked(name: str, dtype: str) -> tuple[Any, Any, bool]:
@@ -288,6 +297,8 @@ def prepare(wanted: Iterable[tuple[str, str]], on_done: Callable[[str, float], N
             _made[key] = made
             if on_done is not None:
                 on_done(" ".join(key), time.perf_counter() - began)
+        if costs:
+            beside.compiling()
         kept = bool(costs) and cache.writable(*_asked(*next(iter(costs)).split())[:2])
         cores = min(threads.cpu_count(), threads.available()) if kept and beside.expected() is not None else 1
         beside.share(costs, beside.helpers(costs.values(), cores), lambda item: get(*item.split()), on_done)

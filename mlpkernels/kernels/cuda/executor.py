@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import beside
 from . import driver
 from .driver import SIMULATED, cuda
 from .phases import phase_function
@@ -73,6 +74,7 @@ def kernels(dtype: str, tile: Tile, images: bool) -> SimpleNamespace:
                 number += 1
             step += 1
 
+    beside.compiling()
     for kernel in (phase, steps):
         kernel.__name__ += f"{'_of_images' if images else ''}_{tile.rows}x{tile.columns}"
     return SimpleNamespace(phase=cuda.jit(phase), steps=cuda.jit(steps))
