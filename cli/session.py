@@ -309,11 +309,9 @@ class Session:
 
     def _save_stopped(self) -> None:
         """Save where training was stopped; weights that have overflowed leave the last checkpoint as it is."""
-        import numpy
-
         if not (self.state.epoch or self.state.step):
             return
-        self.overflowed = not numpy.isfinite(self.network.params).all()
+        self.overflowed = not self.network.finite
         if not self.overflowed:
             self._save()
 

@@ -158,11 +158,9 @@ class Record:
 
     def save(self, number: int, network: Network, state: TrainingState) -> None:
         """Keep a network that is stopped in the middle; one that has overflowed starts again."""
-        import numpy
-
         from mlpkernels import save_checkpoint
 
-        if (state.epoch or state.step) and numpy.isfinite(network.params).all():
+        if (state.epoch or state.step) and network.finite:
             self._checkpoint(number).parent.mkdir(exist_ok=True)
             save_checkpoint(self._checkpoint(number), network, state)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from . import checks
 from .errors import DataError
 from .scaling import Scaling
 
@@ -92,10 +93,8 @@ def class_indices(y: Any, classes: tuple[int | str, ...], rows: int, name: str =
     y holds what `classes` holds, integers (whole floats count) or strings. DataError names another count than
     `rows` and the first label that is no class (rows from 1); TypeError another dtype.
     """
-    labels = _vector(y, rows, name)
+    labels = as_text(_vector(y, rows, name))
     of_text = isinstance(classes[0], str)
-    if labels.dtype.kind in "OT" and of_text and all(isinstance(label, str) for label in labels):
-        labels = np.array(labels.tolist(), np.str_)
     if labels.dtype.kind not in ("U" if of_text else "buif"):
         wanted = "strings" if of_text else "integers"
         raise TypeError(f"{name}: {wanted} were wanted, as the classes are, not dtype {labels.dtype}")
@@ -109,6 +108,13 @@ def class_indices(y: Any, classes: tuple[int | str, ...], rows: int, name: str =
         shown = ", ".join(str(c) for c in classes[:10]) + (", …" if len(classes) > 10 else "")
         raise DataError(f"{name}: row {row + 1} is {labels[row]}, which is none of the model's classes {shown}")
     return indices
+
+
+def as_text(labels: np.ndarray) -> np.ndarray:
+    """Labels (N,) that are all str, be they objects or NumPy's StringDType, as str_; others as they are."""
+    if labels.dtype.kind in "OT" and all(isinstance(label, str) for label in labels):
+        return np.array(labels.tolist(), np.str_)
+    return labels
 
 
 def check_indices(y: Any, classes: tuple[int | str, ...], rows: int, name: str = "y") -> np.ndarray:
@@ -136,13 +142,23 @@ def combined_weights(
     sample_weight is None or (N,). ValueError, TypeError or DataError names a weight that is negative or not
     finite, a class that is none, and weights that are all 0.
     """
-    weights = class_weights(class_weight, indices, classes)[indices]
-    if sample_weight is not None:
-        weights = weights * _sample_weights(sample_weight, len(indices))
-    total = weights.sum()
-    if total <= 0:
-        raise DataError("the weights of all training rows are 0; at least one must be above")
-    return (weights * (len(weights) / total)).astype(dtype)
+    by_class = class_weights(class_weight, indices, classes)[indices]
+    by_row = np.ones(1) if sample_weight is None else _sample_weights(sample_weight, len(indices))
+    return _of_mean_one(by_class, by_row, "the weights of all training rows are 0").astype(dtype)
+
+
+def _of_mean_one(first: np.ndarray, second: np.ndarray, none: str) -> np.ndarray:
+    """The product (N,) of weights, scaled to mean 1; DataError where all are 0, in the words of `none`."""
+    with np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore"):
+        weights = first * second
+        factor = len(weights) / weights.sum()
+        if not (math.isfinite(factor) and factor > 0):  # too large or too small to be summed as they are
+            greatest = first.max(initial=0.0), second.max(initial=0.0)
+            weights = (first / greatest[0]) * (second / greatest[1])
+            factor = len(weights) / weights.sum()
+    if not (math.isfinite(factor) and factor > 0):
+        raise DataError(f"{none}; at least one must be above")
+    return weights * factor
 
 
 def class_weights(
@@ -163,9 +179,8 @@ def class_weights(
     for label, weight in class_weight.items():
         if label not in place:
             raise ValueError(f"class_weight: {label!r} is none of the model's classes")
-        if not (math.isfinite(weight) and weight >= 0):
-            raise ValueError(f"class_weight: {weight!r} for class {label!r}: a finite number from 0 was wanted")
-        weights[place[label]] = weight
+        text = f"class_weight: {weight!r} for class {label!r}: a finite number from 0 was wanted"
+        weights[place[label]] = checks.number(weight, text, 0.0)
     return weights
 
 
@@ -174,9 +189,9 @@ def mean_one(sample_weight: Any, rows: int, dtype: np.dtype) -> np.ndarray:
     if sample_weight is None:
         return np.ones(rows, dtype)
     weights = _sample_weights(sample_weight, rows)
-    if rows and weights.sum() <= 0:
-        raise DataError("sample_weight: all weights are 0; at least one must be above")
-    return (weights * (rows / weights.sum() if rows else 1.0)).astype(dtype)
+    if not rows:
+        return weights.astype(dtype)
+    return _of_mean_one(weights, np.ones(1), "sample_weight: all weights are 0").astype(dtype)
 
 
 def _sample_weights(sample_weight: Any, rows: int) -> np.ndarray:

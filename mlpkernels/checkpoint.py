@@ -26,13 +26,13 @@ def save_checkpoint(
     """Write the network, the state that `fit` filled and `extra` (what JSON can hold) to a file, atomically.
 
     Tensors are unpadded and named as in the model's file: 0.weight, optimizer.first.0.weight,
-    best.0.weight, …. ValueError for a state that `fit` has not filled, OSError where the file cannot be
-    written.
+    best.0.weight, …. ValueError for a state that `fit` has not filled and for a network whose parameters or
+    running statistics are not all finite, OSError where the file cannot be written: what was there stays.
     """
     mark, optimizer = state.mark, state.optimizer
     if mark is None or optimizer is None:
         raise ValueError("state: it is empty; pass it to fit, which fills it, before saving it")
-    tensors = network.state_dict()
+    tensors = network.finite_state_dict()
     for prefix, flat, buffers in (
         ("optimizer.first", optimizer.first, None), ("optimizer.second", optimizer.second, None),
         ("best", mark.best_params, mark.best_buffers), ("last", state.last_params, state.last_buffers),

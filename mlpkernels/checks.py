@@ -4,33 +4,48 @@ import math
 import operator
 from typing import Any
 
+import numpy as np
+
 
 def check_number(owner: object, name: str, wanted: str, low: float, high: float, *, open_low: bool = False) -> None:
     """Make a setting a float, or refuse one that is no finite number in [low, high), in (low, high) with open_low."""
     value: Any = getattr(owner, name)
     text = f"{type(owner).__name__}: {name}={value!r}: {wanted} was wanted"
-    if isinstance(value, (bool, str)):
-        raise TypeError(text)
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise TypeError(text) from None
-    if not math.isfinite(number) or number < low or number >= high or (open_low and number == low):
-        raise ValueError(text)
-    object.__setattr__(owner, name, number)
+    object.__setattr__(owner, name, number(value, text, low, high, open_low=open_low))
 
 
-def check_integer(owner: object, name: str, low: int) -> None:
+def check_integer(owner: object, name: str, low: int, wanted: str = "an integer") -> None:
     """Make a setting an int (a NumPy integer would not pass through JSON), or refuse one that is none from `low`."""
     value: Any = getattr(owner, name)
-    text = f"{type(owner).__name__}: {name}={value!r}: an integer from {low} was wanted"
+    text = f"{type(owner).__name__}: {name}={value!r}: {wanted} from {low} was wanted"
+    object.__setattr__(owner, name, integer(value, text, low))
+
+
+def number(value: Any, text: str, low: float, high: float = math.inf, *, open_low: bool = False) -> float:
+    """value as a float, finite and in [low, high), in (low, high) with open_low; else an error of the text.
+
+    TypeError: it is no number; a bool is none. ValueError: it is out of its range.
+    """
+    if isinstance(value, (bool, np.bool_, str, bytes)):
+        raise TypeError(text)
     try:
-        number = operator.index(value)
+        found = float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise TypeError(text) from None
+    if not math.isfinite(found) or found < low or found >= high or (open_low and found == low):
+        raise ValueError(text)
+    return found
+
+
+def integer(value: Any, text: str, low: int) -> int:
+    """value as an int from low on; else a TypeError or, out of its range or a bool, a ValueError of the text."""
+    try:
+        found = operator.index(value)
     except TypeError:
         raise TypeError(text) from None
-    if isinstance(value, bool) or number < low:
+    if isinstance(value, bool) or found < low:
         raise ValueError(text)
-    object.__setattr__(owner, name, number)
+    return found
 
 
 def check_pair(owner: object, name: str, low: int) -> None:

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .arrays import as_text
+
 
 class ClassReport(NamedTuple):
     """One entry a class, arrays (K,); what is undefined (nothing predicted, nothing there) is 0."""
@@ -21,11 +23,13 @@ def accuracy(y: ArrayLike, predicted: ArrayLike) -> float:
     """Share of rows, 0 to 1, whose prediction equals the truth.
 
     y (N,), predicted (N,): class indices or class names, the same kind in both. Raises ValueError for
-    other shapes and for no rows, TypeError where numbers meet names (they would never be equal).
+    other shapes and for no rows, TypeError where numbers meet names, or bytes meet text (they would never be
+    equal).
     """
-    truth, guess = _rows("y", y), _rows("predicted", predicted)
+    truth, guess = as_text(_rows("y", y)), as_text(_rows("predicted", predicted))
     _same_length(truth, guess)
-    if (truth.dtype.kind in "US") != (guess.dtype.kind in "US"):
+    kinds = {array.dtype.kind if array.dtype.kind in "US" else "number" for array in (truth, guess)}
+    if len(kinds) > 1:
         raise TypeError(
             f"y holds {truth.dtype} and predicted holds {guess.dtype}: compare class names with class names, "
             "or class indices with class indices"
@@ -36,8 +40,9 @@ def accuracy(y: ArrayLike, predicted: ArrayLike) -> float:
 def log_loss(y: ArrayLike, proba: ArrayLike) -> float:
     """Mean over the rows of -log(probability given to the true class), in nats.
 
-    y (N,) class indices, proba (N, K) probabilities, each row summing to 1. A probability of exactly 0 is
-    raised to the machine epsilon of proba's dtype, so the result is finite. Raises ValueError for other
+    y (N,) class indices, proba (N, K) probabilities, each row summing to 1. A probability below the machine
+    epsilon of proba's dtype counts as that, as in scikit-learn's log_loss, so the result is finite; the loss
+    that Network.evaluate gives is reckoned from the logits and knows no such bound. Raises ValueError for other
     shapes, no rows, labels outside 0 ... K-1 and rows that are no probabilities, TypeError for labels that
     are no integers.
     """

@@ -169,14 +169,18 @@ class Network:
     def flatten(self, tensors: Mapping[str, np.ndarray]) -> np.ndarray:
         """The flat array (P,) of named tensors, weights (O, I); the reverse of `tensors` without buffers.
 
-        ValueError names one that is missing, too many, of another shape or not finite.
+        ValueError names one that is missing, too many or of another shape. Values may be infinite, as an optimiser's
+        memory is of gradients too large to square.
         """
         flat = plans.zeros(self.params.size, self.dtype)
-        self._naming.read(tensors, flat)
+        self._naming.write(tensors, flat, checked=True)
         return flat
 
     def flatten_all(self, tensors: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-        """The flat array (P,) and the buffers (S,) of tensors as `state_dict` gives them; ValueError as `flatten`."""
+        """The flat array (P,) and the buffers (S,) of tensors as `state_dict` gives them.
+
+        ValueError as `flatten`, and for a value that is not finite.
+        """
         flat, buffers = plans.zeros(self.params.size, self.dtype), np.zeros(self.buffers.size)
         self._naming.read(tensors, flat, buffers)
         return flat, buffers
@@ -187,6 +191,19 @@ class Network:
         Weights are (O, I) of a Dense, else as in `parameters`; num_batches_tracked is an int64 scalar.
         """
         return self.tensors(self.params, self.buffers)
+
+    def finite_state_dict(self) -> dict[str, np.ndarray]:
+        """`state_dict` for a file: ValueError where a value is not finite."""
+        tensors = self.state_dict()
+        for name, tensor in tensors.items():
+            if not np.isfinite(tensor).all():
+                raise ValueError(f"{name} holds a value that is not finite: a network that diverged is not saved")
+        return tensors
+
+    @property
+    def finite(self) -> bool:
+        """Whether all parameters and running statistics are finite: those of a training that diverged are not."""
+        return bool(np.isfinite(self.params).all() and np.isfinite(self.buffers).all())
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over what is named and shaped as in `state_dict`; all or, on a ValueError, nothing."""
@@ -409,10 +426,7 @@ class Network:
         Atomic: an OSError (no folder, disk full) leaves what was there. ValueError unless all weights and running
         statistics are finite.
         """
-        tensors = self.state_dict()
-        for name, tensor in tensors.items():
-            if not np.isfinite(tensor).all():
-                raise ValueError(f"{name} holds a value that is not finite: a network that diverged is not saved")
+        tensors = self.finite_state_dict()
         seed = {"seed": str(self._seed)} if self.untrained else {}
         files.write_tensors(path, tensors, {"kind": "model", **self.describe(), **seed}, self.format_version)
 

@@ -1,8 +1,7 @@
 """A training run made ready: its settings and data checked and converted, and told apart from another's."""
 
+import ast
 import itertools
-import math
-import operator
 import time
 import zlib
 from collections.abc import Callable, Iterable, Mapping
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from . import kernels, seeds
+from . import checks, kernels, seeds
 from .arrays import as_rows, check_indices, combined_weights, mean_one, thread_count
 from .datasets import Part
 from .errors import DataError, ResumeError
@@ -68,10 +67,8 @@ class Settings:
         if self.early_stopping is not None:
             self.early_stopping = _count("early_stopping", self.early_stopping, " or None")
         if self.clip_norm is not None:
-            clip = self.clip_norm
-            if not (isinstance(clip, (int, float)) and math.isfinite(clip) and clip > 0):
-                raise ValueError(f"clip_norm={clip!r}: a finite number above 0, or None, was wanted")
-            self.clip_norm = float(clip)
+            text = f"clip_norm={self.clip_norm!r}: a finite number above 0, or None, was wanted"
+            self.clip_norm = checks.number(self.clip_norm, text, 0.0, open_low=True)
         self.eval_train = bool(self.eval_train)
         if self.skip_zeros not in (True, False, None):
             raise TypeError(f"skip_zeros={self.skip_zeros!r}: True, False or None, which looks at the data, was wanted")
@@ -79,14 +76,7 @@ class Settings:
 
 
 def _count(name: str, value: Any, alternative: str = "") -> int:
-    text = f"{name}={value!r}: an integer from 1{alternative} was wanted"
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(text) from None
-    if number < 1 or isinstance(value, bool):
-        raise ValueError(text)
-    return number
+    return checks.integer(value, f"{name}={value!r}: an integer from 1{alternative} was wanted", 1)
 
 
 @dataclass
@@ -286,13 +276,21 @@ def _facts(
         "clip_norm": settings.clip_norm,
         "eval_train": settings.eval_train,
         "skip_zeros": settings.skip_zeros,
-        "class_weight": repr(settings.class_weight),
+        "class_weight": repr(_plain(settings.class_weight)),
         "sample_weight": None if weights is None else f"given ({checksum([weights])})",
         "backend": settings.backend,
     }
     for name in ("training data", "validation data", "test data"):
         facts[name] = fingerprints.get(name)
     return facts
+
+
+def _plain(weights: str | Mapping[Any, float] | None) -> str | dict[Any, float] | None:
+    """Class weights with labels and numbers of Python's own, which are written in one way."""
+    if weights is None or isinstance(weights, str):
+        return weights
+    labels = {label: label.item() if isinstance(label, np.generic) else label for label in weights}
+    return {labels[label]: float(weight) for label, weight in weights.items()}
 
 
 def _inputs(network: Network) -> str:
@@ -322,10 +320,18 @@ def checksum(buffers: Iterable[Any]) -> str:
     return f"checksum {crc:08x}"
 
 
+def _compared(text: Any) -> Any:
+    """What class weights are compared by: equal ones may be written in another order, or 1 as 1.0."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):  # of a kind that has no literal, such as NumPy's numbers
+        return text
+
+
 def _check_resume(state: TrainingState, facts: dict[str, Any], settings: Settings, steps: int) -> None:
     for name, new in facts.items():
         old = state.settings.get(name, "cross-entropy" if name == "loss" else None)  # files of before lack the loss
-        if new == old:
+        if new == old or (name == "class_weight" and _compared(new) == _compared(old)):
             continue
         if name != "epochs":
             hint = f"resume with {name} as it was, or start a new run"

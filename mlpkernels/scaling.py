@@ -194,10 +194,10 @@ def _standard(x: NDArray[Any], low: Any, high: Any, together: bool) -> tuple[Any
         unit = np.where(unit > 0, unit, 1.0)
         mean = _mean(x, lambda values: values, unit, together)
         deviation = np.sqrt(_mean(x, lambda values: np.square(values - mean), unit, together))
-    # a column of one value may show a deviation by rounding: the extremes are exact
     with np.errstate(all="ignore"):
         factor, offset = 1.0 / (deviation * unit), -mean / deviation
-    usable = np.isfinite(factor) & np.isfinite(offset) & (high > low)
+    # of one value the deviation is 0, exactly: all of them are 1 or -1 units
+    usable = np.isfinite(factor) & np.isfinite(offset)
     return np.where(usable, factor, 0.0), np.where(usable, offset, 0.0)
 
 

@@ -1,11 +1,12 @@
 """Learning-rate schedules: the rate of every step of an epoch, from the optimiser's learning rate."""
 
 import math
-import operator
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
+
+from . import checks
 
 
 class Schedule(Protocol):
@@ -22,25 +23,8 @@ class Schedule(Protocol):
 
 
 def _fraction(owner: object, name: str, low: float, high: float) -> None:
-    value: Any = getattr(owner, name)
-    text = f"{type(owner).__name__}: {name}={value!r}: a number from {low:g} to {high:g} was wanted"
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.floating, np.integer)):
-        raise TypeError(text)
-    if not low <= value <= high:  # false for NaN too
-        raise ValueError(text)
-    object.__setattr__(owner, name, float(value))
-
-
-def _count(owner: object, name: str, low: int) -> None:
-    value: Any = getattr(owner, name)
-    text = f"{type(owner).__name__}: {name}={value!r}: a number of epochs from {low} was wanted"
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(text) from None
-    if number < low:
-        raise ValueError(text)
-    object.__setattr__(owner, name, number)
+    above = math.nextafter(high, math.inf)
+    checks.check_number(owner, name, f"a number from {low:g} to {high:g}", low, above)
 
 
 @dataclass(frozen=True)
@@ -63,7 +47,7 @@ class Step:
     depends_on_epochs: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        _count(self, "every", 1)
+        checks.check_integer(self, "every", 1, "a number of epochs")
         _fraction(self, "factor", 0, 1)
 
     def rates(self, base: float, epoch: int, steps_per_epoch: int, epochs: int) -> np.ndarray:
@@ -83,7 +67,7 @@ class Cosine:
     depends_on_epochs: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        _count(self, "warmup", 0)
+        checks.check_integer(self, "warmup", 0, "a number of epochs")
         _fraction(self, "final", 0, 1)
 
     def rates(self, base: float, epoch: int, steps_per_epoch: int, epochs: int) -> np.ndarray:
@@ -106,7 +90,8 @@ class OneCycle:
     """Up to the learning rate and down again in cosines, once (Smith & Topin 2018), as torch's OneCycleLR.
 
     It starts at the rate / start_divisor, reaches it after warmup_fraction of all steps and ends at the
-    starting rate / final_divisor.
+    starting rate / final_divisor. As there, the rate stands between two steps where the warm-up is shorter
+    than one, and a warm-up of all steps ends at the rate itself.
     """
 
     warmup_fraction: float = 0.3
@@ -123,7 +108,7 @@ class OneCycle:
         """The rates (steps_per_epoch,) float64 of epoch `epoch`, counted from 0."""
         steps = epochs * steps_per_epoch
         step = epoch * steps_per_epoch + np.arange(steps_per_epoch, dtype=np.float64)
-        top = min(max(self.warmup_fraction * steps - 1, 0.0), steps - 1)
+        top = self.warmup_fraction * steps - 1  # the step at the rate: -1 … steps - 1, seldom whole
         start = base / self.start_divisor
         final = start / self.final_divisor
         rising = _cosine(start, base, step / max(top, math.ulp(1)))

@@ -233,8 +233,6 @@ class _Crew:
         try:
             for result in epochs:
                 status = _status(state)
-                if status != TRAINING:
-                    next(epochs, None)  # it puts the best weights back where early stopping asks for that
                 self._rows.put(SweepRow(number, setting, status, result.epoch, result, network))
                 if status == TRAINING and self._stop.is_set():
                     raise _Stopped

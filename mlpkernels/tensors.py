@@ -55,9 +55,17 @@ class Naming(NamedTuple):
             for name, view in self._as_in_files(flat, buffers).items()
         }
 
-    def write(self, tensors: Mapping[str, Any], flat: np.ndarray, buffers: np.ndarray | None = None) -> None:
-        """Write named tensors, as `tensors` gives them, into a flat array (P,) and, if given, into buffers (S,)."""
-        for name, view in self._as_in_files(flat, buffers).items():
+    def write(
+        self, tensors: Mapping[str, Any], flat: np.ndarray, buffers: np.ndarray | None = None, checked: bool = False
+    ) -> None:
+        """Write named tensors, as `tensors` gives them, into a flat array (P,) and, if given, into buffers (S,).
+
+        checked: ValueError names, before anything is written, one that is missing, too many or of another shape.
+        """
+        views = self._as_in_files(flat, buffers)
+        if checked:
+            check_shapes(tensors, {name: view.shape for name, view in views.items()})
+        for name, view in views.items():
             with np.errstate(over="ignore"):
                 view[...] = np.asarray(tensors[name], None if name.endswith(COUNT) else flat.dtype)
 
@@ -65,10 +73,8 @@ class Naming(NamedTuple):
         """`write` with checks. ValueError names a tensor that is missing, too many, of another shape, not finite, or
         a variance or count below 0; some may be written by then.
         """
-        views = self._as_in_files(flat, buffers)
-        check_shapes(tensors, {name: view.shape for name, view in views.items()})
-        self.write(tensors, flat, buffers)
-        for name, view in views.items():
+        self.write(tensors, flat, buffers, checked=True)
+        for name, view in self._as_in_files(flat, buffers).items():
             if not np.isfinite(view).all():
                 raise ValueError(f"{name} holds a value that is not finite in {flat.dtype}; finite values were wanted")
             if name.endswith((VARIANCE, COUNT)) and (view < 0).any():

@@ -48,11 +48,11 @@ def fit(
     "balanced", {class: weight}) times sample_weight (N,) are scaled once to mean 1; a mini-batch's loss is
     Σ weight · loss / rows.
 
-    Validation alone is watched: early_stopping is the number of epochs without a lower validation loss
-    after which training ends; the best weights and running statistics are put back when it ends, by that or by
-    `epochs`. clip_norm limits the gradient's norm. eval_train replaces the training figures by a pass over the
-    training part after the epoch. skip_zeros: whether a dense first layer leaves out the zeros of uint8 data, None
-    for where that is faster; the weights are the same bit for bit, or, where the scaling has an offset, but for
+    Validation alone is watched: early_stopping is the number of epochs without a lower validation loss after which
+    training ends; the best weights and running statistics are put back, where it ends by that or by `epochs`, before
+    the last result is given. clip_norm limits the gradient's norm. eval_train replaces the training figures by a pass
+    over the training part after the epoch. skip_zeros: whether a dense first layer leaves out the zeros of uint8 data,
+    None for where that is faster; the weights are the same bit for bit, or, where the scaling has an offset, but for
     rounding. threads None takes one or all cores, whichever is measured to be faster as training goes; their number
     never changes a bit of the result.
 
@@ -88,16 +88,25 @@ def _epochs(run: Run) -> Iterator[EpochResult]:
     if state.last_params is not None and not _finished(run):  # it had ended, and epochs have grown
         network.params[...], network.buffers[...] = state.last_params, state.last_buffers
         state.last_params = None
-    if not _finished(run):
+    if _finished(run):
+        _put_best_back(run)
+    else:
         run.prepare_kernels()
     while not _finished(run):
-        yield _epoch(run)
-    best = run.mark.best_params
-    if best is not None:
+        result = _epoch(run)
+        if _finished(run):
+            _put_best_back(run)  # before the last result is given: who saves then saves these
+        yield result
+
+
+def _put_best_back(run: Run) -> None:
+    """The parameters of the best epoch, where early stopping kept them."""
+    network, state, mark = run.network, run.state, run.mark
+    if mark.best_params is not None:
         if state.last_params is None:  # from these a longer training goes on
             state.last_buffers = network.buffers.copy()
             state.last_params = network.params.copy()
-        network.params[...], network.buffers[...] = best, run.mark.best_buffers
+        network.params[...], network.buffers[...] = mark.best_params, mark.best_buffers
 
 
 def _finished(run: Run) -> bool:

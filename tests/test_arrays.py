@@ -171,6 +171,7 @@ def test_weights_multiply_and_have_mean_one():
         (None, {0: 0, 1: 0}, DataError, "weights of all training rows are 0"),
         (None, {2: 1}, ValueError, "class_weight: 2 is none of the model's classes"),
         (None, {0: -1}, ValueError, "class_weight: -1 for class 0"),
+        (None, {0: "2"}, TypeError, "class_weight: '2' for class 0: a finite number from 0 was wanted"),
         (None, "even", ValueError, "class_weight='even': None, 'balanced' or a dictionary"),
         (None, [1, 2], TypeError, r"class_weight=\[1, 2\]"),
     ],
@@ -178,6 +179,17 @@ def test_weights_multiply_and_have_mean_one():
 def test_weights_are_refused_by_name(sample, by_class, error, words):
     with pytest.raises(error, match=words):
         arrays.combined_weights(np.array([0, 1]), (0, 1), sample, by_class, SINGLE)
+
+
+def test_weights_too_large_or_small_to_be_summed():
+    for value in (1e307, 1e308, 1e-310, 5e-324):
+        assert arrays.mean_one(np.full(40, value), 40, SINGLE).tolist() == [1] * 40
+    assert arrays.mean_one([1e308, 0, 1e308, 1e308], 4, DOUBLE) == pytest.approx([4 / 3, 0, 4 / 3, 4 / 3])
+    indices = np.array([0, 1, 1, 0])
+    both = arrays.combined_weights(indices, (0, 1), np.array([1, 2, 1, 2]) * 1e200, {0: 1e200, 1: 2e200}, DOUBLE)
+    assert both == pytest.approx(np.array([1, 4, 2, 2]) * 4 / 9)
+    tiny = arrays.combined_weights(indices, (0, 1), np.array([1, 2, 1, 2]) * 1e-200, {0: 1e-200, 1: 2e-200}, DOUBLE)
+    assert tiny == pytest.approx(both)
 
 
 def test_read_only_memory_is_offered_to_kernels_without_a_copy():

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from mlpkernels import SGD, Adam, Dense, Network, TrainingState, files, fit, load_checkpoint, save_checkpoint
+from mlpkernels import SGD, Adam, BatchNorm, Dense, Network, TrainingState, files, fit, load_checkpoint, save_checkpoint
 from mlpkernels.errors import ModelFileError
 
 
@@ -96,10 +96,6 @@ def strange_group(tensors, training):
     tensors["worst.0.weight"] = tensors["0.weight"]
 
 
-def infinite_memory(tensors, training):
-    tensors["optimizer.first.0.bias"] = np.full_like(tensors["0.bias"], np.inf)
-
-
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -114,7 +110,7 @@ def infinite_memory(tensors, training):
         (float_step, "optimizer.step is float64"),
         (other_rule, "memory does not fit its settings"),
         (strange_group, "was not expected|is missing"),
-        (infinite_memory, "0.bias holds a value that is not finite"),
+        (lambda t, m: t.update({"best.0.bias": np.full(5, np.inf, np.float32)}), "0.bias holds a value that is not"),
     ],
 )
 def test_damage_is_named(tmp_path, change, words):
@@ -127,6 +123,40 @@ def test_damage_is_named(tmp_path, change, words):
     with pytest.raises(ModelFileError, match=words) as caught:
         load_checkpoint(path)
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_gradients_too_large_to_square_can_be_resumed(tmp_path, backend):
+    """Adam's mean of their squares is infinite, the weights are not: training goes on, and so it must from a file."""
+    data = (np.full((12, 7), 1e22), np.arange(12) % 3)
+    options = {"optimizer": Adam(1e-30), "batch_size": 4, "backend": backend}
+    nets = [Network([Dense(3)], 7, seed=0) for _ in range(2)]
+    state = TrainingState()
+    with np.errstate(over="ignore"):
+        straight = list(fit(nets[0], data, epochs=3, **options))
+        list(fit(nets[1], data, epochs=2, state=state, **options))
+    assert np.isinf(state.optimizer.second).any() and nets[1].finite
+    save_checkpoint(tmp_path / "c.safetensors", nets[1], state)
+    net, state, _ = load_checkpoint(tmp_path / "c.safetensors")
+    with np.errstate(over="ignore"):
+        (last,) = fit(net, data, epochs=3, state=state, **options)
+    assert net.params.tobytes() == nets[0].params.tobytes() and last.train_loss == straight[-1].train_loss
+
+
+@pytest.mark.parametrize("where", ["params", "buffers"])
+def test_a_network_that_diverged_is_not_saved(tmp_path, where):
+    path = tmp_path / "c.safetensors"
+    net, state = Network([Dense(5), BatchNorm("relu"), Dense(3)], 7), TrainingState()
+    list(fit(net, (np.eye(7), np.arange(7) % 3), epochs=1, batch_size=4, state=state, backend="reference"))
+    save_checkpoint(path, net, state)
+    assert net.finite
+    before = path.read_bytes()
+    getattr(net, where)[0] = np.inf
+    assert not net.finite
+    for save in (lambda: save_checkpoint(path, net, state), lambda: net.save(path)):
+        with pytest.raises(ValueError, match=r"holds a value that is not finite: a network that diverged is not saved"):
+            save()
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
 def test_a_failed_save_leaves_the_last_checkpoint(tmp_path, monkeypatch):

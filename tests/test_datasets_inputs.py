@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mlpkernels.datasets import read_inputs
+from mlpkernels.datasets import conform, load, read_inputs
 from mlpkernels.errors import DataError
 
 GREY = (1, 2, 3)  # pictures 3 wide, 2 high
@@ -27,6 +27,24 @@ def test_pictures_on_the_models_scale(tmp_path):
     x, _ = read_inputs([str(path)], GREY, 16.0)
     assert x.dtype == np.float32 and np.allclose(x, 3.2)
     assert np.allclose(read_inputs([path], GREY, 1.0)[0], 0.2)
+
+
+@pytest.mark.parametrize(
+    ("values", "full_scale", "factor"),
+    [([0, 3, 16], 16.0, 1), ([0, 200, 16], 16.0, 16 / 255), ([0, 200, 16], 1.0, 1 / 255), ([0, 0.5, 1], 16.0, 16),
+     ([0, 2.5, 16], 16.0, 1), ([0, 3, 16], 255.0, 1), ([0, 1, 1], 1.0, 1)],
+)  # fmt: skip
+def test_pixels_get_the_same_scale_to_predict_from_and_to_evaluate(tmp_path, values, full_scale, factor):
+    """255 is a guess where a file states no scale: what keeps within the model's own is on it."""
+    rows = np.array([[*values, 0, 0, 0]] * 2)
+    text = "label," + ",".join(f"pixel{k}" for k in range(6)) + "\n"
+    text += "".join(f"{label}," + ",".join(map(str, row.tolist())) + "\n" for label, row in enumerate(rows))
+    np.savez(tmp_path / "t.npz", x=rows.reshape(-1, 2, 3), y=[0, 1])
+    for path in (write(tmp_path, text), tmp_path / "t.npz"):
+        x, _ = read_inputs([path], GREY, full_scale)
+        assert np.allclose(x, rows * factor)
+        part = conform(load(str(path)), classes=(0, 1), shape=GREY, full_scale=full_scale).train
+        assert part.x.dtype == x.dtype and np.array_equal(part.x, x)
 
 
 def test_inverting_and_colours(tmp_path):

@@ -17,6 +17,14 @@ def test_accuracy_of_indices_and_of_names():
     assert metrics.accuracy([7], np.array([7], np.uint8)) == 1.0
 
 
+def test_names_may_be_objects():
+    names = np.array(["a", "b", "b"])
+    for kind in (object, np.dtypes.StringDType()):
+        assert metrics.accuracy(names.astype(kind), np.array(["a", "b", "a"])) == pytest.approx(2 / 3)
+        assert metrics.accuracy(names, names.astype(kind)) == 1
+    assert metrics.accuracy(np.array([1, 2], object), np.array([1, 3])) == 0.5
+
+
 def test_log_loss_by_hand():
     proba = [[0.5, 0.5], [0.25, 0.75], [1.0, 0.0]]
     assert metrics.log_loss([0, 1, 0], proba) == pytest.approx((math.log(2) + math.log(4 / 3)) / 3, rel=1e-15)
@@ -85,6 +93,7 @@ def test_inputs_are_not_modified():
         (lambda: metrics.accuracy([1, 2], [1]), ValueError, "y has 2 rows and predicted has 1"),
         (lambda: metrics.accuracy([[1]], [1]), ValueError, r"y: shape \(1, 1\)"),
         (lambda: metrics.accuracy(["1"], [1]), TypeError, "class names with class names"),
+        (lambda: metrics.accuracy([b"a"], ["a"]), TypeError, "y holds .S1 and predicted holds <U1"),
         (lambda: metrics.log_loss([0], [0.5, 0.5]), ValueError, r"proba: shape \(2,\)"),
         (lambda: metrics.log_loss([], np.zeros((0, 2))), ValueError, "y: no rows"),
         (lambda: metrics.log_loss([0, 1], [[1.0, 0.0]]), ValueError, "y has 2 rows and proba has 1"),

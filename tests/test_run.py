@@ -50,6 +50,8 @@ def test_inputs_of_any_kind_train_alike_and_are_not_modified(backend):
         ({"threads": 0}, ValueError, "threads=0"),
         ({"skip_zeros": "never"}, TypeError, "skip_zeros='never': True, False or None"),
         ({"clip_norm": 0}, ValueError, "clip_norm=0"),
+        ({"clip_norm": True}, TypeError, "clip_norm=True: a finite number above 0, or None, was wanted"),
+        ({"clip_norm": "1"}, TypeError, "clip_norm='1'"),
         ({"clip_norm": math.nan}, ValueError, "clip_norm=nan"),
         ({"early_stopping": 3}, ValueError, "early_stopping: it watches validation data"),
         ({"early_stopping": 0, "validation": blobs()}, ValueError, "early_stopping=0"),

@@ -53,8 +53,13 @@ def test_against_torch():
         return rates
 
     schedulers = torch.optim.lr_scheduler
-    one = torch_rates(lambda o: schedulers.OneCycleLR(o, 0.2, total_steps=35, cycle_momentum=False), 35)
-    assert all_rates(OneCycle(), 0.2, 7, 5) == pytest.approx(one, rel=1e-9)
+    for fraction, epochs, steps in [(0.3, 5, 7), (0.0, 3, 11), (0.01, 3, 11), (0.3, 1, 2), (0.3, 3, 1), (1.0, 2, 5)]:
+        total = epochs * steps
+        one = torch_rates(
+            lambda o: schedulers.OneCycleLR(o, 0.2, total_steps=total, pct_start=fraction, cycle_momentum=False),  # noqa: B023
+            total,
+        )
+        assert all_rates(OneCycle(fraction), 0.2, steps, epochs) == pytest.approx(one, rel=1e-9), (fraction, total)
     cosine = torch_rates(lambda o: schedulers.CosineAnnealingLR(o, T_max=35), 35)
     assert all_rates(Cosine(), 0.2, 7, 5) == pytest.approx(cosine, rel=1e-9)
 

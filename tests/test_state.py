@@ -117,6 +117,21 @@ def test_epochs_may_grow(tmp_path, backend):
         train(net, blobs(noise=100), epochs=4, batch_size=8, state=state, **options)
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({0: 1, 1: 2.0}, {1: 2, 0: 1.0}), ({0: 1.0, 1: 2.0}, {np.int64(1): np.float32(2), np.int64(0): np.int64(1)}),
+        ("balanced", "balanced"),
+    ],
+)  # fmt: skip
+def test_equal_class_weights_are_the_same_however_they_are_written(backend, before, after):
+    net, state = network(), TrainingState()
+    train(net, epochs=1, class_weight=before, state=state, backend=backend)
+    train(net, epochs=2, class_weight=after, state=state, backend=backend)
+    with pytest.raises(ResumeError, match=r"class_weight was .* and is now"):
+        train(net, epochs=3, class_weight={0: 1.0, 1: 2.5}, state=state, backend=backend)
+
+
 def test_threads_may_change(backend):
     wanted, net, state = network(), network(), TrainingState()
     train(wanted, epochs=2, backend=backend, threads=1)

@@ -215,18 +215,31 @@ def test_early_stopping_restores_the_best_weights(backend):
     part, options = blobs(noise=100), overfitting(early_stopping=4, backend=backend)
     net, state, seen = network(), TrainingState(), []
     for result in fit(net, part, state=state, threads=1, **options):
-        seen.append((result.val_loss, net.params.copy()))
+        given = net.params.copy()
+        seen.append((result.val_loss, given if state.last_params is None else state.last_params))
     losses = [loss for loss, _ in seen]
     best = int(np.argmin(losses))
     assert len(seen) == best + 1 + 4 < 60
     assert np.array_equal(net.params, seen[best][1])
+    assert np.array_equal(given, net.params)  # who saves at the last result saves the best
     assert state.best_epoch == best + 1 and state.epochs_since_best == 4
     assert [result.best for result in state.history] == [
         loss < min(losses[:k], default=math.inf) for k, loss in enumerate(losses)
     ]
-    assert np.array_equal(state.last_params, seen[-1][1])
+    assert not np.array_equal(state.last_params, net.params)
     assert list(fit(net, part, state=state, threads=1, **options)) == []  # it has ended
     assert np.array_equal(net.params, seen[best][1])
+
+
+def test_the_best_weights_are_back_when_the_last_epoch_is_given(backend):
+    part, options = blobs(noise=100), overfitting(epochs=8, early_stopping=8, backend=backend)
+    net, wanted, losses = network(), [], []
+    for result in fit(net, part, threads=1, **options):
+        wanted.append(net.params.copy())
+        losses.append(result.val_loss)
+        if result.epoch == 8:
+            break  # nothing more is asked for
+    assert int(np.argmin(losses)) < 7 and np.array_equal(net.params, wanted[int(np.argmin(losses))])
 
 
 def test_without_early_stopping_the_last_weights_stay(backend):

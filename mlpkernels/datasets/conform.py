@@ -26,16 +26,15 @@ def conform(
     """The data set with class indices into `classes`, columns as `feature_names` and values to `full_scale`.
 
     shape: (C, H, W) or (D,) that the rows must fill. Columns are put in order by name where both sides have
-    names; values are rescaled where both full scales are known and differ (they become float32). Raises
-    DataError for labels outside the classes, other widths, another image size, missing columns.
+    names; values are rescaled where both full scales are known and differ (they become float32): see
+    `scale_factor`. Raises DataError for labels outside the classes, other widths, another image size, missing columns.
     """
     name = dataset.name
     order = column_order(dataset.feature_names, feature_names, name)
     if order is None:
         check_shape(dataset.shape, shape, name)
-    factor = None
-    if full_scale is not None and dataset.full_scale is not None and full_scale != dataset.full_scale:
-        factor = full_scale / dataset.full_scale
+    parts = [part.x for part in (dataset.train, dataset.test) if part is not None]
+    factor = scale_factor(parts, dataset.full_scale, full_scale)
 
     def fitted(part: Part | None, title: str) -> Part | None:
         if part is None:
@@ -56,6 +55,19 @@ def conform(
         full_scale=dataset.full_scale if full_scale is None else full_scale,
         feature_names=None if feature_names is None else tuple(feature_names),
     )
+
+
+def scale_factor(parts: Sequence[NDArray[Any]], found: float | None, wanted: float | None) -> float | None:
+    """What values of the full scale `found` are multiplied by to be of `wanted`; None where they stay as they are.
+
+    Of files that do not state a scale 255 is a guess: values that keep within a smaller one that is wanted are on it,
+    as the digits 0 to 16 in a CSV are.
+    """
+    if found is None or wanted is None or found == wanted:
+        return None
+    if found == 255 and all(part.max(initial=0) <= wanted for part in parts):
+        return None
+    return wanted / found
 
 
 def rescaled(x: NDArray[Any], factor: float) -> NDArray[Any]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..errors import DataError
 from . import csvfile
 from .archive import Archive, rows_and_shape
-from .conform import check_shape, described, rescaled
+from .conform import check_shape, described, rescaled, scale_factor
 from .images import is_image, read_images
 from .labels import listed
 from .part import check_finite, stored_rows
@@ -84,7 +84,7 @@ def _read_pictures(files: Sequence[Path], shape: tuple[int, ...], full_scale: fl
         raise DataError(f"{files[0]}: the full scale of the model's images is not known; give a .npz, "
                         "or import the model with --full-scale")  # fmt: skip
     x, _ = read_images(files, shape)
-    return _on_scale(x, 255.0, full_scale)
+    return x if full_scale == 255 else rescaled(x, full_scale / 255)
 
 
 def _read_csv(
@@ -126,10 +126,7 @@ def _read_csv(
     if order != sorted(order):
         values = values[:, np.argsort(np.argsort(order))]
     if pixels:
-        values, found = pixel_values(values)
-        # whole numbers up to 16 may be dark bytes or digits on their own scale: they are taken as they are
-        if found == 1.0:
-            values = _on_scale(values, found, full_scale)
+        values = _on_scale(*pixel_values(values), full_scale)
     return np.ascontiguousarray(values)
 
 
@@ -148,14 +145,16 @@ def _read_npz(path: Path, shape: tuple[int, ...], full_scale: float | None) -> N
     if x.ndim == len(shape) and x.shape == tuple(shape):
         x = x[np.newaxis]  # one sample without the axis of rows
     if x.ndim == 2:
-        rows, found = stored_rows(x, name), None
+        rows = stored_rows(x, name)
+        found = 255.0 if rows.dtype == np.uint8 and x.dtype.kind == "u" else None
         check_shape((x.shape[1],), shape, name)
     else:
         rows, found_shape, found = rows_and_shape(x, name)
         check_shape(found_shape, shape, name)
     check_finite(rows, name)
-    return rows if found != 1.0 else _on_scale(rows, found, full_scale)
+    return _on_scale(rows, found, full_scale)
 
 
-def _on_scale(x: NDArray[Any], found: float, wanted: float | None) -> NDArray[Any]:
-    return x if wanted is None or found == wanted else rescaled(x, wanted / found)
+def _on_scale(x: NDArray[Any], found: float | None, wanted: float | None) -> NDArray[Any]:
+    factor = scale_factor([x], found, wanted)
+    return x if factor is None else rescaled(x, factor)
