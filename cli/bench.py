@@ -41,7 +41,10 @@ RESULTS, ROOFLINE = "results.json", "roofline.png"
     "--out", type=Checked(parsing.path), metavar="DIR",
     help=f"A new or empty folder for {RESULTS} and {ROOFLINE}. [default: runs/bench-DATE-TIME]",
 )  # fmt: skip
-@click.option("--save", type=Checked(parsing.path), metavar="FILE", help="Write the measurement to this file, too.")
+@click.option(
+    "--save", type=Checked(parsing.path), metavar="FILE",
+    help="Write the measurement to this file, too; it may hold an earlier one.",
+)  # fmt: skip
 @click.option(
     "--compare", type=Checked(parsing.path), metavar="FILE",
     help="Print times beside those of a file of --save, with their spread.",
@@ -93,10 +96,20 @@ def command(
         _compare(before, results, threshold, compare or "", save)
     if save is not None:
         results.write(save)
+        click.echo(f"saved: {save}")
 
 
 def _check_place(save: str) -> None:
-    """Refuse, before a minute is spent, a file that cannot be written."""
+    """Refuse, before a minute is spent, a file that cannot be written, or that holds something else."""
+    from mlpkernels.bench import read
+    from mlpkernels.errors import MlpkError
+
+    if os.path.isfile(save):
+        try:
+            read(save)
+        except (MlpkError, OSError):
+            raise OptionError("--save", save, "it exists and is no measurement; name a new file") from None
+        return
     if os.path.isdir(save) or not os.path.isdir(os.path.dirname(save)):
         reason = "it is a folder" if os.path.isdir(save) else "there is no such folder"
         raise OptionError("--save", save, f"{reason}; a file in a folder that exists was wanted")
@@ -127,7 +140,7 @@ def _folder(out: str | None) -> Iterator[Path]:
     """The folder for all files; it goes again where the measurement does not come to its end."""
     from .runs import RunFolder
 
-    run, done = RunFolder.create(out or "", "bench"), False
+    run, done = RunFolder.create(out or "", "bench", resumable=False), False
     try:
         yield run.path
         done = True

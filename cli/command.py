@@ -21,6 +21,11 @@ class Command(click.Command):
         self.examples = examples
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        for before, word in zip(["", *args], args, strict=False):
+            if word == "" or (word.startswith("--") and word.endswith("=")):
+                # Of a shell's variable that is not set, most likely; "" would be the current folder, or a default.
+                name = word[:-1] or (before if before.startswith("-") and "=" not in before else "an argument")
+                raise OptionError(name, "''", "it is empty; give a value, or leave it out")
         try:
             return super().parse_args(ctx, args)
         except click.UsageError as error:

@@ -61,8 +61,9 @@ def _usage_line(error: click.UsageError) -> str:
     path = error.ctx.command_path if error.ctx is not None else "mlpk"
     if isinstance(error, click.NoSuchOption):
         text = f"{error.option_name}: no such option"
-        if error.possibilities:
-            text += f", did you mean {error.possibilities[0]}?"
+        # Click compares with the dashes, which make anything alike.
+        near = close_match(error.option_name.lstrip("-"), [name.lstrip("-") for name in error.possibilities or ()])
+        text += near.replace("mean ", "mean --") if near else ""
     else:
         text = error.format_message().rstrip(".")
         text = text if text[:2].isupper() else text[:1].lower() + text[1:]
@@ -84,8 +85,8 @@ def explain(error: BaseException) -> tuple[str, int]:
     if isinstance(error, OSError):
         return f"error: {os_error_text(error)}{_next_step(error)}", NAMED_ERROR
     if isinstance(error, MemoryError):
-        text = str(error) or "use a smaller network, batch or data set"
-        return f"error: not enough memory: {text}", NAMED_ERROR
+        text = f"{error}; " if str(error) else ""
+        return f"error: not enough memory: {text}use a smaller network, batch or data set", NAMED_ERROR
     raise error
 
 

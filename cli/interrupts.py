@@ -6,6 +6,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+AT_ONCE = "stopped at once"  # by a second signal
 
 
 class Interrupted(BaseException):
@@ -62,7 +63,7 @@ class Deferred(_Handlers):
 
     def handle(self, signum: int, frame: FrameType | None) -> None:
         if self.signum is not None:
-            raise Interrupted(signum, "stopped at once")
+            raise Interrupted(signum, AT_ONCE)
         self.signum = signum
 
     def check(self) -> None:

@@ -30,7 +30,9 @@ def whole(low: int, high: int = 2**63 - 1, words: tuple[str, ...] = ()) -> Parse
                 value = int(value)
             except ValueError:
                 raise ValueError(f"{wanted} was wanted") from None
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        if isinstance(value, int) and value > high:
+            raise ValueError(f"{wanted} was wanted, {high} at most")
+        if isinstance(value, bool) or not isinstance(value, int) or value < low:
             raise ValueError(f"{wanted} was wanted")
         return value
 
@@ -46,7 +48,7 @@ def number(
     words: tuple[str, ...] = (),
 ) -> Parser:
     """A finite number from low to high (above: not low itself, below: not high itself), or one of `words`."""
-    wanted = f"a number {'above' if above else 'from'} {low:g}"
+    wanted = f"a number {'above' if above else 'from'} {low:g}" if low > -math.inf else "a finite number"
     if high < math.inf:
         wanted += f" {'and below' if below else 'to'} {high:g}"
     wanted = _listed(wanted, words)

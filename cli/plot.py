@@ -39,6 +39,8 @@ def command(run: str | None, output: str | None, backend: str | None, threads: A
     from .data import load
     from .evaluate import conformed
 
+    if output is not None:
+        runs.check_pictures("--output", Path(output))
     if run is not None and (sweep := sweep_folder.find(run)) is not None:
         for figure in sweep_report.draw_folder(sweep, Path(output) if output is not None else None):
             click.echo(str(figure))

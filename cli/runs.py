@@ -12,7 +12,7 @@ from typing import Any
 
 from mlpkernels.errors import MlpkError
 
-from .errors import os_error_text
+from .errors import OptionError, os_error_text
 
 try:
     import fcntl
@@ -22,6 +22,9 @@ except ImportError:  # Windows: a fresh folder is still made by one process alon
 PARENT = Path("runs")
 _LOCK_FLAGS = os.O_RDWR | getattr(os, "O_CLOEXEC", 0)
 CONFIG, HISTORY, MODEL = "config.toml", "history.csv", "model.safetensors"
+_OTHERS = {  # by the file that each has
+    "sweep.toml": "a sweep (mlpk plot draws it)", "results.json": "mlpk bench", "metrics.json": "mlpk reproduce",
+}  # fmt: skip
 CHECKPOINT, METRICS, PLOTS, LOCK = "checkpoint.safetensors", "metrics.json", "plots", ".lock"
 
 
@@ -44,7 +47,7 @@ def newest(parent: Path = PARENT) -> Path:
 def find(name: str) -> Path | None:
     """The run folder or model file that `name` means: a path, or a run's name in `runs/`; None if neither.
 
-    MlpkError where there is a run folder that has lost its settings instead.
+    MlpkError where there is a run folder that has lost its settings instead, or a folder of another command.
     """
     places = (Path(name).expanduser(), PARENT / name)
     for path in places:
@@ -55,6 +58,9 @@ def find(name: str) -> Path | None:
             raise MlpkError(f"{path}: a run folder without its {CONFIG}: put that back, or name {path / MODEL}")
         if (path / CHECKPOINT).is_file():
             raise MlpkError(f"{path}: a run folder without its {CONFIG}: put that back")
+        for file, what in _OTHERS.items():
+            if (path / file).is_file():
+                raise MlpkError(f"{path}: the folder of {what}, which holds no network; name a run folder")
     return None
 
 
@@ -137,6 +143,15 @@ class RunFolder:
                 shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
         _release(self.path, self._lock)
         remove_empty(self._made)
+
+
+def check_pictures(name: str, folder: Path) -> None:
+    """Refuse to draw into a folder that holds pictures which were not drawn by these commands; name: the option's."""
+    from mlpkernels.plots import drawn_here
+
+    for path in sorted(folder.glob("*.png")):
+        if not (path.is_file() and drawn_here(path)):
+            raise OptionError(name, str(folder), f"{path.name} in it was not drawn by mlpk; name another folder")
 
 
 def make_folders(path: Path) -> list[Path]:

@@ -15,7 +15,7 @@ from mlpkernels.errors import DivergenceError, MlpkError
 from . import architecture, config, report, runs, tables
 from .data import Data
 from .errors import OptionError
-from .interrupts import Deferred, Interrupted
+from .interrupts import AT_ONCE, Deferred, Interrupted
 from .parsing import AUTO, parse_pairs
 from .progress import EpochLines, compiling_notice, display
 from .runs import RunFolder
@@ -193,6 +193,8 @@ class Session:
                 self._train(epochs)
                 self._finish()
         except Interrupted as error:
+            if error.message == AT_ONCE and (self.saved or not self.folder.fresh):
+                error.message += f"; go on from the last checkpoint with: mlpk train --resume {self.quoted}"
             error.message = error.message or self._stopped()
             raise
         finally:

@@ -64,7 +64,7 @@ class Settings:
     test_split: float = _setting(
         "Data", 0.2, number(0, 1, above=True, below=True), "FRACTION",
         "Part kept for testing, of data without a test set of their own.", "0.2")
-    test_data: str = _setting("Data", "", parsing.path, "PATH", "Test on these data instead.")
+    test_data: str = _setting("Data", "", _data, "DATA", "Test on these data instead.")
     val_split: Any = _setting(
         "Data", AUTO, number(0, 1, below=True, words=(AUTO,)), "FRACTION",
         "Part of the training data kept for validation.", "0, or 0.1 with early stopping")

@@ -50,6 +50,8 @@ def command(what: str, out: str | None, per_class: int, **options: Any) -> None:
 
     given = {name: value for name, value in options.items() if value is not None}
     data = parse("data", what)
+    if out is not None:
+        runs.check_pictures("--out", Path(out))
     dataset = load_one(Settings(data=data, **given), data, min_classes=1)
     figures = draw(dataset, per_class)
     folder = PARENT / dataset.name if out is None else Path(out)

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 __all__ = [
     "confusion_figure",
     "counts_figure",
+    "drawn_here",
     "filters_figure",
     "histogram_figure",
     "history_figure",
@@ -64,6 +65,7 @@ __all__ = [
 ]
 
 _PARTS = {"train": ("training", MUTED), "val": ("validation", ORANGE), "test": ("test", BLUE)}
+_SOFTWARE = "mlpkernels"  # the program that a PNG names
 _NUMBERED = 25  # up to so many classes, every cell of a confusion matrix shows its count
 _LARGE, _LARGEST = 820, 2000  # pixels of a confusion matrix: of more classes, and where a class gets no pixel
 _PRECISION, _RECALL = "precision, %", "recall, %"
@@ -298,6 +300,14 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
 
     Raises OSError where the file cannot be written, ValueError for an ending that Matplotlib does not know.
     """
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=Path(path).suffix[1:] or "png", dpi=figure.dpi, facecolor="white")
+    buffer, form = io.BytesIO(), Path(path).suffix[1:] or "png"
+    metadata = {"Software": _SOFTWARE} if form.lower() == "png" else None
+    figure.savefig(buffer, format=form, dpi=figure.dpi, facecolor="white", metadata=metadata)
     write_atomic(path, buffer.getvalue())
+
+
+def drawn_here(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is a PNG that `save_figure` wrote. OSError where it cannot be read."""
+    with open(path, "rb") as file:
+        start = file.read(1024)
+    return start.startswith(b"\x89PNG") and f"Software\0{_SOFTWARE}".encode() in start

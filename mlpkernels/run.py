@@ -24,6 +24,7 @@ from .pace import Pace
 from .schedules import Schedule
 from .state import Mark, Progress, TrainingState
 
+_BATCH = 128  # rows of a mini-batch, where there are as many
 _CHECKED_BYTES = 1 << 24  # of a checksum's block
 
 
@@ -47,7 +48,7 @@ class Settings:
     """The settings of `fit` that are plain values; see there. TypeError or ValueError names a wrong one."""
 
     epochs: int
-    batch_size: int | str
+    batch_size: int | str | None  # None until the number of rows is known
     optimizer: Optimizer
     schedule: Schedule
     seed: int
@@ -60,8 +61,15 @@ class Settings:
     backend: str
 
     def __post_init__(self) -> None:
+        for name, method, wanted in (
+            ("optimizer", "state", "SGD(…), Adam(…) or AdamW(…)"),
+            ("schedule", "rates", "Constant(), Step(…), Cosine(…) or OneCycle(…)"),
+        ):
+            value = getattr(self, name)
+            if isinstance(value, type) or not callable(getattr(value, method, None)):
+                raise TypeError(f"{name}={value!r}: {wanted} was wanted")
         self.epochs = _count("epochs", self.epochs)
-        if self.batch_size != "full":
+        if self.batch_size not in ("full", None):
             self.batch_size = _count("batch_size", self.batch_size, " or 'full'")
         self.seed = seeds.check_seed(self.seed)
         if self.early_stopping is not None:
@@ -153,6 +161,8 @@ def prepare(
     held = {"training data": hold(network, train, "train")}
     source = held["training data"].source
     rows = len(source.labels)
+    if settings.batch_size is None:
+        settings.batch_size = min(_BATCH, rows)
     batch_size = rows if isinstance(settings.batch_size, str) else settings.batch_size
     if batch_size > rows:
         raise ValueError(f"batch_size={batch_size}: at most {rows}, the training rows, or 'full' was wanted")

@@ -155,7 +155,7 @@ def epochs_figure(picture: Picture) -> Figure:
     options = [name for name in picture.results.chosen if len(picture.results.values(name)) > 1]
     title = f"{picture.name.capitalize()} by epoch"
     below = int((picture.finals < picture.floor).sum())
-    extra = f"  ·  {counted(below, 'setting')} below {percent(picture.floor)} cut off" if below else ""
+    extra = f"  ·  {counted(below, 'setting')} below {percent(picture.floor)}, where the axis is cut" if below else ""
     curves = [_curve(group, picture.measure) for group in picture.found]
     banded = len(options) <= 1 and len(curves) <= _NAMED
     page, panels = _page(picture, title, max(len(options), 1), banded, extra)
@@ -242,7 +242,7 @@ def final_figure(picture: Picture, options: Sequence[str]) -> Figure:
     """Final accuracy against each option: a dot a network, the mean and spread, or the best of the other options."""
     several = len(options) > 1
     below = int((picture.finals < picture.floor).sum())
-    extra = f"  ·  {counted(below, 'setting')} below {percent(picture.floor)} cut off" if below else ""
+    extra = f"  ·  {counted(below, 'setting')} below {percent(picture.floor)}, where the axis is cut" if below else ""
     spread = any(len(picture.results.values(option)) <= _SUMMED for option in options)
     page, panels = _page(picture, f"Final {picture.name}", len(options), spread, extra)
     for panel, option in zip(panels, options, strict=True):

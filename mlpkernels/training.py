@@ -25,7 +25,7 @@ def fit(
     validation: Data | None = None,
     test: Data | None = None,
     epochs: int = 10,
-    batch_size: int | str = 128,
+    batch_size: int | str | None = None,
     optimizer: Optimizer = _ADAM,
     schedule: Schedule = _CONSTANT,
     seed: int = 0,
@@ -44,9 +44,9 @@ def fit(
 
     train, validation, test: `datasets.Part` or (x, y), raw x (N, D) or (N, *shape) and y as in `Network.source`, labels
     (N,) from network.classes or what else the network's loss asks for; network.scaling is applied. uint8 rows are not
-    copied. batch_size is a number of rows or "full"; the last, smaller mini-batch is used. Class weights (None,
-    "balanced", {class: weight}) times sample_weight (N,) are scaled once to mean 1; a mini-batch's loss is
-    Σ weight · loss / rows.
+    copied. batch_size is a number of rows, "full" or None, 128 or all where there are fewer; the last, smaller
+    mini-batch is used. Class weights (None, "balanced", {class: weight}) times sample_weight (N,) are scaled once to
+    mean 1; a mini-batch's loss is Σ weight · loss / rows.
 
     Validation alone is watched: early_stopping is the number of epochs without a lower validation loss after which
     training ends; the best weights and running statistics are put back, where it ends by that or by `epochs`, before

@@ -94,7 +94,8 @@ def test_a_file_that_was_missed_stays_as_it_was(instant):
     result = mlpk("bench", "--compare", "before.json", "--threshold", "1.5", "--save", "before.json")
     assert result.exit_code == 1 and "stays as it was" in result.stderr
     assert (instant / "before.json").read_bytes() == kept
-    good("bench", "--compare", "before.json", "--threshold", "3", "--save", "before.json")
+    done = good("bench", "--compare", "before.json", "--threshold", "3", "--save", "before.json")
+    assert done.stdout.endswith("before.json\n") and "saved: " in done.stdout
     assert (instant / "before.json").read_bytes() != kept
 
 
@@ -129,6 +130,7 @@ def test_a_file_without_the_section_is_refused_before_measuring(instant):
         (["--compare", "nothing.json"], 1, "nothing.json: no such file or directory"),
         (["--save", "nowhere/x.json"], 2, "there is no such folder"),
         (["--save", "."], 2, "it is a folder"),
+        (["--save", "mine.csv"], 2, "it exists and is no measurement; name a new file"),
         (["--data-dir", "nowhere"], 1, "no such folder"),
         (["--out", "full"], 1, "the folder is not empty"),
     ],
@@ -136,8 +138,10 @@ def test_a_file_without_the_section_is_refused_before_measuring(instant):
 def test_what_cannot_be_is_one_line(instant, words, code, message):
     (instant / "full").mkdir()
     (instant / "full" / "file").touch()
+    (instant / "mine.csv").write_text("mine")
     result = mlpk("bench", *words)
-    assert result.exit_code == code and message in refusal(result)
+    assert result.exit_code == code and message in refusal(result) and "--resume" not in result.stderr
+    assert (instant / "mine.csv").read_text() == "mine"
     assert not (instant / "runs").exists()
 
 

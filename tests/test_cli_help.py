@@ -71,6 +71,26 @@ def test_the_group_imports_no_command_to_list_it(words):
     assert done.stderr.strip() == ""
 
 
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["train", ""], "an argument"), (["train", "--hidden", ""], "--hidden"), (["eval", ""], "an argument"),
+        (["train", "--config="], "--config"), (["predict", "", "a.png"], "an argument"), (["info", ""], "an argument"),
+        (["train", "--seed=3", ""], "an argument"), (["bench", "--out", ""], "--out"),
+    ],
+)  # fmt: skip
+def test_what_is_empty_is_not_taken_for_the_current_folder(words, name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = mlpk(*words)
+    assert result.exit_code == 2 and not list(tmp_path.iterdir())
+    assert refusal(result).startswith(f"mlpk {words[0]}: {name} '': it is empty; give a value, or leave it out")
+
+
+def test_a_mistyped_option_is_compared_without_its_dashes():
+    assert ", did you mean --epochs?" in refusal(mlpk("train", "--epoch", "3"))
+    assert "did you mean" not in refusal(mlpk("train", "--nosuch"))
+
+
 @pytest.mark.parametrize("lazy_group", ["mlpk", "data"])
 def test_a_shell_that_completes_shows_the_lines_of_help(lazy_group):
     parent = group if lazy_group == "mlpk" else group.get_command(click.Context(group), "data")

@@ -138,7 +138,8 @@ def test_a_second_signal_while_saving_leaves_the_checkpoint_before(tmp_path, sto
     plain = Session._save
     monkeypatch.setattr(Session, "_save", impatient)
     result = mlpk("train", *SMALL, "--out", out)
-    assert (result.exit_code, result.stderr) == (130, "stopped at once\n")
+    line = f"stopped at once; go on from the last checkpoint with: mlpk train --resume {out}\n"
+    assert (result.exit_code, result.stderr) == (130, line)
     assert load_checkpoint(out / "checkpoint.safetensors")[1].epoch == 1
     assert sorted(file.name for file in out.iterdir()) == [
         "checkpoint.safetensors", "config.toml", "history.csv", "model.safetensors",

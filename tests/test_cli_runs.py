@@ -140,6 +140,19 @@ def test_runs_are_found_by_path_by_name_and_by_model_file(here):
     assert runs.newest() == runs.PARENT / "mine"
 
 
+@pytest.mark.parametrize(
+    ("file", "words"),
+    [("sweep.toml", r"the folder of a sweep \(mlpk plot draws it\), which holds no network"),
+     ("results.json", "the folder of mlpk bench"), ("metrics.json", "the folder of mlpk reproduce")],
+)  # fmt: skip
+def test_folders_of_other_commands_are_named(here, file, words):
+    (here / "runs" / "mine").mkdir(parents=True)
+    (here / "runs" / "mine" / file).write_text("{}")
+    for name in ("mine", "runs/mine"):
+        with pytest.raises(MlpkError, match=words):
+            runs.find(name)
+
+
 def test_a_run_without_its_settings_is_named_as_such(here):
     folder = here / "runs" / "mine"
     folder.mkdir(parents=True)

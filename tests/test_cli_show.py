@@ -107,9 +107,14 @@ def test_more_samples_of_a_class(folder):
 def test_pictures_are_replaced_and_others_stay(folder):
     (folder / "out").mkdir()
     (folder / "out" / "notes.txt").write_text("mine")
-    (folder / "out" / "means.png").write_text("old")
+    good("data", "show", "digits", "--out", "out")
+    (folder / "out" / "means.png").write_bytes((folder / "out" / "means.png").read_bytes()[:500])
     good("data", "show", "digits", "--out", "out")
     assert (folder / "out" / "notes.txt").read_text() == "mine" and (folder / "out" / "means.png").stat().st_size > 1000
+    (folder / "out" / "means.png").write_text("mine")
+    line = refusal(mlpk("data", "show", "digits", "--out", "out"))
+    assert line.startswith("mlpk data show: --out out: means.png in it was not drawn by mlpk; name another folder")
+    assert (folder / "out" / "means.png").read_text() == "mine"
 
 
 @pytest.mark.parametrize(

@@ -286,7 +286,7 @@ def test_a_network_too_large_for_the_memory(here, monkeypatch):
 
     monkeypatch.setattr(layers, "initial_values", too_large)
     line = refusal(mlpk("train", "--quiet"))
-    assert line == "error: not enough memory: Unable to allocate 7.28 TiB"
+    assert line == "error: not enough memory: Unable to allocate 7.28 TiB; use a smaller network, batch or data set"
     assert list(here.iterdir()) == []
 
 

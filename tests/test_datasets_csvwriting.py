@@ -28,6 +28,16 @@ def test_more_rows_than_there_are_is_refused(rows):
         drawn(images(60, 40), rows, 0)
 
 
+def test_all_rows_may_be_written_where_no_others_are_wanted(tmp_path):
+    data = images(60, 40)
+    assert write_both(data, 100, 0, tmp_path / "a.csv", None) == (100, 0)
+    assert len(load(tmp_path / "a.csv").train) == 100
+    with pytest.raises(DataError, match="--rows from 1 to 100 were wanted"):
+        write_both(data, 101, 0, tmp_path / "b.csv", None)
+    with pytest.raises(DataError, match="--rows from 1 to 99 were wanted"):
+        write_both(data, 100, 0, tmp_path / "b.csv", tmp_path / "c.csv")
+
+
 def test_the_csv_reads_back_as_it_was(tmp_path):
     data = images(1300, 40)
     assert write_both(data, 1200, 0, tmp_path / "a.csv", tmp_path / "b.csv") == (1200, 140)

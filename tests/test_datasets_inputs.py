@@ -100,7 +100,7 @@ def test_a_column_too_many_that_may_be_any_is_refused(tmp_path, header):
 def test_csv_columns_by_name(tmp_path):
     path = write(tmp_path, "id,b,y,a\nr1,2,x,1\nr2,4,y,3\n")
     assert read_inputs([path], (2,), feature_names=("a", "b"))[0].tolist() == [[1, 2], [3, 4]]
-    with pytest.raises(DataError, match="no column c; the model takes a, c"):
+    with pytest.raises(DataError, match="no column c, which the model takes; it has id, b, y, a"):
         read_inputs([path], (2,), feature_names=("a", "c"))
     three = write(tmp_path, "c,a,b\n3,1,2\n", "three.csv")
     assert read_inputs([three], (3,), feature_names=("b", "c", "a"))[0].tolist() == [[2, 3, 1]]

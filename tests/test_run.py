@@ -49,6 +49,9 @@ def test_inputs_of_any_kind_train_alike_and_are_not_modified(backend):
         ({"seed": -1}, ValueError, "seed=-1"),
         ({"threads": 0}, ValueError, "threads=0"),
         ({"skip_zeros": "never"}, TypeError, "skip_zeros='never': True, False or None"),
+        ({"optimizer": "adam"}, TypeError, r"optimizer='adam': SGD\(…\), Adam\(…\) or AdamW\(…\) was wanted"),
+        ({"optimizer": Adam}, TypeError, "optimizer=<class "),
+        ({"schedule": "cosine"}, TypeError, "schedule='cosine': Constant"),
         ({"clip_norm": 0}, ValueError, "clip_norm=0"),
         ({"clip_norm": True}, TypeError, "clip_norm=True: a finite number above 0, or None, was wanted"),
         ({"clip_norm": "1"}, TypeError, "clip_norm='1'"),
@@ -160,3 +163,13 @@ def test_one_changed_value_anywhere_is_noticed(dtype, row):
         train(net, Part(other, part.y), epochs=2, state=state, backend="reference")
     train(net, Part(np.asfortranarray(x), part.y), epochs=2, state=state, backend="reference")
     assert state.epoch == 2
+
+
+@pytest.mark.parametrize(("rows", "batch"), [(90, 90), (127, 127), (128, 128), (300, 128)])
+def test_a_mini_batch_is_128_rows_or_all_there_are(rows, batch):
+    results = []
+    for size in (None, batch):
+        net, state = network(), TrainingState()
+        list(fit(net, blobs(rows), epochs=1, batch_size=size, threads=1, state=state, backend="reference"))
+        results.append((net.params.tobytes(), state.settings["batch_size"]))
+    assert results[0] == results[1] == (results[1][0], batch)

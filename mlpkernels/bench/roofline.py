@@ -232,7 +232,7 @@ def _key(page: Page, results: Results, entries: Sequence[Entry], names: Sequence
                 if count in mine:
                     share = f"{100 * _of_roof(results, mine[count]):.0f} %"
                     page.text(right - _SHARE * place, y, share, SMALL, INK, ha="right", va="center")
-    note = "percent: of the roof above the point; more than 100 where the data stay in a cache"
+    note = "percent: of the roof above the point; more than 100 where data stay in a cache, or products are left out"
     page.text(MARGIN, top + 34 + _ROW * (rows + 1), note, SMALL, MUTED, va="center")
 
 

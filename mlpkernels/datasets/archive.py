@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..errors import DataError
 from . import labels
 from .bounded import check_expansion
-from .part import Dataset, Part, stored_rows
+from .part import Dataset, Part, check_finite, stored_rows
 
 _WANTED = "x_train and y_train (x_test and y_test if there are any), or X and y"
 
@@ -50,6 +50,7 @@ def load_archive(path: Path, *, min_classes: int = 2) -> Dataset:
         test_classes, test_y = labels.from_array(test_labels, f"{path}: y_test")
         _check_counts(path, suffix, test_x, test_y)
         test = Part(test_x, labels.matched(test_y, test_classes, classes, f"{path}: y_test"))
+    check_finite(x, f"{path}: {keys[0]}")  # a part knows neither file nor array
     notes: tuple[str, ...] = ()
     if (note := labels.padding_note(classes)) is not None:
         notes = (f"{path.name}, {keys[1]}: {note}",)

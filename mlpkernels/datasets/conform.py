@@ -86,7 +86,7 @@ def column_order(given: Sequence[str] | None, wanted: Sequence[str] | None, name
     place = {column: index for index, column in enumerate(given)}
     missing = [column for column in wanted if column not in place]
     if missing:
-        raise DataError(f"{name}: no column {listed(missing, 6)}; the columns trained on are {listed(wanted, 6)}")
+        raise DataError(f"{name}: no column {listed(missing, 6)}, which was trained on; it has {listed(given, 6)}")
     return np.array([place[column] for column in wanted], np.intp)
 
 

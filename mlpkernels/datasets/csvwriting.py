@@ -17,15 +17,16 @@ from .part import Dataset, Part
 _ROWS_A_BLOCK = 1000
 
 
-def drawn(dataset: Dataset, rows: int, seed: int) -> tuple[Part, Part]:
+def drawn(dataset: Dataset, rows: int, seed: int, some_left: bool = True) -> tuple[Part, Part]:
     """(rows drawn by `seed` from all of the data set's, training part first; the others), in the order drawn.
 
-    Raises ValueError for a negative seed, DataError where there are fewer rows, or none would be left.
+    Raises ValueError for a negative seed, DataError where there are fewer rows, or, with some_left, none would be left.
     """
     everything = [dataset.train] if dataset.test is None else [dataset.train, dataset.test]
     total = sum(map(len, everything))
-    if not 0 < rows < total:
-        raise DataError(f"{dataset.name}: {rows:,} rows of its {total:,}; --rows from 1 to {total - 1:,} were wanted")
+    most = total - some_left
+    if not 0 < rows <= most:
+        raise DataError(f"{dataset.name}: {rows:,} rows of its {total:,}; --rows from 1 to {most:,} were wanted")
     x, y = np.concatenate([part.x for part in everything]), np.concatenate([part.y for part in everything])
     order = np.random.Generator(np.random.PCG64(seed)).permutation(total)
     return Part(x[order[:rows]], y[order[:rows]]), Part(x[order[rows:]], y[order[rows:]])
@@ -66,7 +67,7 @@ def write_both(
     classes = np.array(dataset.classes)
     if classes.dtype.kind != "i":
         raise DataError(f"{dataset.name}: its classes are words; this CSV holds whole numbers as labels")
-    chosen, others = drawn(dataset, rows, seed)
+    chosen, others = drawn(dataset, rows, seed, rest is not None)
     new = not path.exists()
     write_pixels(path, chosen.x, classes[chosen.y])
     if rest is None:

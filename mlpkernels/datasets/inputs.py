@@ -106,7 +106,8 @@ def _read_csv(
     if feature_names is not None:
         missing = [name for name in feature_names if name not in header.names]
         if missing:
-            raise DataError(f"{path}: no column {listed(missing, 6)}; the model takes {listed(feature_names, 6)}")
+            there = listed(header.names, 6)
+            raise DataError(f"{path}: no column {listed(missing, 6)}, which the model takes; it has {there}")
         order = [header.place(name) for name in feature_names]
     elif len(order) == width + 1 and label_column is None:
         label = label_among_pixels(header.names)
