@@ -43,11 +43,11 @@ DENSE = {"w": weights(4, 5), "b": weights(5), "v": weights(5, 3), "c": weights(3
 LAYERS = [("MatMul", "x w", "m"), ("Add", "m b", "a"), ("Relu", "a", "r"), ("MatMul", "r v", "n"), ("Add", "c n", "y")]
 
 
-def changed(number, *node, more=None):
-    """The model of LAYERS with one node replaced, and more constants."""
+def changed(number, *node, more=None, **options):
+    """The model of LAYERS with one node replaced, and more constants; options of `model`."""
     nodes = list(LAYERS)
     nodes[number] = node
-    return model(nodes, DENSE | (more or {}))
+    return model(nodes, DENSE | (more or {}), **options)
 
 
 IMAGE = {

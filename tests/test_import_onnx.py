@@ -65,6 +65,8 @@ PLAIN = {
                   DENSE | {"one": np.int64([1])}),
     "no change": model([("Identity", "x", "p"), ("Dropout", "p", "q"), ("Cast", "q", "o", {"to": 1}),
                         ("MatMul", "o w", "m"), *LAYERS[1:]], DENSE),
+    "further outputs that nothing uses": changed(2, "Dropout", "a p off", "r mask",
+                                                 more={"p": np.float32(0.5), "off": np.bool_(False)}),
 }  # fmt: skip
 
 
@@ -162,6 +164,11 @@ ENDS = {
                "cross-entropy", (7, 5, 6)),
     "sigmoid": ([("Sigmoid", "y", "p")], "binary", (0, 1, 2)),
     "exponential": ([("Exp", "y", "p")], "poisson", ()),
+    "names of indices in another order": (
+        [("Softmax", "y", "q"), ("ArgMax", "q", "i", {"axis": 1}),
+         ("LabelEncoder", "i", "p", {"keys_int64s": [2, 0, 1], "values_strings": ["c", "a", "b"]})],
+        "cross-entropy", ("a", "b", "c")),
+    "greatest": ([("Softmax", "y", "q"), ("TopK", "q top", "u p")], "cross-entropy", (0, 1, 2)),
     "nothing": ([("Identity", "y", "p")], "cross-entropy", (0, 1, 2)),
 }  # fmt: skip
 
@@ -169,7 +176,7 @@ ENDS = {
 @pytest.mark.parametrize("name", ENDS)
 def test_the_end_tells_the_loss_and_the_classes(name, tmp_path):
     nodes, loss, classes = ENDS[name]
-    made = model([*LAYERS, *nodes], DENSE, outputs=("p",))
+    made = model([*LAYERS, *nodes], DENSE | {"top": np.int64([1])}, outputs=("p",))
     network = from_onnx(saved(made, tmp_path))
     assert (network.loss, network.classes) == (loss, classes)
     assert from_onnx(saved(made, tmp_path), reading=Reading(loss=loss)).loss == loss
@@ -189,6 +196,7 @@ def behind(*nodes, more=None, outputs=("p",)):
 
 PROBABLE, LIKELY = ("Softmax", "y", "q"), ("Sigmoid", "y", "q")
 HALF = {"h": np.float32(0.5), "one": np.float32(1), "i": np.int64([2, 0, 1]), "all": np.int64([0, 1, 2])}
+SHAPES = {"top": np.int64([1]), "group": np.int64([0, 1, 3])}
 CHANGED = {
     "another order": ((PROBABLE, ("Gather", "q i", "p", {"axis": 1})), r"\(Gather\): .*changes their order"),
     "rows": ((PROBABLE, ("Gather", "q all", "p")), r"\(Gather\): it takes some"),
@@ -201,13 +209,20 @@ CHANGED = {
     "of a layer": (((("Greater", "y h", "p")),), r"\(Greater\): a threshold of \[0.5\] behind a layer"),
     "the lesser": ((LIKELY, ("Less", "q h", "p")), r"\(Less\): no layer here computes it"),
     "over rows": ((("ArgMax", "y", "p"),), r"\(ArgMax\): over axis 0"),
+    "probabilities over rows": ((PROBABLE, ("ArgMax", "q", "p")), r"\(ArgMax\): over axis 0; over the outputs"),
+    "over groups": ((("Reshape", "y group", "q"), ("ArgMax", "q", "p", {"axis": 1})),
+                    r"\(ArgMax\): over axis 1 of \(1, 3\); over the outputs"),
+    "a maximum of all rows": ((("ReduceMax", "y", "p"),), r"\(ReduceMax\): over axis all of \(3,\); over the outputs"),
+    "the least": ((PROBABLE, ("TopK", "q top", "u p", {"largest": 0})), r"\(TopK\): largest=0 takes the least"),
+    "several pairs": ((LIKELY, ("Sub", "one q", "no"), ("Concat", "no q", "p", {"axis": 1})),
+                      r"\(Concat\): it joins what is no pair"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", CHANGED)
 def test_what_changes_the_meaning_of_outputs_is_named(name, tmp_path):
     nodes, message = CHANGED[name]
-    made = behind(*nodes, more=HALF | {"nine": np.float32(0.9)})
+    made = behind(*nodes, more=HALF | SHAPES | {"nine": np.float32(0.9)})
     with pytest.raises(ModelFileError, match=message):
         from_onnx(saved(made, tmp_path))
 
@@ -252,6 +267,8 @@ COMING_BACK = {
     "one column": ([Dense(3)], (12, 8, 1)),
     "batch norm before a pool": ([Conv2d(3, 3, activation="relu"), BatchNorm(), MaxPool2d(2, 1), Dense(3)], (1, 7, 7)),
     "batch norm first": ([BatchNorm("relu"), Dense(3)], (5,)),
+    "batch norm of pixels first": ([BatchNorm("relu"), Dense(16, "relu"), Dense(3)], (1, 8, 8)),
+    "batch norms of pixels first": ([BatchNorm("tanh"), BatchNorm("relu"), Dense(3)], (2, 3, 4)),
     "batch norm of an image first": ([BatchNorm("relu"), Conv2d(2, 3), Dense(3)], (3, 6, 5)),
 }
 
@@ -272,6 +289,18 @@ def test_exports_that_could_not_be_imported(name, scaled, tmp_path):
     assert back.shape == shape
     x = random.normal(size=(5, size))
     same(back.predict_logits(x, backend="reference"), network.predict_logits(x, backend="reference"), 2e-5)
+
+
+def test_a_batch_norm_of_channels_before_dense_layers_alone_is_one_of_pixels(tmp_path):
+    made = model(
+        [("BatchNormalization", "x g h m v", "q"), ("Relu", "q", "r"), ("Flatten", "r", "f"), ("MatMul", "f w", "y")],
+        {"g": weights(3), "h": weights(3, seed=1), "m": weights(3, seed=2), "v": weights(3) ** 2, "w": weights(60, 3)},
+        ("N", 3, 4, 5),
+    )  # fmt: skip
+    network = from_onnx(saved(made, tmp_path))
+    assert network.shape == (3, 4, 5) and network.layers == (BatchNorm("relu"), Dense(3))
+    x = np.random.default_rng(1).normal(size=(5, 3, 4, 5)).astype(np.float32)
+    same(network.predict_logits(x, backend="reference"), answers(made, x))
 
 
 def test_sizes_alone_do_not_put_channels_last(tmp_path):

@@ -22,6 +22,9 @@ def gemm(bias, **more):
 
 
 PLAIN = model(LAYERS, DENSE)
+NORM = {"g": weights(5), "d": weights(5) ** 2}
+TRAINING = {"p": np.float32(0.5), "on": np.bool_(True)}
+INDEXED = [CONV, ("MaxPool", "a", "p i", POOL), ("Cast", "i", "r", {"to": 1}), *BEHIND[1:]]
 GATES = {"k": weights(6, 1, 3, 3), "w": weights(6 * 12, 3), "b": weights(3)}
 REFUSED = {
     "operator": (changed(2, "LeakyRelu", "a", "r"), r"node 'nr' \(LeakyRelu\): no layer here computes it; Gemm"),
@@ -49,6 +52,19 @@ REFUSED = {
     "softmax of rows": (model([*LAYERS, ("Softmax", "y", "p", {"axis": 0})], DENSE, outputs=("p",)), "over axis 0"),
     "division by samples": (changed(1, "Div", "b m", "a"), "a division by samples or by 0"),
     "training": (changed(1, "BatchNormalization", "m b b b b", "a q s", {"training_mode": 1}), "model.eval"),
+    "training before opset 14": (changed(2, "BatchNormalization", "a g g g d", "r s t u e", more=NORM, opset=13),
+                                 r"\(BatchNormalization\): it was exported while training; model.eval"),
+    "training dropout": (changed(2, "Dropout", "a p on", "r", more=TRAINING), r"\(Dropout\): it was .*; model.eval"),
+    "mask of a dropout": (model(
+        [*LAYERS[:2], ("Dropout", "a", "e k"), ("Cast", "k", "r", {"to": 1}), *LAYERS[3:]], DENSE),
+        r"node 'nr' \(Cast\): 'k' is a further output of its node, and only the first is read"),
+    "indices of a pool": (model(INDEXED, IMAGE, ("N", 2, 8, 10)), r"node 'nr' \(Cast\): 'i' is a further output"),
+    "indices as an output": (model(
+        [CONV, ("MaxPool", "a", "r i", POOL), *BEHIND[1:]], IMAGE, ("N", 2, 8, 10), outputs=("y", "i")),
+        r"net\.onnx: its outputs: 'i' is a further output"),
+    "old opset": (changed(1, "Add", "m b", "a", {"axis": 1, "broadcast": 1}, opset=6), "ONNX's opset 6; 7 or later"),
+    "division of whole numbers": (changed(0, "Div", "x two", "m", more={"two": np.int64(2)}, kind=TensorProto.INT64),
+                                  r"\(Div\): its other operand 'two' is of whole numbers; floats were wanted"),
     "batch moved": (model([("Transpose", "x", "q"), ("MatMul", "q w", "y")], DENSE), "moves the batch"),
     "different layers": (model([*LAYERS], DENSE, outputs=("a", "y")), "outputs a, y come from different layers"),
     "constant output": (model([*LAYERS, ("Identity", "w", "z")], DENSE, outputs=("z",)), "does not depend on"),
@@ -95,6 +111,15 @@ def test_the_size_of_images_may_be_given(tmp_path):
     assert flat.shape == (1, 2, 2)
     with pytest.raises(ModelFileError, match="not of the given shape 5"):
         from_onnx(saved(PLAIN, tmp_path), shape=(5,))
+
+
+def test_an_operator_of_another_domain_is_none_of_onnx(tmp_path):
+    for operator in ("Relu", "Softmax"):
+        made = changed(2, operator, "a", "r")
+        made.graph.node[2].domain = "org.other"
+        made.opset_import.append(helper.make_opsetid("org.other", 1))
+        with pytest.raises(ModelFileError, match=rf"\({operator}\): an operator of org\.other, which no layer here"):
+            from_onnx(saved(made, tmp_path))
 
 
 def test_two_inputs_are_named(tmp_path):

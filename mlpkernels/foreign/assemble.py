@@ -32,7 +32,7 @@ class Reading(NamedTuple):
 def assemble(path: str, operations: Sequence[Operation], shape: tuple[int, ...], reading: Reading) -> Network:
     """The network that does the operations to samples of `shape`. ModelFileError names what no layer can do."""
     given = _spread(path, reading.scaling, shape)
-    scaled, body = _leading(_activations_first(operations))
+    scaled, body = _leading(_activations_first(_as_read(operations, shape)))
     body = _folded(path, body)
     layers, values = _layers(path, body)
     loss = reading.loss or _usual_loss(path, body)
@@ -104,6 +104,30 @@ def _scaling(given: Scaling | None, own: Affine | None, shape: tuple[int, ...]) 
 
 
 # ---- operations into their neighbours
+
+
+def _as_read(operations: Sequence[Operation], shape: tuple[int, ...]) -> Sequence[Operation]:
+    """The operations to images laid flat where no convolution or pool reads them, as `layers.rows` has it: a batch norm
+    of channels becomes one of their pixels."""
+    if any(isinstance(operation, (Convolution, Pool)) for operation in operations):
+        return operations
+    made: list[Operation] = []
+    flat = len(shape) == 1
+    for operation in operations:
+        flat = flat or isinstance(operation, Product)
+        made.append(operation if flat else _laid_flat(operation, math.prod(shape)))
+    return made
+
+
+def _laid_flat(operation: Operation, size: int) -> Operation:
+    """An operation to images of that many values as one to the values."""
+    if isinstance(operation, Affine):
+        return replace(operation, factor=operation.factor.reshape(-1), offset=operation.offset.reshape(-1))
+    if isinstance(operation, Normalisation):
+        given = (operation.gamma, operation.beta, operation.mean, operation.variance)
+        gamma, beta, mean, variance = (np.repeat(values, size // len(values)) for values in given)
+        return replace(operation, gamma=gamma, beta=beta, mean=mean, variance=variance)
+    return operation
 
 
 def _activations_first(body: Sequence[Operation]) -> list[Operation]:

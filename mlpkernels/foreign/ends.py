@@ -15,6 +15,7 @@ _PASSED = {  # operators that make labels or dictionaries of probabilities, and 
 }  # fmt: skip
 _FIRST = {"ArgMax", "ReduceMax", "TopK", "ZipMap"}  # of a flow
 _CHOOSING = {"ArgMax", "TopK"}  # which take one class of all, whatever function that keeps their order came before
+_AXIS = {"ArgMax": 0, "TopK": -1}  # where none is given
 _THRESHOLDS = {"Binarizer", "Greater", "GreaterOrEqual"}
 _LOSSES = {"logistic": "binary", "exp": "poisson"}
 
@@ -35,6 +36,8 @@ def apply(node: Node, flow: Flow | End) -> End | None:
     """
     if node.operator in _THRESHOLDS:
         return _threshold(node, flow)
+    if node.operator in ("ReduceMax", *_CHOOSING):
+        _check_greatest(node, flow)
     if isinstance(flow, End):
         if node.operator in _CHOOSING and flow.loss == "binary" and not flow.pair:
             raise ValueError("the first or greatest of several yes or no, which is no answer of a network here")
@@ -48,11 +51,24 @@ def apply(node: Node, flow: Flow | End) -> End | None:
         return End(flow, "cross-entropy")
     if node.operator == "Concat":
         return _pair(node)
-    if node.operator == "ArgMax" and node.attributes.get("axis", 0) not in (1, -1):
-        raise ValueError(f"over axis {node.attributes.get('axis', 0)}; over the outputs was wanted")
     if node.operator in _CHOOSING and flow.places.size > 1 and (stripped := _stripped(flow))[1]:
         return End(stripped[0], "cross-entropy")
     return End(flow, None) if node.operator in _FIRST else None
+
+
+def _check_greatest(node: Node, flow: Flow | End) -> None:
+    """Refuse, by ValueError, what is not the greatest of a sample's outputs."""
+    if node.operator == "ReduceMax":
+        given = node.attributes.get("axes")
+        axes = node.optional(1, "axes") if given is None else np.array(given)
+        over = [] if axes is None else [int(axis) for axis in axes.reshape(-1)]
+    else:
+        over = [node.attributes.get("axis", _AXIS[node.operator])]
+    if over not in ([1], [-1]) or (isinstance(flow, Flow) and flow.places.ndim != 1):
+        shape = f" of {flow.places.shape}" if isinstance(flow, Flow) else ""
+        raise ValueError(f"over axis {', '.join(map(str, over)) or 'all'}{shape}; over the outputs was wanted")
+    if not node.attributes.get("largest", 1):
+        raise ValueError("largest=0 takes the least; the greatest was wanted")
 
 
 def _threshold(node: Node, flow: Flow | End) -> End:
@@ -84,7 +100,10 @@ def _gathered(node: Node, end: End) -> End:
 
 def _pair(node: Node) -> End:
     """The two probabilities of a yes or no, 1 - p before p."""
-    if len(node.inputs) == 2 and all(isinstance(value, Flow) for value in node.inputs):
+    beside = node.attributes["axis"] in (1, -1) and all(
+        isinstance(value, Flow) and value.places.shape == (1,) for value in node.inputs
+    )
+    if len(node.inputs) == 2 and beside:
         no, yes = node.inputs
         flow, kind = _stripped(yes)
         rest = no.operations[len(flow.operations) :]
@@ -151,8 +170,8 @@ def classes(node: Node) -> list[int | str] | None:
     if node.operator == "LabelEncoder":
         keys = given.get("keys_int64s")
         labels = given.get("values_strings") or given.get("values_int64s")
-        if keys is not None and list(keys) == list(range(len(keys))):
-            return _plain(labels)
+        if keys is not None and labels and sorted(keys) == list(range(len(labels))):
+            return _plain([label for _, label in sorted(zip(keys, labels, strict=True))])
     return None
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _BATCH = 1_000_003  # stands for the number of rows where a graph computes shapes: a prime that no size is
 _DOMAINS = {"", "ai.onnx", "ai.onnx.ml"}
+_OPSET = 7  # before, arithmetic broadcasts by an attribute, and dropout and batch norm may be those of training
 
 
 def from_onnx(
@@ -104,6 +105,11 @@ def read(path: str) -> "ModelProto":
         if not model.graph.node:
             raise ModelFileError(f"{path} is no ONNX file, or one without a graph{_REMEDY}")
         onnx.checker.check_model(model)
+        version = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 1)
+        if version < _OPSET:
+            raise ModelFileError(
+                f"{path}: ONNX's opset {version}; {_OPSET} or later was wanted: onnx.version_converter converts it"
+            )
         return onnx.inliner.inline_local_functions(model) if model.functions else model
     except DecodeError:
         raise ModelFileError(f"{path} is no ONNX file, or damaged{_REMEDY}") from None
@@ -189,10 +195,12 @@ class _Walk:
             raise refuse(self.path, f"weight {tensor.name!r}", f"damaged, or of an unknown type ({error})") from None
 
     def value(self, name: str, where: str) -> Value:
-        """A value by name; ModelFileError where no node has given it."""
+        """A value by name; ModelFileError where no node has given it, or it is none that is read."""
         found = self.values.get(name)
         if found is None:
-            raise refuse(self.path, where, f"{name!r} is used before any node gives it")
+            further = name in self.values
+            reason = "is a further output of its node, and only the first is read"
+            raise refuse(self.path, where, f"{name!r} {reason if further else 'is used before any node gives it'}")
         return found
 
     def visit(self, proto: "NodeProto") -> None:
@@ -201,22 +209,24 @@ class _Walk:
         where = f"node {name!r} ({proto.op_type})"
         inputs = [self.value(name, where) if name else None for name in proto.input]
         attributes = {entry.name: self.onnx.helper.get_attribute_value(entry) for entry in proto.attribute}
-        node = Node(proto.op_type, where, attributes, inputs, proto.input)
+        node = Node(proto.op_type, where, attributes, inputs, proto.input, proto.output)
         moving = [value for value in inputs if isinstance(value, (Flow, End))]
         try:
             if not moving:
                 self._keep(proto, self._evaluated(proto, inputs))
                 return
             self.classes = ends.classes(node) or self.classes
-            self._keep(proto, [self._moved(proto, node, moving)])
+            made = self._moved(proto, node, moving)
+            # All outputs of what ends a graph are ends, as values and indices of the greatest; a layer has but one.
+            self._keep(proto, [made] * len(proto.output) if isinstance(made, End) else [made])
         except (ValueError, KeyError, TypeError, IndexError) as error:
             reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
             raise refuse(self.path, where, reason) from None
 
     def _keep(self, proto: "NodeProto", values: Sequence[Any]) -> None:
-        """The values of a node's outputs, the first for those that have none of their own."""
+        """The values of a node's outputs, None for those that have none."""
         for number, name in enumerate(proto.output):
-            self.values[name] = values[number] if number < len(values) else values[0]
+            self.values[name] = values[number] if number < len(values) else None
 
     def _evaluated(self, proto: "NodeProto", inputs: Sequence[Any]) -> list[Any]:
         """What a node makes of constants."""
@@ -232,6 +242,8 @@ class _Walk:
     def _moved(self, proto: "NodeProto", node: Node, moving: Sequence[Flow | End]) -> Value:
         """What a node makes of the sample."""
         flow = moving[0]
+        if proto.domain not in _DOMAINS:
+            raise ValueError(f"an operator of {proto.domain}, which no layer here computes; ONNX's own were wanted")
         if proto.op_type == "Shape" and isinstance(flow, Flow):
             sizes = np.array([_BATCH, *flow.places.shape])
             return sizes[node.attributes.get("start", 0) : node.attributes.get("end")]
@@ -240,7 +252,7 @@ class _Walk:
             return end
         if not isinstance(flow, Flow):
             raise ValueError("it stands behind a softmax or labels, where layers were wanted to have ended")
-        if proto.op_type not in operators.OPERATORS or proto.domain not in _DOMAINS:
+        if proto.op_type not in operators.OPERATORS:
             raise ValueError(f"no layer here computes it; {', '.join(operators.OPERATORS)} and Softmax are read")
         if self.producer == "skl2onnx" and proto.op_type == "Reshape" and self.outputs.issuperset(proto.output):
             return flow  # a regressor's (N, K), which it lays one below the other as (N·K, 1), whatever K is

@@ -12,13 +12,15 @@ NAMES = {"Relu": "relu", "Tanh": "tanh", "Sigmoid": "logistic", "Exp": "exp"}
 
 
 class Node(NamedTuple):
-    """A node: operator, what names it in errors, attributes, and its inputs, None where left out, with their names."""
+    """A node: operator, what names it in errors, attributes, its inputs, None where left out, with their names, and its
+    outputs' names, empty where left out."""
 
     operator: str
     where: str
     attributes: dict[str, Any]
     inputs: Sequence[Any]
     names: Sequence[str]
+    outputs: Sequence[str]
 
     def constant(self, number: int, name: str) -> np.ndarray:
         """Input `number`, float64. ValueError where it is computed from the sample."""
@@ -142,9 +144,12 @@ def _pads(given: dict[str, Any], image: Sequence[int], kernel: Pair, stride: Seq
     return (less, more) if way == "SAME_UPPER" else (more, less)
 
 
+_TRAINING = "it was exported while training; model.eval() first was wanted"
+
+
 def _batch_norm(node: Node, flow: Flow) -> Flow:
-    if node.attributes.get("training_mode"):
-        raise ValueError("training_mode=1: it was exported while training; model.eval() first was wanted")
+    if node.attributes.get("training_mode") or any(node.outputs[1:]):  # which before opset 14 tell it alone
+        raise ValueError(_TRAINING)
     channels = node.constant(1, "scale").size
     gamma, beta, mean, variance = (
         node.vector(k, name, channels) for k, name in enumerate(("scale", "bias", "mean", "variance"), 1)
@@ -186,6 +191,8 @@ def _arithmetic(node: Node, flow: Flow) -> Flow:
 def _without_batch(node: Node, number: int, flow: Flow) -> np.ndarray:
     """Input `number`, a constant, without the axis of rows; ValueError where it does not broadcast to the sample."""
     constant = node.constant(number, "other operand")
+    if node.inputs[number].dtype.kind in "iu":  # which wrap round, and whose quotients are cut off
+        raise ValueError(f"its other operand {node.names[number]!r} is of whole numbers; floats were wanted")
     if constant.ndim == flow.places.ndim + 1 and len(constant) == 1:
         constant = constant[0]
     try:
@@ -214,6 +221,13 @@ def _scaler(node: Node, flow: Flow) -> Flow:
 
 
 def _same(node: Node, flow: Flow) -> Flow:
+    return flow
+
+
+def _dropout(node: Node, flow: Flow) -> Flow:
+    training = node.optional(2, "training_mode")
+    if training is not None and training.any():
+        raise ValueError(_TRAINING)
     return flow
 
 
@@ -285,6 +299,6 @@ OPERATORS: dict[str, Callable[[Node, Flow], Flow]] = {
     "Gemm": _gemm, "MatMul": _matmul, "Conv": _conv, "MaxPool": _max_pool, "BatchNormalization": _batch_norm,
     **dict.fromkeys(NAMES, _activation),
     **dict.fromkeys(("Add", "Sub", "Mul", "Div"), _arithmetic), "Neg": _negative, "Scaler": _scaler,
-    **dict.fromkeys(("Identity", "Dropout"), _same), "Cast": _cast, "Flatten": _flatten, "Reshape": _reshape,
+    "Identity": _same, "Dropout": _dropout, "Cast": _cast, "Flatten": _flatten, "Reshape": _reshape,
     "Transpose": _transpose, "Squeeze": _squeeze, "Unsqueeze": _unsqueeze,
 }  # fmt: skip
