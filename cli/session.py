@@ -212,10 +212,10 @@ class Session:
 
     def _record_settings(self) -> None:
         from mlpkernels.files import write_atomic
+        from mlpkernels.state import HISTORY_COLUMNS
 
         write_atomic(self.folder / runs.CONFIG, config.to_toml(self.settings, with_out=False).encode())
-        columns = [field.name for field in dataclasses.fields(_result_type()) if field.name != "best"]
-        lines = [",".join(columns) + "\n", *(self._line(result) for result in self.state.history)]
+        lines = [",".join(HISTORY_COLUMNS) + "\n", *(self._line(result) for result in self.state.history)]
         write_atomic(self.folder / runs.HISTORY, "".join(lines).encode())
         (self.folder / runs.METRICS).unlink(missing_ok=True)  # of fewer epochs, where a finished run goes on
 
@@ -287,9 +287,9 @@ class Session:
 
     @staticmethod
     def _line(result: EpochResult) -> str:
-        values = dataclasses.asdict(result)
-        values.pop("best")
-        return runs.history_line(values.values())
+        from mlpkernels.state import HISTORY_COLUMNS
+
+        return runs.history_line(getattr(result, name) for name in HISTORY_COLUMNS)
 
     def _save(self) -> None:
         """Write the model and the checkpoint, each whole or not at all."""
@@ -346,9 +346,3 @@ class Session:
             raise
         took = tables.seconds(time.perf_counter() - began)
         self.say(f"  {'figures':{LABEL_WIDTH}}  {self.path / runs.PLOTS}   drawn in {took}")
-
-
-def _result_type() -> Any:
-    from mlpkernels import EpochResult
-
-    return EpochResult

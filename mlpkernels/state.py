@@ -1,6 +1,6 @@
 """What training has reached: results, progress, and all that an exact resume needs."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,6 +29,9 @@ class EpochResult:
     seconds: float
     samples_per_second: float
     best: bool
+
+
+HISTORY_COLUMNS = tuple(each.name for each in fields(EpochResult) if each.name != "best")  # of history.csv
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ _TICK = 0.1  # seconds between two calls of on_progress
 _DATA = ("train", "validation", "test")  # the arguments of fit that are data
 _COUNTED = 1_000_000  # up to so many combinations are shuffled; of more, each is drawn
 _DRAWS = 1000  # tries for each different setting that a sample wants
+_INTEGERS = 2**63  # above NumPy's integers
 
 # ---- settings to try
 
@@ -41,8 +42,9 @@ _DRAWS = 1000  # tries for each different setting that a sample wants
 class Range:
     """Numbers from low to high for `sample` to draw from, evenly or, with log, evenly in their logarithm.
 
-    whole: whole numbers alone. Others have six significant digits, so that they can be typed again. ValueError
-    where low is not below high, or log has a low of 0 or less.
+    whole: whole numbers alone, both ends among them; with log each as likely as all that rounds to it. Others have six
+    significant digits, so that they can be typed again, or are an end. ValueError where low is not below high, log has
+    a low of 0 or less, or whole an end that is no whole number of 64 bits.
     """
 
     low: float
@@ -55,13 +57,23 @@ class Range:
             raise ValueError(f"Range: {self.low:g} to {self.high:g}: two numbers, the lower first, were wanted")
         if self.log and self.low <= 0:
             raise ValueError(f"Range: low={self.low:g}: above 0 was wanted for a logarithmic one")
+        for name, end in {"low": self.low, "high": self.high}.items() if self.whole else ():
+            if end != int(end) or not -_INTEGERS <= end < _INTEGERS:
+                raise ValueError(f"Range: {name}={end!r}: a whole number of 64 bits was wanted for a whole one")
 
     def draw(self, generator: np.random.Generator) -> float | int:
         """A number of the range."""
-        low, high = (math.log(self.low), math.log(self.high)) if self.log else (self.low, self.high)
+        if self.whole and not self.log:
+            return int(generator.integers(int(self.low), int(self.high), endpoint=True))
+        side = 0.5 if self.whole else 0.0  # all that rounds to an end, as to the numbers between
+        low, high = self.low - side, self.high + side
+        if self.log:
+            low, high = math.log(low), math.log(high)
         number = low + (high - low) * generator.random()
-        number = min(max(math.exp(number) if self.log else number, self.low), self.high)
-        return round(number) if self.whole else float(f"{number:.6g}")
+        number = math.exp(number) if self.log else number
+        kind = int if self.whole else float
+        short = round(number) if self.whole else float(f"{number:.6g}")
+        return min(max(short, kind(self.low)), kind(self.high))
 
 
 def grid(**options: Iterable[Any]) -> list[dict[str, Any]]:
@@ -76,12 +88,13 @@ def grid(**options: Iterable[Any]) -> list[dict[str, Any]]:
 def sample(count: int, seed: int = 0, /, **options: Iterable[Any] | Range) -> list[dict[str, Any]]:
     """`count` different settings drawn at random, each option's from its list of values or its `Range`.
 
-    The same count, seed and options give the same settings. ValueError where there are not that many.
+    A value that a list repeats counts once. The same count, seed and options give the same settings. ValueError where
+    there are not that many.
     """
     if (number := operator.index(count)) < 1:
         raise ValueError(f"sample: count={count}: an integer from 1 was wanted")
     generator = np.random.Generator(np.random.PCG64(check_seed(seed)))
-    axes = {name: given if isinstance(given, Range) else _listed(name, given) for name, given in options.items()}
+    axes = {name: given if isinstance(given, Range) else _different(name, given) for name, given in options.items()}
     if not axes:
         raise ValueError("sample: no options; at least one was wanted")
     total = math.prod(math.inf if isinstance(axis, Range) else len(axis) for axis in axes.values())
@@ -103,6 +116,11 @@ def sample(count: int, seed: int = 0, /, **options: Iterable[Any] | Range) -> li
 
 def _draw(axis: list[Any] | Range, generator: np.random.Generator) -> Any:
     return axis.draw(generator) if isinstance(axis, Range) else axis[int(generator.integers(len(axis)))]
+
+
+def _different(name: str, values: Iterable[Any]) -> list[Any]:
+    """The values without repeats: by text, as lists have no hash."""
+    return list({repr(value): value for value in _listed(name, values)}.values())
 
 
 def _listed(name: str, values: Iterable[Any]) -> list[Any]:

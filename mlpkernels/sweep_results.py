@@ -1,7 +1,6 @@
 """A sweep's results.csv: a row a network and epoch; read back, with the repeats over seeds put together."""
 
 import csv
-import dataclasses
 import functools
 import io
 import math
@@ -13,9 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from .errors import DataError
-from .state import EpochResult
+from .state import HISTORY_COLUMNS, EpochResult
 
-COLUMNS = tuple(field.name for field in dataclasses.fields(EpochResult) if field.name != "best")
 REPEATS = ("seed", "split-seed", "split_seed")  # options that only repeat a setting
 DONE = ("finished", "stopped early", "diverged")  # the status of a network's last row
 _STATUSES = ("training", *DONE)
@@ -36,14 +34,14 @@ def text(value: Any) -> str:
 
 def header(options: Iterable[str]) -> str:
     """The first line of results.csv: the swept options, the status, the columns of history.csv."""
-    return _csv([*options, "status", *COLUMNS])
+    return _csv([*options, "status", *HISTORY_COLUMNS])
 
 
 def line(settings: Iterable[Any], status: str, epoch: int, result: EpochResult | None) -> str:
     """A row of results.csv. `settings` are the options' values in the header's order; result None: diverged."""
-    figures: list[Any] = [epoch, *[None] * (len(COLUMNS) - 1)]
+    figures: list[Any] = [epoch, *[None] * (len(HISTORY_COLUMNS) - 1)]
     if result is not None:
-        figures = [getattr(result, name) for name in COLUMNS]
+        figures = [getattr(result, name) for name in HISTORY_COLUMNS]
     return _csv([*map(text, settings), status, *("" if figure is None else text(figure) for figure in figures)])
 
 
@@ -155,7 +153,7 @@ def read(path: str | os.PathLike[str]) -> Results:
         raise DataError(f"{path}: not a CSV file ({error}); start the sweep anew in another folder") from None
     lines = (whole + end).splitlines()
     cells = list(csv.reader(lines))
-    wanted = ["status", *COLUMNS]
+    wanted = ["status", *HISTORY_COLUMNS]
     options = tuple(cells[0][: -len(wanted)]) if cells else ()
     if not options or cells[0][-len(wanted) :] != wanted:
         raise DataError(f"{path}: line 1 is no header of a sweep: options, then {','.join(wanted)[:40]}…, were wanted")
@@ -177,7 +175,7 @@ def _with_row(before: Swept, status: str, cells: Sequence[str], place: str) -> S
     if status not in _STATUSES:
         raise DataError(f"{place}, column status: {status!r}, wanted one of {', '.join(_STATUSES)}")
     figures: dict[str, float | None] = {}
-    for column, cell in zip(COLUMNS, cells, strict=True):
+    for column, cell in zip(HISTORY_COLUMNS, cells, strict=True):
         try:
             figures[column] = float(cell) if cell else None
         except ValueError:

@@ -13,7 +13,8 @@ import pytest
 from cli_running import BACKEND, good, mlpk, refusal, start
 from mlpkernels_cli import runs, sweep_session
 
-from mlpkernels.sweep_results import COLUMNS, read
+from mlpkernels.state import HISTORY_COLUMNS
+from mlpkernels.sweep_results import read
 
 SMALL = ("--hidden", 8, "--backend", BACKEND, "--no-plots")
 GRID = ("--batch-size", "32,64", "--seed", "0:2", "--epochs", 2)
@@ -57,7 +58,8 @@ def test_a_grid_leaves_its_folder_and_tells_what_is_best(here):
     folder = only(here)
     assert re.fullmatch(r"sweep-digits-\d{8}-\d{6}", folder.name)
     assert sorted(path.name for path in folder.iterdir()) == ["results.csv", "sweep.toml"]
-    assert (folder / "results.csv").read_text().splitlines()[0] == ",".join(["batch-size", "seed", "status", *COLUMNS])
+    header = ",".join(["batch-size", "seed", "status", *HISTORY_COLUMNS])
+    assert (folder / "results.csv").read_text().splitlines()[0] == header
     found = rows(folder, timeless=False)
     assert len(found) == 8 and [row["status"] for row in found].count("finished") == 4
     assert {(row["batch-size"], row["seed"]) for row in found} == {("32", "0"), ("32", "1"), ("64", "0"), ("64", "1")}

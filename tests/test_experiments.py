@@ -1,6 +1,7 @@
 """The rows of the experiments: their settings are the documents', their results their own whatever runs beside."""
 
 import csv
+import dataclasses
 import functools
 import importlib.util
 import json
@@ -13,8 +14,9 @@ from support import timeless
 from mlpkernels import SGD, Adam
 from mlpkernels.datasets import Part, load
 from mlpkernels.errors import DataError, UnavailableError
-from mlpkernels.experiments import ROWS, Options, check, curves, find, initial, numpy_gd, run, study, tsne
+from mlpkernels.experiments import ROWS, Options, check, curves, find, initial, numpy_gd, run, speedrun, study, tsne
 from mlpkernels.experiments.folder import Folder
+from mlpkernels.experiments.report import Measured
 from mlpkernels.experiments.side_by_side import Job, Watch, train_all
 
 SKLEARN = importlib.util.find_spec("sklearn") is not None
@@ -254,6 +256,91 @@ def test_a_row_that_cannot_be_written_leaves_nothing_of_it(few, tmp_path, monkey
     with pytest.raises(KeyboardInterrupt):
         folder.add(report)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+# ---- what is told of a row
+
+
+def taught(accuracies, seconds=(1, 2, 6, 100)):
+    """Networks of three epochs with these test accuracies, by seed and epoch: those with fewer diverged."""
+    trained = train_all("x", jobs(len(accuracies), epochs=3), 2, Watch())
+    for one, values, taken in zip(trained, accuracies, seconds, strict=False):
+        one.history = [
+            dataclasses.replace(result, test_accuracy=value, seconds=taken)
+            for result, value in zip(one.history, values, strict=False)
+        ]
+        one.diverged = None if len(values) == 3 else f"epoch {len(values) + 1}, step 1"
+    return trained
+
+
+def test_a_line_tells_mean_and_deviation_of_what_did_not_diverge():
+    line = Measured("x", (0.9, 0.91, 0.95, float("nan")), seconds=(1, 2, 6), per=("an epoch", 2))
+    assert line.cells("row") == ("row", "x", "not stated", "92.00 ± 2.65 %", "4 (1 diverged)", "1.5 s an epoch", "")
+    assert dataclasses.replace(line, seconds=(100, 200, 600), per=("", 1)).time == "300 s"
+    gone = Measured("x", (float("nan"),) * 2)
+    assert gone.cells("row") == ("row", "x", "not stated", "diverged", "2 (2 diverged)", "", "")
+
+
+def diverging(monkeypatch, module, where):
+    """Let a row's networks take 1, 2, 6 and 100 s an epoch, by seed, and those of where(job) diverge in epoch 2."""
+    real = module.train_all
+
+    def train_all(*arguments):
+        trained = real(*arguments)
+        for one in trained:
+            taken = (1, 2, 6, 100)[one.job.seed]
+            one.history = [dataclasses.replace(result, seconds=taken) for result in one.history]
+            if where(one.job):
+                one.history, one.diverged = one.history[:1], "epoch 2, step 1"
+        return trained
+
+    monkeypatch.setattr(module, "train_all", train_all)
+
+
+@pytest.mark.parametrize("some", [True, False])
+@pytest.mark.parametrize(
+    "name, module, told",
+    [
+        ("mlp-64", study, "3 s an epoch"), ("mlp-50-50", curves, "6 s"), ("numpy-gd", numpy_gd, "6 s"),
+        ("mlp-64-tsne", tsne, "6 s"), ("speedrun", speedrun, "4 s (2…12)"),
+    ],
+)  # fmt: skip
+def test_times_are_of_networks_that_did_not_diverge(name, module, told, some, few, monkeypatch):
+    if module is tsne:
+        pytest.importorskip("sklearn")
+        monkeypatch.setattr(tsne, "IMAGES", 100)
+    monkeypatch.setattr(speedrun, "RECIPES", {"mlp-64": speedrun.RECIPES["mlp-64"]})
+    diverging(monkeypatch, module, lambda job: job.seed == 3 or not some)
+    report = run(name, few, Options(seeds=4, epochs=2))
+    assert {line.time for line in report.lines if line.time} == ({told} if some else set())
+    assert all(len(line.seconds) == 3 * some for line in report.lines if "accuracy" in line.what and line.seconds)
+    json.loads(json.dumps(report.to_json()), parse_constant=pytest.fail)
+
+
+def test_the_figure_of_seconds_leaves_out_what_diverged(few, monkeypatch):
+    diverging(monkeypatch, study, lambda job: job.seed == 3 or job.labels["batch_size"] == 8)
+    report = run("mlp-64", few, Options(seeds=4, epochs=2))
+    axes = next(axes for axes in report.figures["seconds-by-batch"]().axes if axes.axison)
+    np.testing.assert_allclose(axes.lines[1].get_ydata(), [np.nan] + [3.0] * 7)
+    assert [text.get_text() for text in axes.texts[8:]] == ["3.0"] * 7
+
+
+def test_the_best_epochs_are_of_networks_that_did_not_diverge():
+    trained = taught([[0.5, 0.9, 0.7], [0.95], [0.6, 0.7, 0.8]])
+    told = "highest test accuracy of any epoch, which flatters: 85.00 ± 7.07 % (epoch 2, 3)"
+    row = find("mlp-128")
+    assert curves._notes({"one": trained}, row) == [told]
+    assert curves._notes({"one": trained, "two": trained[1:2]}, row) == [f"one: {told}"]
+
+
+def test_an_earlier_epoch_is_of_networks_that_did_not_diverge():
+    row, setting = find("mlp-50-50"), curves.SETTINGS["mlp-50-50"]
+    trained = taught([[0.5, 0.97, 0.95], [0.6, 0.98, 0.95], [0.1]])
+    line = curves._lines("x", trained, row, Options(seeds=3), setting)[0]
+    assert line.verdict == "at least 96 %: no; 97.50 % after 2 epochs, chosen by the test images"
+    assert line.time == "4.5 s"
+    gone = curves._lines("x", taught([[0.5, 0.97], []]), row, Options(seeds=2), setting)[0]
+    assert (gone.text, gone.time, gone.verdict) == ("diverged", "", "")
 
 
 # ---- numpy-gd

@@ -65,7 +65,7 @@ def test_the_heat_map_shows_every_mean(epochs):
 
 
 def test_seconds_stand_beside_the_document_s():
-    seconds = {batch: np.full((2, 3), 0.08 + 1 / batch) for batch in BATCHES}
+    seconds = {batch: np.full(2, 0.08 + 1 / batch) for batch in BATCHES}
     figure = figures.seconds_figure("mlp-64: seconds an epoch", seconds, TIMES)
     draw(figure)
     theirs, ours = panel(figure).lines

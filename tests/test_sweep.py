@@ -52,6 +52,46 @@ def test_a_sample_of_lists_repeats_nothing_and_is_the_same_again():
         sample(7, **options)
 
 
+def test_a_value_that_a_list_repeats_counts_once():
+    assert sample(1, 0, a=[1, 1]) == [{"a": 1}]
+    with pytest.raises(ValueError, match="2 settings of 1 combinations"):
+        sample(2, 0, a=[1, 1])
+    drawn = sample(4, 3, a=[[8], [16], [8]], b=["x", "x", "y"])
+    assert sorted(map(str, drawn)) == sorted(map(str, grid(a=[[8], [16]], b=["x", "y"])))
+    with pytest.raises(ValueError, match="4 settings of 3 combinations"):  # and not of a million and more
+        sample(4, 0, a=[1, 2, 3] * 1_000_000)
+
+
+def draws(wanted, count=20_000):
+    generator = np.random.Generator(np.random.PCG64(0))
+    return [wanted.draw(generator) for _ in range(count)]
+
+
+def test_whole_numbers_are_drawn_evenly_both_ends_among_them():
+    for wanted in (Range(1, 3, whole=True), Range(1.0, 3.0, whole=True)):
+        drawn = draws(wanted)
+        assert {type(number) for number in drawn} == {int}
+        numbers, counts = np.unique(drawn, return_counts=True)
+        assert numbers.tolist() == [1, 2, 3]
+        np.testing.assert_allclose(counts / len(drawn), 1 / 3, atol=0.015)
+    assert set(draws(Range(-(2**63), 2**63 - 1, whole=True), 9)).isdisjoint([-(2**63), 2**63 - 1])
+
+
+def test_whole_numbers_are_drawn_evenly_in_their_logarithm():
+    drawn = draws(Range(1, 8, log=True, whole=True))
+    assert {type(number) for number in drawn} == {int}
+    numbers, counts = np.unique(drawn, return_counts=True)
+    assert numbers.tolist() == list(range(1, 9))
+    wanted = np.log((numbers + 0.5) / (numbers - 0.5)) / np.log(8.5 / 0.5)
+    np.testing.assert_allclose(counts / len(drawn), wanted, atol=0.015)
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_six_digits_do_not_leave_a_range(log):
+    ends = 0.12345651, 0.12345659
+    assert all(ends[0] <= number <= ends[1] for number in draws(Range(*ends, log=log), 100))
+
+
 def test_a_sample_of_ranges_stays_within_them_and_can_be_typed_again():
     drawn = sample(400, 0, rate=Range(1e-4, 0.1, log=True), size=Range(8, 24, whole=True), part=Range(-1, 1))
     rates = np.array([setting["rate"] for setting in drawn])
@@ -71,6 +111,9 @@ def test_a_sample_of_ranges_stays_within_them_and_can_be_typed_again():
         (lambda: sample(5, size=Range(1, 3, whole=True)), ValueError, "5 different settings were wanted, 3 were"),
         (lambda: Range(1, 1), ValueError, "1 to 1"),
         (lambda: Range(0, 1, log=True), ValueError, "above 0"),
+        (lambda: Range(1.2, 1.4, whole=True), ValueError, r"low=1\.2: a whole number of 64 bits was wanted"),
+        (lambda: Range(1, 2.5, log=True, whole=True), ValueError, r"high=2\.5: a whole number"),
+        (lambda: Range(1, 2**63, whole=True), ValueError, "high=9223372036854775808: a whole number of 64 bits"),
         (lambda: sweep(make, [{}], workers=0), ValueError, "threads=0"),
     ],
 )

@@ -5,9 +5,8 @@ import math
 import pytest
 
 from mlpkernels.errors import DataError
-from mlpkernels.state import EpochResult
+from mlpkernels.state import HISTORY_COLUMNS, EpochResult
 from mlpkernels.sweep_results import (
-    COLUMNS,
     groups,
     header,
     line,
@@ -77,7 +76,7 @@ def test_what_was_written_is_read(write):
     assert [key for key, _ in results.lines] == [("8", "0"), ("8", "0"), ("16", "0"), ("16", "1")]
     assert one.settings == {"batch-size": "8", "seed": "0"} and one.done and one.diverged_at is None
     assert [row["test_accuracy"] for row in one.epochs] == [0.5, 0.6] and one.epochs[0]["val_loss"] is None
-    assert list(one.epochs[0]) == list(COLUMNS)
+    assert list(one.epochs[0]) == list(HISTORY_COLUMNS)
     assert (other.status, other.diverged_at, other.epochs, other.done) == ("diverged", 1, [], True)
     assert not third.done
     assert "".join([header(results.options), *(source for _, source in results.lines)]) == path.read_text()

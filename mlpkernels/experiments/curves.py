@@ -15,7 +15,7 @@ from ..network import Network
 from ..optimizers import Adam
 from ..scaling import Scaling
 from .catalogue import Options, Row
-from .report import NOT_STATED, NUMBER, POINTS, Measured, Report, columns, grouped, quick_word, reached
+from .report import NOT_STATED, NUMBER, POINTS, Measured, Report, columns, finished, grouped, quick_word, reached, times
 from .side_by_side import Job, Trained, Watch, train_all
 from .study import parts
 
@@ -115,14 +115,13 @@ def _make(dataset: Dataset, stack: Callable[[], list[Any]], seed: int) -> Networ
 def _lines(name: str, group: Sequence[Trained], row: Row, options: Options, setting: Setting) -> list[Measured]:
     suffix = "" if len(setting.networks) == 1 else f", {name}"
     accuracy = tuple(one.final[1] for one in group)
-    seconds = tuple(one.seconds for one in group)
     mean = Measured("", accuracy).mean
     by_epoch = columns(group, "test_accuracy")
     told = "" if setting.least is None else reached(options, row, mean, setting.least)
     if told and setting.least is not None and mean < setting.least:
-        told += _earlier(by_epoch, setting.least)
+        told += _earlier(columns(finished(group), "test_accuracy"), setting.least)
     lines = [
-        Measured(f"test accuracy{suffix}", accuracy, setting.accuracy, seconds=seconds, verdict=told),
+        Measured(f"test accuracy{suffix}", accuracy, setting.accuracy, seconds=times(group), verdict=told),
         Measured(f"test loss{suffix}", tuple(one.final[0] for one in group), setting.loss, NUMBER),
     ]
     if setting.least is None:
@@ -136,11 +135,14 @@ def _lines(name: str, group: Sequence[Trained], row: Row, options: Options, sett
 
 
 def _earlier(accuracy: np.ndarray, least: float) -> str:
-    """For a verdict: the earlier epoch, if there is one, after which the networks' mean was at least `least`."""
+    """For a verdict: the earlier epoch, if there is one, after which the networks' mean was at least `least`.
+
+    accuracy: by network and epoch (networks, epochs), of those that did not diverge, as the final mean is theirs.
+    """
     means = accuracy[:, :-1].mean(axis=0)
     if not (means >= least).any():
         return ""
-    epoch = int(np.nanargmax(means))
+    epoch = int(means.argmax())
     return f"; {100 * means[epoch]:.2f} % after {epoch + 1} epochs, chosen by the test images"
 
 
@@ -170,12 +172,12 @@ def _beyond_chance(gain: Measured) -> str:
 def _notes(groups: dict[str, list[Trained]], row: Row) -> list[str]:
     notes = []
     for name, group in groups.items():
-        best = columns(group, "test_accuracy").max(axis=1)
-        when = columns(group, "test_accuracy").argmax(axis=1) + 1
-        line = Measured("", tuple(best.tolist()))
-        text = line.text
+        if not (done := finished(group)):
+            continue
+        accuracy = columns(done, "test_accuracy")
+        text = Measured("", tuple(accuracy.max(axis=1).tolist())).text
         which = f"{name}: " if len(groups) > 1 else ""
-        epochs = ", ".join(map(str, when))
+        epochs = ", ".join(map(str, accuracy.argmax(axis=1) + 1))
         notes.append(f"{which}highest test accuracy of any epoch, which flatters: {text} (epoch {epochs})")
     if "log-softmax" in row.network:
         notes.append("log-softmax and its negative log-likelihood are the softmax cross-entropy used here")

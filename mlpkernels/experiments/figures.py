@@ -236,14 +236,17 @@ def heat_figure(title: str, accuracy: Mapping[int, NDArray[np.float64]], noun: s
 
 
 def seconds_figure(title: str, seconds: Mapping[int, NDArray[np.float64]], claimed: Mapping[int, float]) -> Figure:
-    """Draw seconds an epoch by setting beside the document's, on a logarithmic axis."""
+    """Draw mean seconds an epoch by setting beside the document's, on a logarithmic axis.
+
+    seconds: (networks,) by setting; one without networks has no mark.
+    """
     from matplotlib.ticker import NullLocator
 
     page = Page(760, 410, title, "training alone, each network on one core beside the others  ·  logarithmic axis")
     panel = page.panel(MARGIN + 52, HEADER + 30, 700, 330)
-    ours = {setting: float(np.nanmean(values)) for setting, values in seconds.items()}
+    ours = {setting: float(values.mean()) if len(values) else math.nan for setting, values in seconds.items()}
     places = np.arange(len(ours))
-    values = [*ours.values(), *claimed.values()]
+    values = [value for value in (*ours.values(), *claimed.values()) if math.isfinite(value)]
     panel.set_yscale("log")
     panel.yaxis.set_minor_locator(NullLocator())
     bottom, top = min(values) / 1.5, max(values) * 1.5
@@ -255,6 +258,8 @@ def seconds_figure(title: str, seconds: Mapping[int, NDArray[np.float64]], claim
         line = [told[setting] for setting in ours]
         panel.plot(places, line, marker, color=colour, markersize=6, linewidth=1.4)
         for place, value in zip(places, line, strict=True):
+            if math.isnan(value):
+                continue
             text = f"{value:.1f}" if value >= 1 else f"{value:.2g}"
             offset: dict[str, Any] = {"xytext": (0, 9), "textcoords": "offset points"}
             panel.annotate(text, (place, value), ha="center", va="center", **offset, **page.font(SMALL, colour))

@@ -22,7 +22,7 @@ from ..optimizers import SGD
 from ..scaling import Scaling
 from .catalogue import QUICK_ROWS, Options, Row
 from .initial import fan_out_normal
-from .report import Measured, Report, columns, grouped, quick_word
+from .report import Measured, Report, columns, grouped, quick_word, times
 from .side_by_side import Job, Trained, Watch, train_all
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def _lines(hidden: Sequence[int], group: Sequence[Trained], table: Table, whole:
     tested, trained_to = NETWORKS[tuple(hidden)]
     test = Measured(
         f"test accuracy, {name(hidden)}", tuple(one.final[1] for one in group), f"{100 * tested:.1f} %",
-        seconds=tuple(one.seconds for one in group),
+        seconds=times(group),
     )  # fmt: skip
     if whole and test.known:
         off = abs(test.mean - tested)

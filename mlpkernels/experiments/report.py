@@ -1,7 +1,6 @@
 """What a row reports: claimed beside measured with its spread, settings that are ours, figures and histories."""
 
 import csv
-import dataclasses
 import io
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..network import Network
-from ..state import EpochResult
+from ..state import HISTORY_COLUMNS
 from .catalogue import QUICK_ROWS, Options, Row, find
 from .side_by_side import Trained
 
@@ -32,8 +31,8 @@ class Measured:
     """One line of a table: values (one a network, NaN where it diverged) beside what was claimed.
 
     form: how the values are written, PERCENT, POINTS (of percent, with a sign) or NUMBER. claimed: as the document has
-    it. seconds: of training, one a network; per is what they are divided by and called, `("an epoch", 15)`. races: the
-    time is the median with the least and the most, not the mean.
+    it. seconds: the networks' `times`; per is what they are divided by and called, `("an epoch", 15)`. races: the time
+    is the median with the least and the most, not the mean.
     """
 
     what: str
@@ -68,7 +67,7 @@ class Measured:
 
     @property
     def time(self) -> str:
-        """The mean time of training, or the median (least…most)."""
+        """The mean time of training, or the median (least…most); nothing where all networks diverged."""
         if not self.seconds:
             return ""
         if self.races and len(self.seconds) > 1:
@@ -168,14 +167,13 @@ class Report:
 
     def history(self) -> bytes:
         """One row a network and epoch: what tells the networks apart, then the columns of a run's history.csv."""
-        columns = [each.name for each in dataclasses.fields(EpochResult) if each.name != "best"]
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["experiment", "quick", *self.trained[0].job.labels, *columns])
+        writer.writerow(["experiment", "quick", *self.trained[0].job.labels, *HISTORY_COLUMNS])
         for one in self.trained:
             labels = [self.row.name, str(self.options.quick).lower(), *one.job.labels.values()]
             for result in one.history:
-                values = (getattr(result, name) for name in columns)
+                values = (getattr(result, name) for name in HISTORY_COLUMNS)
                 writer.writerow([*labels, *("" if value is None else value for value in values)])
         return text.getvalue().encode()
 
@@ -237,6 +235,16 @@ def grouped(trained: Iterable[Trained], label: str) -> dict[Any, list[Trained]]:
     for one in trained:
         groups.setdefault(one.job.labels[label], []).append(one)
     return groups
+
+
+def finished(trained: Iterable[Trained]) -> list[Trained]:
+    """The networks that did not diverge."""
+    return [one for one in trained if one.diverged is None]
+
+
+def times(trained: Iterable[Trained]) -> tuple[float, ...]:
+    """Seconds of training, one a network that did not diverge: of the others there are those of a few epochs."""
+    return tuple(one.seconds for one in finished(trained))
 
 
 def columns(trained: Sequence[Trained], name: str) -> np.ndarray:

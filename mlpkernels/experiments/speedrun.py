@@ -15,7 +15,7 @@ from ..optimizers import AdamW
 from ..scaling import Scaling
 from ..schedules import OneCycle
 from .catalogue import Options, Row
-from .report import Measured, Report, columns, grouped, quick_word, reached
+from .report import Measured, Report, columns, finished, grouped, quick_word, reached, times
 from .side_by_side import Job, Trained, Watch, train_all
 from .study import parts
 
@@ -163,19 +163,18 @@ def _line(name: str, group: Sequence[Trained], row: Row, options: Options) -> Me
     told = reached(options, row, Measured("", accuracy).mean, target)
     if told and len(group) < row.seeds:
         told += f"; {row.seeds} seeds are wanted"
-    seconds = tuple(one.seconds for one in group if one.diverged is None)
     return Measured(
-        f"test accuracy, {name}", accuracy, f"{100 * target:.2f} %, as a mean", seconds=seconds, verdict=told,
+        f"test accuracy, {name}", accuracy, f"{100 * target:.2f} %, as a mean", seconds=times(group), verdict=told,
         races=True,
     )  # fmt: skip
 
 
 def _peer_line(raced: "Raced", ours: Measured) -> Measured:
     seconds = raced.seconds.sum(axis=1)
-    times = f"{np.median(seconds) / np.median(ours.seconds):.3g} times as long" if ours.seconds else ""
+    slower = f"{np.median(seconds) / np.median(ours.seconds):.3g} times as long" if ours.seconds else ""
     return Measured(
         f"the same in {raced.system}", tuple(raced.accuracy[:, -1].tolist()), seconds=tuple(seconds.tolist()),
-        verdict=times, races=True,
+        verdict=slower, races=True,
     )  # fmt: skip
 
 
@@ -205,8 +204,7 @@ def _figures(groups: Mapping[str, list[Trained]], raced: Sequence["Raced"], opti
 
     races = []
     for name, group in groups.items():
-        done = [one for one in group if one.diverged is None]
-        if done:
+        if done := finished(group):
             races.append(figures.Race(name, OURS, columns(done, "seconds"), columns(done, "test_accuracy")))
         races += [figures.Race(name, one.system, one.seconds, one.accuracy) for one in raced if one.recipe == name]
     targets = {name: RECIPES[name].target for name in groups}

@@ -15,7 +15,7 @@ from ..optimizers import SGD
 from ..scaling import Scaling
 from .catalogue import QUICK_ROWS, Options, Row
 from .initial import pytorch_biases
-from .report import Measured, Report, columns, grouped, quick_word
+from .report import Measured, Report, columns, grouped, quick_word, times
 from .side_by_side import Job, Trained, Watch, train_all
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def _line(batch: int, group: list[Trained], epochs: int, compared: bool) -> Meas
     values = tuple(one.final[1] for one in group)
     line = Measured(
         f"test accuracy, batch {batch}", values, f"{100 * claim.accuracy:.2f} %, {told} s an epoch",
-        seconds=tuple(one.seconds for one in group), per=("an epoch", epochs),
+        seconds=times(group), per=("an epoch", epochs),
     )  # fmt: skip
     return dataclasses.replace(line, verdict=verdict(batch, line)) if compared else line
 
@@ -149,10 +149,10 @@ def _figures(groups: dict[int, list[Trained]], options: Options) -> "Figures":
 
     word = quick_word(options)
     accuracy = {batch: columns(group, "test_accuracy") for batch, group in groups.items()}
-    seconds = {batch: columns(group, "seconds") for batch, group in groups.items()}
+    seconds = {batch: np.array(times(group)) / group[0].job.epochs for batch, group in groups.items()}
     claimed = {batch: claim.accuracy for batch, claim in CLAIMS.items()}
     other = {batch: (claim.other_mean, claim.other_deviation) for batch, claim in CLAIMS.items()}
-    times = {batch: claim.seconds for batch, claim in CLAIMS.items()}
+    theirs = {batch: claim.seconds for batch, claim in CLAIMS.items()}
     return {
         "accuracy-by-epoch": functools.partial(
             figures.by_epoch_figure, f"mlp-64: test accuracy by epoch and batch size{word}", accuracy, "batch"
@@ -164,6 +164,6 @@ def _figures(groups: dict[int, list[Trained]], options: Options) -> "Figures":
             figures.heat_figure, f"mlp-64: test accuracy by batch size and epoch{word}", accuracy, "batch size"
         ),
         "seconds-by-batch": functools.partial(
-            figures.seconds_figure, f"mlp-64: seconds an epoch by batch size{word}", seconds, times
+            figures.seconds_figure, f"mlp-64: seconds an epoch by batch size{word}", seconds, theirs
         ),
     }

@@ -13,7 +13,7 @@ from ..layers import Dense
 from ..network import Network
 from ..optimizers import SGD
 from .catalogue import Options, Row
-from .report import Measured, Report, columns, quick_word
+from .report import Measured, Report, columns, plain, quick_word, times
 from .side_by_side import Job, Watch, train_all
 from .study import make, parts
 
@@ -55,7 +55,7 @@ def run(row: Row, dataset: Dataset, options: Options, watch: Watch | None) -> Re
     lines = [
         Measured(
             f"test accuracy after {epochs} epochs", tuple(one.final[1] for one in trained),
-            seconds=tuple(one.seconds for one in trained),
+            seconds=times(trained),
         ),
         Measured(f"picture, before training: {_NEAREST} nearest of the same class", (kin[first],), "picture"),
         Measured(f"picture, after epoch {last}: {_NEAREST} nearest of the same class", (kin[last],), "picture"),
@@ -67,7 +67,7 @@ def run(row: Row, dataset: Dataset, options: Options, watch: Watch | None) -> Re
         "images": count,
         "perplexity": PERPLEXITY,
         "neighbours_of_the_same_class": {str(epoch): share for epoch, share in kin.items()},
-        "test_accuracy": {str(epoch): accuracy[:, epoch - 1].tolist() for epoch in wanted if epoch},
+        "test_accuracy": {str(epoch): [plain(value) for value in accuracy[:, epoch - 1]] for epoch in wanted if epoch},
     }
     return report
 
