@@ -88,6 +88,7 @@ def measure(network: Network, part: Part, backend: str, threads: int | None) -> 
     """Run `network` over a part whose class indices are the network's."""
     import numpy as np
 
+    from mlpkernels.arrays import class_indices
     from mlpkernels.metrics import confusion_matrix
 
     labels = np.array(network.classes)[part.y]
@@ -95,7 +96,10 @@ def measure(network: Network, part: Part, backend: str, threads: int | None) -> 
         network.predict_proba(part.x[:SOME], threads=threads, backend=backend)
     loss, accuracy = network.evaluate(part.x, labels, threads=threads, backend=backend)
     proba = network.predict_proba(part.x, threads=threads, backend=backend)
-    predicted = proba.argmax(axis=1)
+    # not the greatest probability, which logits that hardly differ may share
+    predicted = class_indices(
+        network.predict(part.x, threads=threads, backend=backend), network.classes, len(part.x), "predicted"
+    )
     matrix = confusion_matrix(part.y, predicted, len(network.classes))
     return Measured(network.classes, loss, accuracy, proba, predicted, matrix)
 

@@ -9,7 +9,7 @@ import pytest
 from cli_running import good, mlpk, refusal, train
 from mlpkernels_cli import report
 
-from mlpkernels import datasets
+from mlpkernels import Dense, Network, datasets
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +75,27 @@ def test_eval_on_other_data_with_fewer_classes_in_another_order(table, tmp_path)
     assert (found["data"], found["rows"]) == ("other", 3)
     assert [row["rows"] for row in found["by_class"]] == [1, 0, 2]
     assert found["accuracy"] == 1.0
+
+
+def test_eval_and_predict_agree_on_pixels_on_their_own_scale(run, tmp_path):
+    """Of a CSV of 0 ... 16, which could be dark bytes, too."""
+    good("data", "csv", "digits", "--rows", 300, "--output", tmp_path / "some.csv")
+    found = json.loads(good("eval", run, tmp_path / "some.csv", "--format", "json").stdout)
+    predicted = good("predict", run, tmp_path / "some.csv", "--format", "csv").stdout.splitlines()[1:]
+    labels = [line.split(",")[0] for line in (tmp_path / "some.csv").read_text().splitlines()[1:]]
+    right = sum(line.split(",")[1] == label for line, label in zip(predicted, labels, strict=True))
+    usual = json.loads((run / "metrics.json").read_text())["test"]["accuracy"]
+    assert found["accuracy"] == right / 300 == pytest.approx(usual, abs=0.1)
+
+
+def test_logits_that_hardly_differ_are_counted_as_the_network_predicts():
+    """Their probabilities are equal."""
+    network = Network([Dense(1)], 1, loss="binary")
+    network.parameters()["0.weight"][...] = 1.0
+    x = np.array([[1e-9], [-1e-9], [1.0]], np.float32)
+    measured = report.measure(network, datasets.Part(x, np.array([1, 0, 1])), "cpu", 1)
+    assert measured.predicted.tolist() == network.predict(x).tolist() == [1, 0, 1]
+    assert measured.right == 3 and measured.accuracy == 1.0
 
 
 def test_eval_of_a_model_file_needs_data(run, table, tmp_path):

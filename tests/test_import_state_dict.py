@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from mlpkernels import Network, Scaling
+from mlpkernels import BatchNorm, Dense, Network, Scaling, fit
 from mlpkernels.errors import ModelFileError
 from mlpkernels.foreign import Reading, Windows, from_state_dict, module_order
 from mlpkernels.foreign.order import orders
@@ -245,6 +245,19 @@ def test_what_does_not_fit_is_named(name, tmp_path):
     content, options, message = REFUSED[name]
     with pytest.raises(ModelFileError, match=message):
         from_state_dict(saved(tmp_path, content), **options)
+
+
+def test_a_batch_norm_of_pixels_before_dense_layers_alone(tmp_path):
+    """It has a mean a pixel, as a network with that shape has here, and none a channel."""
+    network = Network([BatchNorm("relu"), Dense(5, "relu"), Dense(3)], (1, 8, 8), seed=0)
+    random = np.random.default_rng(0)
+    list(fit(network, (random.normal(size=(40, 64)), np.arange(40) % 3), epochs=1, backend="reference"))
+    path = saved(tmp_path, network.state_dict())
+    x = random.normal(size=(9, 64))
+    for shape in ((1, 8, 8), (64,)):
+        same(from_state_dict(path, shape=shape), network.predict_logits(x), x)
+    with pytest.raises(ModelFileError, match="images of 64 channels"):
+        from_state_dict(path, shape=(1, 8, 9))
 
 
 def test_files_that_are_none(tmp_path):

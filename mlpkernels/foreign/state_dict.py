@@ -170,13 +170,15 @@ def _in_order(
 def _input_shape(path: str, parts: dict[str, Module], shape: tuple[int, ...] | None) -> tuple[int, ...]:
     name, first = next(iter(parts.items()))
     weight = first["weight"]
+    images = any(part["weight"].ndim == 4 for part in parts.values())
     if shape is None:
-        if any(part["weight"].ndim == 4 for part in parts.values()):
+        if images:
             raise refuse(path, f"module {name}", "the file does not tell the images' size: give the input shape, such "
                          f"as {weight.shape[1] if weight.ndim == 4 else 1}x28x28")  # fmt: skip
         return (int(weight.shape[-1]),)
     wanted = int(weight.shape[1] if weight.ndim > 1 else weight.shape[0])
-    flat = weight.ndim == 2 or (weight.ndim == 1 and len(shape) == 1)
+    # A batch norm before dense layers alone may be one of the pixels.
+    flat = weight.ndim == 2 or (weight.ndim == 1 and (len(shape) == 1 or (not images and math.prod(shape) == wanted)))
     if (math.prod(shape) if flat else shape[0]) != wanted or (weight.ndim == 4 and len(shape) != 3):
         kind = f"{wanted} values" if flat else f"images of {wanted} channels"
         raise refuse(path, f"module {name}", f"it takes {kind}, not the given shape {'x'.join(map(str, shape))}")
