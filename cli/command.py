@@ -21,11 +21,7 @@ class Command(click.Command):
         self.examples = examples
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        for before, word in zip(["", *args], args, strict=False):
-            if word == "" or (word.startswith("--") and word.endswith("=")):
-                # Of a shell's variable that is not set, most likely; "" would be the current folder, or a default.
-                name = word[:-1] or (before if before.startswith("-") and "=" not in before else "an argument")
-                raise OptionError(name, "''", "it is empty; give a value, or leave it out")
+        _refuse_empty(args)
         try:
             return super().parse_args(ctx, args)
         except click.UsageError as error:
@@ -46,6 +42,23 @@ class Command(click.Command):
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         write_examples(formatter, self.examples)
+
+
+def _refuse_empty(args: list[str]) -> None:
+    """Refuse empty values, most likely of a shell's variable that is not set: "" would be the current folder.
+
+    Of a setting whose default is "" it is that, for who wants to undo what a settings file says.
+    """
+    for before, word in zip(["", *args], args, strict=False):
+        if word == "--":
+            return
+        if word and not (word.startswith("--") and word.endswith("=")):
+            continue
+        name = word[:-1] or (before if before.startswith("-") and "=" not in before else "an argument")
+        default = FIELDS[name[2:]].default if name[2:] in FIELDS else None
+        if default != "":
+            hint = "none for no layers" if isinstance(default, tuple) else "a value"
+            raise OptionError(name, "''", f"it is empty; give {hint}, or leave it out")
 
 
 class Checked(click.ParamType):

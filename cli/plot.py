@@ -39,8 +39,6 @@ def command(run: str | None, output: str | None, backend: str | None, threads: A
     from .data import load
     from .evaluate import conformed
 
-    if output is not None:
-        runs.check_pictures("--output", Path(output))
     if run is not None and (sweep := sweep_folder.find(run)) is not None:
         for figure in sweep_report.draw_folder(sweep, Path(output) if output is not None else None):
             click.echo(str(figure))
@@ -62,6 +60,6 @@ def command(run: str | None, output: str | None, backend: str | None, threads: A
     measured = report.measure(
         found.network, dataset.test, backends.chosen(backend, found.network, len(dataset.test)), count
     )
-    folder = Path(output) if output is not None else path / runs.PLOTS
-    for figure in report.draw(folder, found.network, dataset, dataset.test, measured, history):
+    folder, option = (path / runs.PLOTS, None) if output is None else (Path(output), "--output")
+    for figure in report.draw(folder, found.network, dataset, dataset.test, measured, history, option):
         click.echo(str(figure))

@@ -12,7 +12,7 @@ import click
 
 from . import tables
 
-_COMPILING = 1.5  # seconds of compiling that need no word
+_COMPILING = 1.5  # seconds of waiting that need no word
 _REFRESH = 0.1  # seconds between two drawings of the bar, and two looks
 
 

@@ -8,7 +8,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import tables
+from . import runs, tables
 from .progress import compiling_notice
 
 if TYPE_CHECKING:
@@ -105,9 +105,13 @@ def measure(network: Network, part: Part, backend: str, threads: int | None) -> 
 
 
 def draw(
-    folder: Path, network: Network, dataset: Dataset, part: Part, measured: Measured, history: Sequence[Any]
-) -> list[Path]:
-    """Write the five figures into `folder`, which is made where it is missing; the files' paths."""
+    folder: Path, network: Network, dataset: Dataset, part: Part, measured: Measured, history: Sequence[Any],
+    option: str | None = None,
+) -> list[Path]:  # fmt: skip
+    """Write the five figures into `folder`, which is made where it is missing; the files' paths.
+
+    option: what named the folder, if anything did; see `runs.save_picture`.
+    """
     from mlpkernels import gallery, plots
 
     folder.mkdir(exist_ok=True)
@@ -127,7 +131,7 @@ def draw(
     written = []
     for name, figure in figures.items():
         written.append(folder / f"{name}.png")
-        plots.save_figure(figure(), written[-1])
+        runs.save_picture(figure(), written[-1], option)
     return written
 
 

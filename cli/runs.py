@@ -21,10 +21,7 @@ except ImportError:  # Windows: a fresh folder is still made by one process alon
 
 PARENT = Path("runs")
 _LOCK_FLAGS = os.O_RDWR | getattr(os, "O_CLOEXEC", 0)
-CONFIG, HISTORY, MODEL = "config.toml", "history.csv", "model.safetensors"
-_OTHERS = {  # by the file that each has
-    "sweep.toml": "a sweep (mlpk plot draws it)", "results.json": "mlpk bench", "metrics.json": "mlpk reproduce",
-}  # fmt: skip
+CONFIG, HISTORY, MODEL, SWEEP = "config.toml", "history.csv", "model.safetensors", "sweep.toml"
 CHECKPOINT, METRICS, PLOTS, LOCK = "checkpoint.safetensors", "metrics.json", "plots", ".lock"
 
 
@@ -47,7 +44,7 @@ def newest(parent: Path = PARENT) -> Path:
 def find(name: str) -> Path | None:
     """The run folder or model file that `name` means: a path, or a run's name in `runs/`; None if neither.
 
-    MlpkError where there is a run folder that has lost its settings instead, or a folder of another command.
+    MlpkError where there is a run folder that has lost its settings instead, or a sweep's folder.
     """
     places = (Path(name).expanduser(), PARENT / name)
     for path in places:
@@ -58,9 +55,8 @@ def find(name: str) -> Path | None:
             raise MlpkError(f"{path}: a run folder without its {CONFIG}: put that back, or name {path / MODEL}")
         if (path / CHECKPOINT).is_file():
             raise MlpkError(f"{path}: a run folder without its {CONFIG}: put that back")
-        for file, what in _OTHERS.items():
-            if (path / file).is_file():
-                raise MlpkError(f"{path}: the folder of {what}, which holds no network; name a run folder")
+        if (path / SWEEP).is_file():
+            raise MlpkError(f"{path}: the folder of a sweep, which holds no network: mlpk plot draws it")
     return None
 
 
@@ -145,13 +141,14 @@ class RunFolder:
         remove_empty(self._made)
 
 
-def check_pictures(name: str, folder: Path) -> None:
-    """Refuse to draw into a folder that holds pictures which were not drawn by these commands; name: the option's."""
-    from mlpkernels.plots import drawn_here
+def save_picture(figure: Any, path: Path, option: str | None) -> None:
+    """Write a figure; where `option` named the folder, not over a picture that these commands have not drawn."""
+    from mlpkernels.plots import drawn_here, save_figure
 
-    for path in sorted(folder.glob("*.png")):
-        if not (path.is_file() and drawn_here(path)):
-            raise OptionError(name, str(folder), f"{path.name} in it was not drawn by mlpk; name another folder")
+    if option is not None and path.exists() and not drawn_here(path):
+        text = f"{path.name} in it was not drawn by this version of mlpk; move it, or name another folder"
+        raise OptionError(option, str(path.parent), text)
+    save_figure(figure, path)
 
 
 def make_folders(path: Path) -> list[Path]:

@@ -41,8 +41,6 @@ def command(what: str, out: str | None, per_class: int, **options: Any) -> None:
     DATA is as for mlpk train. Into the folder go samples.png, counts.png, means.png (each class's mean) and
     histogram.png (of all pixels, or of each column of a table).
     """
-    from mlpkernels import plots
-
     from . import runs
     from .data import load_one
     from .info import describe
@@ -50,15 +48,13 @@ def command(what: str, out: str | None, per_class: int, **options: Any) -> None:
 
     given = {name: value for name, value in options.items() if value is not None}
     data = parse("data", what)
-    if out is not None:
-        runs.check_pictures("--out", Path(out))
     dataset = load_one(Settings(data=data, **given), data, min_classes=1)
     figures = draw(dataset, per_class)
     folder = PARENT / dataset.name if out is None else Path(out)
     made = runs.make_folders(folder)
     try:
         for name, figure in figures.items():
-            plots.save_figure(figure, folder / f"{name}.png")
+            runs.save_picture(figure, folder / f"{name}.png", None if out is None else "--out")
     except BaseException:
         runs.remove_empty(made)
         raise

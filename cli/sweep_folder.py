@@ -129,7 +129,10 @@ class Record:
         for network in results.networks:
             if tuple(network.settings.values()) not in known:
                 shown = ", ".join(f"{name} {cell}" for name, cell in network.settings.items())
-                raise DataError(f"{self.path}: {shown}: this sweep has no such network; remove its rows, and go on")
+                remedy = "remove its rows, and go on"
+                if self._plan.sample:
+                    remedy = "an earlier version may have drawn it: name a new folder with --out"
+                raise DataError(f"{self.path}: {shown}: this sweep has no such network; {remedy}")
 
     def _find_going(self) -> None:
         """The networks stopped in the middle; a note tells of one that is damaged and starts again."""

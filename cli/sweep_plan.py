@@ -11,12 +11,12 @@ from typing import Any
 
 from mlpkernels.errors import MlpkError
 
-from . import config
+from . import config, runs
 from .axes import ONCE, SWEPT, Axis, parse_axis
 from .errors import OptionError, os_error_text
 from .settings import FIELDS, Settings, build, from_mapping
 
-FILE = "sweep.toml"
+FILE = runs.SWEEP
 _FREE = ("data-dir", "offline", "threads", "checkpoint-every", "plots", "out", "quiet")  # may change when it goes on
 _SAMPLE, _SAMPLE_SEED = "sample", "sample-seed"
 _MOST = 100_000  # networks

@@ -70,16 +70,19 @@ def best_table(results: Results, best: list[Group]) -> str:
     return tables.table(lines, header, align=">", indent=2)
 
 
-def draw(folder: Path, plan: Plan, results: Results) -> list[Path]:
-    """Write the figures of a sweep into `folder`, which is made where it is missing; the files' paths."""
-    from mlpkernels import plots, sweep_plots
+def draw(folder: Path, plan: Plan, results: Results, option: str | None = None) -> list[Path]:
+    """Write the figures of a sweep into `folder`, which is made where it is missing; the files' paths.
+
+    option: what named the folder, if anything did; see `runs.save_picture`.
+    """
+    from mlpkernels import sweep_plots
 
     folder.mkdir(exist_ok=True)
     logarithmic = [name for name, axis in plan.axes.items() if axis.logarithmic]
     written = []
     for name, figure in sweep_plots.figures(results, logarithmic, keeps_best(plan)):
         written.append(folder / f"{name}.png")
-        plots.save_figure(figure, written[-1])
+        runs.save_picture(figure, written[-1], option)
     return written
 
 
@@ -89,4 +92,4 @@ def draw_folder(path: Path, output: Path | None) -> list[Path]:
 
     plan, _ = sweep_plan.read(path / sweep_plan.FILE)
     results = sweep_results.read(path / sweep_folder.RESULTS)
-    return draw(output or path / runs.PLOTS, plan, results)
+    return draw(output or path / runs.PLOTS, plan, results, None if output is None else "--output")

@@ -2,6 +2,7 @@
 
 import ast
 import itertools
+import re
 import time
 import zlib
 from collections.abc import Callable, Iterable, Mapping
@@ -333,8 +334,9 @@ def checksum(buffers: Iterable[Any]) -> str:
 def _compared(text: Any) -> Any:
     """What class weights are compared by: equal ones may be written in another order, or 1 as 1.0."""
     try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):  # of a kind that has no literal, such as NumPy's numbers
+        # states of before hold what was given: {np.int64(0): np.float64(1.0)}
+        return ast.literal_eval(re.sub(r"\bnp\.\w+\(([^()]*)\)", r"\1", text))
+    except (TypeError, ValueError, SyntaxError):  # none, or of a kind that has no literal
         return text
 
 

@@ -314,19 +314,20 @@ def test_who_waits_is_told_of_compiling_and_not_of_loading(place, ask):
 
 HOLDS = """
 import fcntl, sys, time
-with open(sys.argv[1], "w") as file:
-    fcntl.lockf(file, fcntl.LOCK_EX)
+with open(sys.argv[1], "a+") as file:
+    fcntl.lockf(file, {"ex": fcntl.LOCK_EX, "sh": fcntl.LOCK_SH}[sys.argv[2]])
     print("held", flush=True)
     sys.stdin.read()
 """
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no lock between processes")
-def test_who_waits_is_told_that_another_process_compiles(place):
+@pytest.mark.parametrize("kind", ["ex", "sh"])
+def test_who_waits_is_told_that_another_process_compiles_but_not_that_it_loads(place, kind):
     steps.prepare(KEYS[:1])
     steps._made.clear()
     (lock,) = place.rglob("mlpkernels.lock")
-    words = [sys.executable, "-c", HOLDS, str(lock)]
+    words = [sys.executable, "-c", HOLDS, str(lock), kind]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"held\n"
         with beside.waiting() as compiling:
@@ -334,7 +335,7 @@ def test_who_waits_is_told_that_another_process_compiles(place):
             ended.start()
             steps.prepare(KEYS[:1])
         ended.join()
-    assert compiling.is_set()
+    assert compiling.is_set() == (kind == "ex")
 
 
 def test_the_notice_is_where_processes_are_allowed():

@@ -76,14 +76,24 @@ def test_the_group_imports_no_command_to_list_it(words):
     [
         (["train", ""], "an argument"), (["train", "--hidden", ""], "--hidden"), (["eval", ""], "an argument"),
         (["train", "--config="], "--config"), (["predict", "", "a.png"], "an argument"), (["info", ""], "an argument"),
-        (["train", "--seed=3", ""], "an argument"), (["bench", "--out", ""], "--out"),
+        (["train", "--seed=3", ""], "an argument"), (["bench", "--only", ""], "--only"),
     ],
 )  # fmt: skip
 def test_what_is_empty_is_not_taken_for_the_current_folder(words, name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = mlpk(*words)
     assert result.exit_code == 2 and not list(tmp_path.iterdir())
-    assert refusal(result).startswith(f"mlpk {words[0]}: {name} '': it is empty; give a value, or leave it out")
+    wanted = "none for no layers" if name == "--hidden" else "a value"
+    assert refusal(result).startswith(f"mlpk {words[0]}: {name} '': it is empty; give {wanted}, or leave it out")
+
+
+def test_an_empty_value_undoes_what_a_settings_file_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "s.toml").write_text('label-column = "b"\n')
+    (tmp_path / "t.csv").write_text("a,b\n" + "".join(f"{k % 3},{k % 2}\n" for k in range(30)))
+    good("train", "t.csv", "--config", "s.toml", "--label-column", "", "--epochs", 1, "--out", "run", "--quiet")
+    assert 'label-column = ""' in (tmp_path / "run" / "config.toml").read_text()
+    assert "'--a='" in refusal(mlpk("info", "--", "--a="))
 
 
 def test_a_mistyped_option_is_compared_without_its_dashes():

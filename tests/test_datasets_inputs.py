@@ -32,7 +32,8 @@ def test_pictures_on_the_models_scale(tmp_path):
 @pytest.mark.parametrize(
     ("values", "full_scale", "factor"),
     [([0, 3, 16], 16.0, 1), ([0, 200, 16], 16.0, 16 / 255), ([0, 200, 16], 1.0, 1 / 255), ([0, 0.5, 1], 16.0, 16),
-     ([0, 2.5, 16], 16.0, 1), ([0, 3, 16], 255.0, 1), ([0, 1, 1], 1.0, 1)],
+     ([0, 2.5, 16], 16.0, 1), ([0, 3, 16], 255.0, 1), ([0, 1, 1], 1.0, 1), ([0, 0.5, 1.0000001], 1.0, 1),
+     ([0, 20.5, 200], 1.0, 1 / 255), ([0, 3, 16], 65535.0, 257)],
 )  # fmt: skip
 def test_pixels_get_the_same_scale_to_predict_from_and_to_evaluate(tmp_path, values, full_scale, factor):
     """255 is a guess where a file states no scale: what keeps within the model's own is on it."""
@@ -45,6 +46,28 @@ def test_pixels_get_the_same_scale_to_predict_from_and_to_evaluate(tmp_path, val
         assert np.allclose(x, rows * factor)
         part = conform(load(str(path)), classes=(0, 1), shape=GREY, full_scale=full_scale).train
         assert part.x.dtype == x.dtype and np.array_equal(part.x, x)
+
+
+def test_a_scale_that_a_file_states_is_no_guess(tmp_path):
+    """However dark the pictures are."""
+    for label in ("a", "b"):
+        (tmp_path / "by" / label).mkdir(parents=True)
+        picture(tmp_path / "by" / label, value=16)
+    found = load(str(tmp_path / "by"))
+    for full_scale, wanted in ((16.0, 256 / 255), (1.0, 16 / 255), (65535.0, 16 * 257)):
+        part = conform(found, classes=("a", "b"), shape=GREY, full_scale=full_scale).train
+        assert np.allclose(part.x, wanted)
+        x, _ = read_inputs([tmp_path / "by" / "a" / "a.png"], GREY, full_scale)
+        assert np.array_equal(x[0], part.x[0])
+
+
+@pytest.mark.parametrize("values", [[0, 3, 16], [0, 200, 255]])
+def test_flat_rows_of_colours_are_taken_alike(tmp_path, values):
+    rows = np.array([[*values] * 64] * 2, np.uint8)
+    np.savez(tmp_path / "t.npz", x=rows, y=[0, 1])
+    x, _ = read_inputs([tmp_path / "t.npz"], (3, 8, 8), 1.0)
+    part = conform(load(str(tmp_path / "t.npz")), classes=(0, 1), shape=(3, 8, 8), full_scale=1.0).train
+    assert np.array_equal(part.x, x)
 
 
 def test_inverting_and_colours(tmp_path):

@@ -66,6 +66,7 @@ def load_archive(path: Path, *, min_classes: int = 2) -> Dataset:
         classes=classes,
         shape=shape,
         full_scale=full_scale,
+        scale_guessed=True,
         images=len(shape) == 3,
         source=str(path),
         notes=notes,

@@ -34,7 +34,7 @@ def conform(
     if order is None:
         check_shape(dataset.shape, shape, name)
     parts = [part.x for part in (dataset.train, dataset.test) if part is not None]
-    factor = scale_factor(parts, dataset.full_scale, full_scale)
+    factor = scale_factor(parts, dataset.full_scale, full_scale, dataset.scale_guessed)
 
     def fitted(part: Part | None, title: str) -> Part | None:
         if part is None:
@@ -53,20 +53,25 @@ def conform(
         shape=tuple(shape),
         images=len(shape) == 3,
         full_scale=dataset.full_scale if full_scale is None else full_scale,
+        scale_guessed=dataset.scale_guessed and full_scale is None,
         feature_names=None if feature_names is None else tuple(feature_names),
     )
 
 
-def scale_factor(parts: Sequence[NDArray[Any]], found: float | None, wanted: float | None) -> float | None:
+def scale_factor(
+    parts: Sequence[NDArray[Any]], found: float | None, wanted: float | None, guessed: bool
+) -> float | None:  # fmt: skip
     """What values of the full scale `found` are multiplied by to be of `wanted`; None where they stay as they are.
 
-    Of files that do not state a scale 255 is a guess: values that keep within a smaller one that is wanted are on it,
-    as the digits 0 to 16 in a CSV are.
+    guessed: from the values, as of a CSV. Then those that keep within a scale below 255 that is wanted are on it, as
+    the digits 0 to 16 are; floats may exceed it by half, as resized pictures do.
     """
     if found is None or wanted is None or found == wanted:
         return None
-    if found == 255 and all(part.max(initial=0) <= wanted for part in parts):
-        return None
+    if guessed and wanted < found == 255:
+        room = 1.0 if all(part.dtype == np.uint8 for part in parts) else 1.5
+        if all(part.max(initial=0) <= room * wanted for part in parts):
+            return None
     return wanted / found
 
 

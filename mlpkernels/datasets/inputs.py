@@ -17,7 +17,7 @@ from .archive import Archive, rows_and_shape
 from .conform import check_shape, described, rescaled, scale_factor
 from .images import is_image, read_images
 from .labels import listed
-from .part import check_finite, stored_rows
+from .part import check_finite
 from .table import is_pixels, pixel_values
 
 
@@ -145,17 +145,12 @@ def _read_npz(path: Path, shape: tuple[int, ...], full_scale: float | None) -> N
     name = f"{path}: {key}"
     if x.ndim == len(shape) and x.shape == tuple(shape):
         x = x[np.newaxis]  # one sample without the axis of rows
-    if x.ndim == 2:
-        rows = stored_rows(x, name)
-        found = 255.0 if rows.dtype == np.uint8 and x.dtype.kind == "u" else None
-        check_shape((x.shape[1],), shape, name)
-    else:
-        rows, found_shape, found = rows_and_shape(x, name)
-        check_shape(found_shape, shape, name)
+    rows, found_shape, found = rows_and_shape(x, name)
+    check_shape((x.shape[1],) if x.ndim == 2 else found_shape, shape, name)
     check_finite(rows, name)
     return _on_scale(rows, found, full_scale)
 
 
 def _on_scale(x: NDArray[Any], found: float | None, wanted: float | None) -> NDArray[Any]:
-    factor = scale_factor([x], found, wanted)
+    factor = scale_factor([x], found, wanted, guessed=True)
     return x if factor is None else rescaled(x, factor)

@@ -50,12 +50,12 @@ class Part:
 class Dataset:
     """A data set ready to train on.
 
-    name: for people and run folders. train, test: parts; test is None where the data brings none.
-    classes: what the class indices of y stand for, K integers (ascending) or K strings (sorted).
-    shape: (C, H, W) of images, else (D,). full_scale: the value of a fully lit pixel (images 255, digits
-    16), None where unknown. images: whether the rows are pictures. feature_names: D column names of a
-    table, else None. source: where it came from, for people. notes: lines the user should see.
-    Raises DataError where these contradict each other.
+    name: for people and run folders. train, test: parts; test is None where the data brings none. classes: what
+    the class indices of y stand for, K integers (ascending) or K strings (sorted). shape: (C, H, W) of images,
+    else (D,). full_scale: the value of a fully lit pixel (images 255, digits 16), None where unknown;
+    scale_guessed: from the values, as the file does not tell it. images: whether the rows are pictures.
+    feature_names: D column names of a table, else None. source: where it came from, for people. notes: lines
+    the user should see. Raises DataError where these contradict each other.
     """
 
     name: str
@@ -68,6 +68,7 @@ class Dataset:
     feature_names: tuple[str, ...] | None = None
     source: str = ""
     notes: tuple[str, ...] = ()
+    scale_guessed: bool = False
 
     def __post_init__(self) -> None:
         width = math.prod(self.shape)

@@ -51,6 +51,7 @@ def load_table(path: Path, label_column: str | None = None, *, min_classes: int 
         classes=classes,
         shape=(1, side, side) if images else (len(features),),
         full_scale=full_scale,
+        scale_guessed=True,
         images=images,
         feature_names=None if pixels else features,
         source=f"{path}, labels in column '{header.names[label]}'",

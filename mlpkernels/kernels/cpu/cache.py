@@ -63,7 +63,7 @@ def loaded(function: Callable[..., Any], signature: Any, parallel: bool = False)
         dispatcher, path = _to_cache(function, signature, parallel)
         cached = dispatcher._cache
         dispatcher._cache = _OnlyThere(cached)
-        with _locked(path, dispatcher):
+        with _locked(path, dispatcher, to_load=True):
             dispatcher.compile(signature)
         dispatcher._cache = cached
         return _closed(dispatcher)
@@ -145,8 +145,10 @@ def _prune(folder: Path, module: str) -> None:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path, dispatcher: Any) -> Iterator[None]:
+def _locked(folder: Path, dispatcher: Any, to_load: bool = False) -> Iterator[None]:
     """One process at a time for each function and signature: two at once could write each other's files.
+
+    to_load: several may load at once, none while one compiles.
 
     The lock is on one byte, which their name chooses, of one file: different functions are compiled side by side.
     """
@@ -154,10 +156,11 @@ def _locked(folder: Path, dispatcher: Any) -> Iterator[None]:
         yield
         return
     byte = zlib.crc32(dispatcher.py_func.__qualname__.encode())
-    with open(folder / "mlpkernels.lock", "w") as file:  # closing it takes the lock back
+    kind = fcntl.LOCK_SH if to_load else fcntl.LOCK_EX
+    with open(folder / "mlpkernels.lock", "a+") as file:  # closing it takes the lock back
         try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
-        except OSError:  # another process holds it, and most likely compiles
+            fcntl.lockf(file, kind | fcntl.LOCK_NB, 1, byte)
+        except OSError:  # another process compiles it
             beside.compiling()
-            fcntl.lockf(file, fcntl.LOCK_EX, 1, byte)
+            fcntl.lockf(file, kind, 1, byte)
         yield
