@@ -21,12 +21,12 @@ class OptionError(click.UsageError):
         super().__init__(f"{shown}: {message}", click.get_current_context(silent=True))
 
 
-def close_match(word: str, words: Iterable[str]) -> str:
-    """`, did you mean train?` for the nearest of `words`; nothing where none is near."""
+def close_match(word: str, words: Iterable[str], before: str = "") -> str:
+    """`, did you mean train?` for the nearest of `words`, written with `before`; nothing where none is near."""
     import difflib  # 2 ms, which only a mistake needs
 
     near = difflib.get_close_matches(word, list(words), n=1)
-    return f", did you mean {near[0]}?" if near else ""
+    return f", did you mean {before}{near[0]}?" if near else ""
 
 
 def one_line(text: str) -> str:
@@ -62,8 +62,8 @@ def _usage_line(error: click.UsageError) -> str:
     if isinstance(error, click.NoSuchOption):
         text = f"{error.option_name}: no such option"
         # Click compares with the dashes, which make anything alike.
-        near = close_match(error.option_name.lstrip("-"), [name.lstrip("-") for name in error.possibilities or ()])
-        text += near.replace("mean ", "mean --") if near else ""
+        names = [name.lstrip("-") for name in error.possibilities or ()]
+        text += close_match(error.option_name.lstrip("-"), names, "--")
     else:
         text = error.format_message().rstrip(".")
         text = text if text[:2].isupper() else text[:1].lower() + text[1:]

@@ -30,6 +30,11 @@ def is_run(path: Path) -> bool:
     return (path / CONFIG).is_file()
 
 
+def is_sweep(path: Path) -> bool:
+    """Whether `path` is a sweep's folder."""
+    return (path / SWEEP).is_file()
+
+
 def newest(parent: Path = PARENT) -> Path:
     """The run written to last, of those in `parent` that have a model. MlpkError where there is none."""
     runs = [folder for folder in parent.glob("*") if is_run(folder) and (folder / MODEL).is_file()]
@@ -55,7 +60,7 @@ def find(name: str) -> Path | None:
             raise MlpkError(f"{path}: a run folder without its {CONFIG}: put that back, or name {path / MODEL}")
         if (path / CHECKPOINT).is_file():
             raise MlpkError(f"{path}: a run folder without its {CONFIG}: put that back")
-        if (path / SWEEP).is_file():
+        if is_sweep(path):
             raise MlpkError(f"{path}: the folder of a sweep, which holds no network: mlpk plot draws it")
     return None
 

@@ -24,14 +24,9 @@ if TYPE_CHECKING:
 RESULTS, UNFINISHED = "results.csv", "unfinished"
 
 
-def is_sweep(path: Path) -> bool:
-    """Whether `path` is a sweep's folder."""
-    return (path / sweep_plan.FILE).is_file()
-
-
 def find(name: str) -> Path | None:
     """The sweep's folder that `name` means: a path, or its name in `runs/`; None where there is none."""
-    return next((path for path in (Path(name).expanduser(), runs.PARENT / name) if is_sweep(path)), None)
+    return next((path for path in (Path(name).expanduser(), runs.PARENT / name) if runs.is_sweep(path)), None)
 
 
 def open_folder(plan: Plan, checksums: Mapping[str, str], data_name: str) -> RunFolder:
@@ -40,7 +35,7 @@ def open_folder(plan: Plan, checksums: Mapping[str, str], data_name: str) -> Run
     path = Path(out) if out else _same(plan)
     if path is None:
         return RunFolder.create("", f"sweep-{data_name}")
-    if is_sweep(path):
+    if runs.is_sweep(path):
         if path.is_relative_to(Path.cwd()):
             path = path.relative_to(Path.cwd())
         _refuse_other(path, plan, checksums)
@@ -100,7 +95,7 @@ class Record:
         """Write sweep.toml and results.csv with the rows that stay: of networks done or going on."""
         from mlpkernels.files import write_atomic
 
-        if not is_sweep(self._folder.path):
+        if not runs.is_sweep(self._folder.path):
             write_atomic(self._folder / sweep_plan.FILE, self._plan.to_toml(checksums).encode())
         write_atomic(self.path, "".join(self._kept_lines()).encode())
 

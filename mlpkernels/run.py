@@ -300,8 +300,9 @@ def _plain(weights: str | Mapping[Any, float] | None) -> str | dict[Any, float] 
     """Class weights with labels and numbers of Python's own, which are written in one way."""
     if weights is None or isinstance(weights, str):
         return weights
-    labels = {label: label.item() if isinstance(label, np.generic) else label for label in weights}
-    return {labels[label]: float(weight) for label, weight in weights.items()}
+    return {
+        label.item() if isinstance(label, np.generic) else label: float(weight) for label, weight in weights.items()
+    }
 
 
 def _inputs(network: Network) -> str:

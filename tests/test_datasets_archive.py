@@ -242,3 +242,13 @@ def test_any_mutation_of_an_arrays_header(changes):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         survives(zipped({"X.npy": changed(npy(np.zeros((4, 2))), changes), "y.npy": npy(Y)}))
+
+
+@pytest.mark.parametrize("where", ["x_train", "x_test"])
+def test_a_value_that_is_not_finite_is_named_with_its_file_and_array(tmp_path, where):
+    arrays = {"x_train": np.ones((20, 3)), "y_train": np.arange(20) % 2, "x_test": np.ones((20, 3))}
+    arrays["y_test"] = arrays["y_train"]
+    arrays[where][3, 2] = np.nan
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(DataError, match=rf"a\.npz: {where}: row 4, column 3 is nan: every value must be finite"):
+        datasets.load(tmp_path / "a.npz")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..errors import DataError
 from . import labels
 from .bounded import check_expansion
-from .part import Dataset, Part, check_finite, stored_rows
+from .part import Dataset, Part, stored_rows
 
 _WANTED = "x_train and y_train (x_test and y_test if there are any), or X and y"
 
@@ -49,8 +49,8 @@ def load_archive(path: Path, *, min_classes: int = 2) -> Dataset:
         full_scale = _common_scale(path, full_scale, test_scale, x.dtype == test_x.dtype)
         test_classes, test_y = labels.from_array(test_labels, f"{path}: y_test")
         _check_counts(path, suffix, test_x, test_y)
-        test = Part(test_x, labels.matched(test_y, test_classes, classes, f"{path}: y_test"))
-    check_finite(x, f"{path}: {keys[0]}")  # a part knows neither file nor array
+        test_y = labels.matched(test_y, test_classes, classes, f"{path}: y_test")
+        test = _part(test_x, test_y, f"{path}: x_test")
     notes: tuple[str, ...] = ()
     if (note := labels.padding_note(classes)) is not None:
         notes = (f"{path.name}, {keys[1]}: {note}",)
@@ -61,7 +61,7 @@ def load_archive(path: Path, *, min_classes: int = 2) -> Dataset:
         )
     return Dataset(
         name=path.stem,
-        train=Part(x, y),
+        train=_part(x, y, f"{path}: {keys[0]}"),
         test=test,
         classes=classes,
         shape=shape,
@@ -71,6 +71,14 @@ def load_archive(path: Path, *, min_classes: int = 2) -> Dataset:
         source=str(path),
         notes=notes,
     )
+
+
+def _part(x: NDArray[Any], y: NDArray[Any], name: str) -> Part:
+    """A part of an archive's arrays, whose errors name the file and the array of rows: a part knows neither."""
+    try:
+        return Part(x, y)
+    except DataError as error:
+        raise DataError(f"{name}: {str(error).removeprefix('x: ')}") from None
 
 
 def rows_and_shape(x: NDArray[Any], name: str) -> tuple[NDArray[Any], tuple[int, ...], float | None]:

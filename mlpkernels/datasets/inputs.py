@@ -84,7 +84,7 @@ def _read_pictures(files: Sequence[Path], shape: tuple[int, ...], full_scale: fl
         raise DataError(f"{files[0]}: the full scale of the model's images is not known; give a .npz, "
                         "or import the model with --full-scale")  # fmt: skip
     x, _ = read_images(files, shape)
-    return x if full_scale == 255 else rescaled(x, full_scale / 255)
+    return _on_scale(x, 255.0, full_scale, guessed=False)
 
 
 def _read_csv(
@@ -151,6 +151,6 @@ def _read_npz(path: Path, shape: tuple[int, ...], full_scale: float | None) -> N
     return _on_scale(rows, found, full_scale)
 
 
-def _on_scale(x: NDArray[Any], found: float | None, wanted: float | None) -> NDArray[Any]:
-    factor = scale_factor([x], found, wanted, guessed=True)
+def _on_scale(x: NDArray[Any], found: float | None, wanted: float | None, guessed: bool = True) -> NDArray[Any]:
+    factor = scale_factor([x], found, wanted, guessed)
     return x if factor is None else rescaled(x, factor)
