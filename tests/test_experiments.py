@@ -391,6 +391,20 @@ def test_predictions_are_counted_from_1(few):
     assert [int(line.split(",")[1]) for line in lines[1:]] == network.predict(others.x).tolist()
 
 
+def test_predictions_are_of_a_network_that_did_not_diverge(few, monkeypatch):
+    diverging(monkeypatch, numpy_gd, lambda job: job.seed == 0)
+    report = run("numpy-gd", few, Options(seeds=2, epochs=1))
+    assert any(note.endswith("by 784-256-128-64-10, seed 1; imageId counts from 1") for note in report.notes)
+    predicted = [int(line.split(",")[1]) for line in report.files["predictions.csv"].decode().splitlines()[1:]]
+    others = numpy_gd.drawn(few, 300, 0)[1]
+    assert predicted == report.trained[1].network.predict(others.x).tolist()
+    report.figures["predictions"]()
+    diverging(monkeypatch, numpy_gd, lambda job: True)
+    report = run("numpy-gd", few, Options(seeds=2, epochs=1))
+    assert "predictions.csv: not written, since every network diverged" in report.notes
+    assert (report.files, list(report.figures)) == ({}, ["loss-and-accuracy"])
+
+
 # ---- mlp-64: comparison
 
 

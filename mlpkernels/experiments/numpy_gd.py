@@ -22,7 +22,7 @@ from ..optimizers import SGD
 from ..scaling import Scaling
 from .catalogue import QUICK_ROWS, Options, Row
 from .initial import fan_out_normal
-from .report import Measured, Report, columns, grouped, quick_word, times
+from .report import Measured, Report, columns, finished, grouped, quick_word, times
 from .side_by_side import Job, Trained, Watch, train_all
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Table:
 
 
 def run(row: Row, dataset: Dataset, options: Options, watch: Watch | None) -> Report:
-    """Train the four networks with every seed; predict what has no label with the first seed's first network."""
+    """Train the four networks with every seed; predict what has no label with the first that did not diverge."""
     began = time.perf_counter()
     watch = watch or Watch()
     table = read(dataset, options, watch)
@@ -70,10 +70,11 @@ def run(row: Row, dataset: Dataset, options: Options, watch: Watch | None) -> Re
     groups = grouped(trained, "network")
     whole = options.csv is None and not options.quick and iterations == row.epochs
     lines = [line for hidden in NETWORKS for line in _lines(hidden, groups[name(hidden)], table, whole)]
-    best = trained[0]
-    report = Report(row, options, lines, trained, time.perf_counter() - began, _notes(table, best))
-    report.figures = _figures(groups, best, dataset, table, options)
-    report.files = {"predictions.csv": predictions(best.network, table.unlabelled)}
+    first = next(iter(finished(trained)), None)
+    report = Report(row, options, lines, trained, time.perf_counter() - began, _notes(table, first))
+    report.figures = _figures(groups, first, dataset, table, options)
+    if first is not None:
+        report.files = {"predictions.csv": predictions(first.network, table.unlabelled)}
     return report
 
 
@@ -164,13 +165,22 @@ def _lines(hidden: Sequence[int], group: Sequence[Trained], table: Table, whole:
     return [test, Measured(f"train accuracy, {name(hidden)}", last, f"{100 * trained_to:.1f} %")]
 
 
-def _notes(table: Table, best: Trained) -> list[str]:
+def _whose(first: Trained) -> str:
+    return f"{first.job.labels['network']}, seed {first.job.seed}"
+
+
+def _notes(table: Table, first: Trained | None) -> list[str]:
     train, test = (len(part) for part in split(table.labelled, 0))
+    told = "predictions.csv: not written, since every network diverged"
+    if first is not None:
+        told = (
+            f"predictions.csv: {len(table.unlabelled):,} rows ({table.unlabelled_source}), by {_whose(first)}; "
+            "imageId counts from 1"
+        )
     return [
         f"rows: {table.source}; split into {train:,} to train and {test:,} to test, without regard to the classes",
         "training figures of an iteration are those of its forward pass, before its update, as the document has them",
-        f"predictions.csv: {len(table.unlabelled):,} rows ({table.unlabelled_source}), by "
-        f"{best.job.labels['network']}, seed 0; imageId counts from 1",
+        told,
     ]
 
 
@@ -184,21 +194,20 @@ def predictions(network: Network, x: np.ndarray) -> bytes:
 
 
 def _figures(
-    groups: dict[str, list[Trained]], best: Trained, dataset: Dataset, table: Table, options: Options
+    groups: dict[str, list[Trained]], first: Trained | None, dataset: Dataset, table: Table, options: Options
 ) -> "Figures":  # fmt: skip
     from . import figures, pictures
 
     word = quick_word(options)
     names = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
     values = {network: {column: columns(group, column) for column in names} for network, group in groups.items()}
-    held = split(table.labelled, best.job.seed)[1]
-    shown = Part(held.x[:_SHOWN], held.y[:_SHOWN])
-    title = f"numpy-gd: {len(shown)} validation images and predictions{word}"
-    return {
-        "loss-and-accuracy": functools.partial(
-            figures.curves_figure, f"numpy-gd: loss and accuracy by iteration{word}", values, "iteration"
-        ),
-        "predictions": functools.partial(
-            pictures.predictions_figure, title, shown, best.network, f"{best.job.labels['network']}, seed 0"
-        ),
-    }
+    title = f"numpy-gd: loss and accuracy by iteration{word}"
+    drawn: Figures = {"loss-and-accuracy": functools.partial(figures.curves_figure, title, values, "iteration")}
+    if first is not None:
+        held = split(table.labelled, first.job.seed)[1]
+        shown = Part(held.x[:_SHOWN], held.y[:_SHOWN])
+        title = f"numpy-gd: {len(shown)} validation images and predictions{word}"
+        drawn["predictions"] = functools.partial(
+            pictures.predictions_figure, title, shown, first.network, _whose(first)
+        )
+    return drawn

@@ -136,7 +136,7 @@ def _notes(groups: dict[int, list[Trained]]) -> list[str]:
     counted = ", ".join(f"{count} of {len(groups[batch])} at batch {batch}" for batch, count in low.items() if count)
     return [
         f"batch {smallest}, every seed: {shown}",
-        f"collapsed (below {100 * COLLAPSED:.0f} %, not left out of any mean): {counted or 'none'}; "
+        f"collapsed (below {100 * COLLAPSED:.0f} %; in the means, unless training diverged): {counted or 'none'}; "
         "the steps of 0.1 on pixels in [-1, 1] are too long for small batches, as in the document",
         "compared with an independent implementation (JAX, four seeds): allowed are three standard errors of the "
         "difference of the means, at most 1.5 points; the document's figures are one run each",
