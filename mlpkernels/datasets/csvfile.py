@@ -73,6 +73,12 @@ class Columns:
     texts: tuple[str, ...]
 
 
+class TextError(DataError):
+    """Text stands in a column of numbers, of the index `column`."""
+
+    column = 0
+
+
 class _NoLabelError(ValueError):
     """Raised within the fast reader, so that the slow one names the place."""
 
@@ -259,7 +265,7 @@ def _read_slow(header: Header, roles: list[str]) -> Columns:
                 if role == NUMBER:
                     number = _number(field)
                     if number is None or not math.isfinite(number):
-                        raise DataError(_number_fault(place, column, header.names[column], field))
+                        raise _number_fault(place, column, header.names[column], field)
                     values.append(number)
                 elif role == LABEL and not field.strip():
                     raise DataError(f"{place}, column {column + 1} ('{header.names[column]}'): no label")
@@ -283,11 +289,13 @@ def _number(field: str) -> float | None:
         return None
 
 
-def _number_fault(place: str, column: int, name: str, field: str) -> str:
+def _number_fault(place: str, column: int, name: str, field: str) -> DataError:
     where = f"{place}, column {column + 1} ('{name}')"
     if not field.strip():
-        return f"{where}: no value; fill missing values or leave such rows out"
+        return DataError(f"{where}: no value; fill missing values or leave such rows out")
     if _number(field) is not None:
-        return f"{where}: {field.strip()} is not a finite number; fill missing values or leave such rows out"
+        return DataError(f"{where}: {field.strip()} is not a finite number; fill missing values or leave such rows out")
     shown = field.strip() if len(field) <= 40 else field.strip()[:40] + "..."
-    return f"{where}: '{shown}' is not a number"
+    error = TextError(f"{where}: '{shown}' is not a number")
+    error.column = column
+    return error

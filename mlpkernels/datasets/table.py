@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,16 @@ def load_table(path: Path, label_column: str | None = None, *, min_classes: int 
         raise DataError(f"{path}: one column, '{header.names[0]}': wanted a label and one or more values")
     roles = [csvfile.LABEL if index == label else csvfile.NUMBER for index in range(len(header.names))]
     pixels = is_pixels(features)
-    columns = csvfile.read_columns(header, roles, as_bytes=pixels)
+    try:
+        columns = csvfile.read_columns(header, roles, as_bytes=pixels)
+    except csvfile.TextError as error:
+        if label_column is not None:
+            raise
+        chosen = shlex.quote(header.names[error.column])
+        raise DataError(
+            f"{error}; labels are taken from the first column, '{header.names[0]}': where these are the labels, give "
+            f"--label-column {chosen}"
+        ) from None
     classes, y = _classes(path, header, label, columns)
     if min_classes > 1:  # a few rows to evaluate may well show each of many classes once
         labels.check_count(classes, len(y), f"{path}, column '{header.names[label]}'")
