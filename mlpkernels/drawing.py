@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import functools
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -75,9 +76,22 @@ class Page:
         """Return the text, its end replaced by an ellipsis where it is wider than `room` pixels."""
         if self.measure(text, size, bold) <= room:
             return text
-        cuts = [text[:keep].rstrip() + "…" for keep in range(1, len(text))] or ["…"]
+        return self._longest([text[:keep].rstrip() + "…" for keep in range(1, len(text))], room, size, bold)
+
+    def fit_each(self, texts: Sequence[str], room: float, size: float) -> list[str]:
+        """`fit` of each text; where that makes different ones alike, the ellipsis stands in their middle instead."""
+        fitted = {text: self.fit(text, room, size) for text in texts}
+        count = Counter(fitted.values())
+        return [self._without_middle(text, room, size) if count[fitted[text]] > 1 else fitted[text] for text in texts]
+
+    def _without_middle(self, text: str, room: float, size: float) -> str:
+        ends = [(text[: keep - keep // 2], text[len(text) - keep // 2 :]) for keep in range(1, len(text))]
+        return self._longest([f"{start.rstrip()}…{end.lstrip()}" for start, end in ends], room, size, False)
+
+    def _longest(self, cuts: list[str], room: float, size: float, bold: bool) -> str:
+        """The last of some ever longer texts that has room, or the first."""
         fitting = bisect.bisect_right(cuts, room, key=lambda cut: self.measure(cut, size, bold))
-        return cuts[max(fitting - 1, 0)]
+        return cuts[max(fitting - 1, 0)] if cuts else "…"
 
     def font(self, size: float, colour: str = INK, bold: bool = False) -> dict[str, Any]:
         """Text properties that hold whatever the reader's matplotlibrc says; names with $ are no formulas."""
@@ -132,7 +146,7 @@ class Page:
         upright: bool = False,
     ) -> None:
         """Name places of an axis, the names cut to `room` pixels; `upright` sets them on end."""
-        labels = [self.fit(name, room, SMALL) for name in names]
+        labels = self.fit_each(list(names), room, SMALL)
         axis.set_ticks(np.asarray(places), labels, rotation=90 if upright else 0, **self.font(SMALL, colour))
 
     def key(self, left: float, middle: float, colours: dict[str, str]) -> None:

@@ -75,9 +75,9 @@ def samples_figure(
     room = widest([*names, "10,000"], BODY) + 20
     page = Page(room + canvas.shape[1], canvas.shape[0], "Samples", subtitle, names)
     page.picture(MARGIN + room, HEADER, canvas)
-    for k, name in enumerate(names):
+    for k, name in enumerate(page.fit_each(names, room - 20, BODY)):
         middle = HEADER + k * pitch + max(height, 26) / 2
-        page.text(MARGIN, middle - 2, page.fit(name, room - 20, BODY), BODY, va="baseline")
+        page.text(MARGIN, middle - 2, name, BODY, va="baseline")
         page.text(MARGIN, middle + 15, f"{counts[k]:,}", SMALL, MUTED, va="baseline")
     return page.figure
 

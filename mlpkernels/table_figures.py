@@ -89,10 +89,10 @@ def table_columns(
     width, height = _CELL
     pitch = width + 26, height + 62
     page = Page(across * pitch[0] - 26, -(-len(shown) // across) * pitch[1] - 22, "Columns", subtitle, shown)
-    for k, name in enumerate(shown):
+    for k, name in enumerate(page.fit_each(shown, width, SMALL)):
         left, top = MARGIN + k % across * pitch[0], HEADER + k // across * pitch[1]
         column = np.asarray(rows[:, k], np.float64)
-        page.text(left, top + 8, page.fit(name, width, SMALL), SMALL, INK, va="baseline")
+        page.text(left, top + 8, name, SMALL, INK, va="baseline")
         page.picture(left, top + 16, _bars(_histogram(column), width, height))
         low, high = float(column.min()), float(column.max())
         if low == high:

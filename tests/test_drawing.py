@@ -34,6 +34,11 @@ def test_fit_keeps_to_its_room():
     cut = page.fit("a name that goes on and on", 100, 8)
     assert cut.startswith("a name") and cut.endswith("…") and page.measure(cut, 8) <= 100
     assert page.fit("narrow", 1, 8) == "n…"
+    names = ["the mean radius of the nucleus", "short", "the mean radius of the cell", "another name of some length"]
+    labels = page.fit_each([*names, names[0]], 100, 8)
+    assert labels[0] == labels[4] and labels[0].startswith("the ") and labels[0].endswith("leus")
+    assert labels[1] == "short" and labels[2].endswith("cell") and labels[3].startswith("another")
+    assert all(page.measure(label, 8) <= 100 for label in labels) and labels[3].endswith("…")
 
 
 def test_measured_width_is_the_drawn_width():
