@@ -157,6 +157,11 @@ def prepare(
 ) -> Run:
     """Check and convert everything; fill an empty state, or refuse by ResumeError one of another run."""
     compiled = kernels.load(settings.backend)
+    if network.loss == "cross-entropy" and network.outputs == 1:
+        raise ValueError(
+            "loss 'cross-entropy' of one output is 0 whatever it is: Network(…, loss='binary') chooses between two "
+            "classes by one, loss='squared-error' predicts a number; else the last layer needs an output a class"
+        )
     if settings.early_stopping is not None and validation is None:
         raise ValueError("early_stopping: it watches validation data, and there is none; give validation=…")
     held = {"training data": hold(network, train, "train")}

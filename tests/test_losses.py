@@ -224,6 +224,14 @@ def test_answers_that_do_not_fit(kind, y, error, text):
         fit(net, (X, right), batch_size=10, validation=(X, y))
 
 
+def test_a_choice_among_one_class_is_not_trained():
+    net = Network([Dense(1)], INPUTS)
+    before = net.params.copy()
+    with pytest.raises(ValueError, match=r"'cross-entropy' of one output is 0 whatever it is: Network\(…, loss='bin"):
+        fit(net, (X, np.zeros(ROWS, np.int64)), batch_size=10)
+    np.testing.assert_array_equal(net.params, before)
+
+
 def test_what_needs_one_class_a_row_says_so():
     for kind in ("squared-error", "binary of three"):
         net, y = made(kind)
