@@ -137,32 +137,28 @@ def warnings(results: Results) -> list[str]:
 
 
 def _kernels(results: Results) -> str:
-    """A row a kernel; for each number of threads time, speed and shares; NumPy's time over ours where measured."""
+    """A row a kernel and number of threads: time, speed and shares; NumPy's time over ours where measured."""
     from mlpkernels.bench.kernels import OURS
 
     entries = results.section("kernels")
-    ours = {(entry.name, entry.threads): entry for entry in entries if entry.system == OURS}
+    ours = [entry for entry in entries if entry.system == OURS]
+    names = list(dict.fromkeys(entry.name for entry in ours))
     others = {(entry.name, entry.threads): entry for entry in entries if entry.system != OURS}
-    header = ["kernel, float32"]
-    for count in results.counts:
-        header += [f"{_threads(count)}: µs", "GFLOP/s", "of peak", "GB/s", "of memory"]
-        header += ["NumPy's time"] * bool(others)
-    rows = []
-    for name in dict.fromkeys(name for name, _ in ours):
-        row = [name]
-        for count in results.counts:
-            row += _speeds(results, ours.get((name, count)))
-            if others:
-                pair = ours.get((name, count)), others.get((name, count))
-                row.append(f"{pair[1].middle / pair[0].middle:.2f} x" if pair[0] and pair[1] else "")
+    header = ["kernel, float32", "threads", "µs", "GFLOP/s", "of peak", "GB/s", "of memory"]
+    header += ["NumPy's time"] * bool(others)
+    rows, last = [], ""
+    for entry in sorted(ours, key=lambda entry: (names.index(entry.name), entry.threads)):
+        row = [entry.name if entry.name != last else "", entry.threads, *_speeds(results, entry)]
+        if others:
+            other = others.get((entry.name, entry.threads))
+            row.append(f"{other.middle / entry.middle:.2f} x" if other else "")
         rows.append(row)
+        last = entry.name
     note = "Of zeros left out only the other pixels' operations count. Over 100 % of the memory: from the caches."
     return f"{tables.table(rows, header)}\n{note}"
 
 
-def _speeds(results: Results, entry: Entry | None) -> list[str]:
-    if entry is None:
-        return [""] * 5
+def _speeds(results: Results, entry: Entry) -> list[str]:
     flops, bytes = entry.flops / entry.middle / 1e9, entry.bytes / entry.middle / 1e9
     return [
         f"{1e6 * entry.middle:,.1f}",

@@ -70,6 +70,15 @@ def test_the_tables(instant):
     assert peer.endswith("10.0 x") and "5.500" in peer  # 1.1 s for 12,000 images
 
 
+def test_a_kernel_has_a_row_for_each_number_of_threads():
+    measurement = [entry(name, threads=count) for count in (1, 2) for name in ("a", "b")]
+    rows = [line.split() for line in bench_report.text(results(measurement)).splitlines() if line.endswith("%")]
+    assert [row[:2] for row in rows] == [["a", "1"], ["2", "1,100.0"], ["b", "1"], ["2", "1,100.0"]]
+    peer = entry("b", (3.3e-3,), system="NumPy", threads=2)
+    lines = bench_report.text(results([*measurement, peer])).splitlines()
+    assert [line.split()[0] for line in lines if line.endswith("3.00 x")] == ["2"]
+
+
 def test_comparing(instant):
     results([entry(seconds=(1e-3, 1e-3, 1.1e-3)), epoch()]).write("before.json")
     text = good("bench", "--compare", "before.json", "--threshold", "2.5").stdout
