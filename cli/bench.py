@@ -153,6 +153,7 @@ def _folder(out: str | None) -> Iterator[Path]:
 
 def _measure(options: Any, found: Images, quiet: bool) -> Results:
     """Measure, with a line on stderr where something else keeps the machine busy, and before each stage."""
+    from mlpkernels.affinity import cpu_count
     from mlpkernels.bench import get_ready, machine, run, running
 
     from .bench_report import Stages
@@ -161,8 +162,7 @@ def _measure(options: Any, found: Images, quiet: bool) -> Results:
     others = machine.others_now()
     if others is not None and others >= running.BUSY:
         click.echo(
-            f"warning: other programs keep {others:.1f} of {machine.threads.cpu_count()} cores busy: "
-            "figures will be low and scatter",
+            f"warning: other programs keep {others:.1f} of {cpu_count()} cores busy: figures will be low and scatter",
             err=True,
         )
     stages = Stages(quiet)

@@ -61,13 +61,14 @@ def _versions() -> dict[str, Any]:
 
 def _processor(measured: bool) -> dict[str, Any]:
     """Processor and threads; with `measured` what one core reaches, in GFLOP/s and GB/s."""
+    from mlpkernels.affinity import cpu_count
     from mlpkernels.kernels.cpu import machine, simd, threads
 
     facts = {
         "processor": machine.cpu_name(),
         "vector extensions": machine.features(),
         "vector registers": f"{simd.REGISTERS} of {simd.VECTOR_BYTES} bytes",
-        "cores": threads.cpu_count(),
+        "cores": cpu_count(),
         "threads": threads.available(),
         "threading layer": threads.layer(),
     }

@@ -8,6 +8,8 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from mlpkernels.affinity import cpu_count
+
 Parser = Callable[[Any], Any]
 
 AUTO = "auto"
@@ -174,16 +176,9 @@ def schedule(value: Any) -> str:
     return value
 
 
-def cores() -> int:
-    """CPU cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return max(1, len(os.sched_getaffinity(0)))
-    return os.cpu_count() or 1
-
-
 def threads(value: Any) -> int | str:
     """A number of threads that this machine has cores for, or "auto"."""
     count: int | str = whole(1, words=(AUTO,))(value)
-    if isinstance(count, int) and count > cores():
-        raise ValueError(f"this machine has {cores()} cores for it; 1 to {cores()} or auto was wanted")
+    if isinstance(count, int) and count > cpu_count():
+        raise ValueError(f"this machine has {cpu_count()} cores for it; 1 to {cpu_count()} or auto was wanted")
     return count

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mlpkernels.affinity import cpu_count
+
 from . import parsing, tables
 from .command import Checked, Command, setting_option
 from .errors import OptionError, close_match
@@ -244,7 +246,7 @@ def _facts(name: str, options: Options) -> dict[str, str]:
     from mlpkernels.experiments import find
     from mlpkernels.kernels.cpu import machine
 
-    count = options.threads or parsing.cores()
+    count = options.threads or cpu_count()
     alone = name != ALL and find(name).alone
     at_once = f"one network at a time on up to {count}" if alone else f"{count} networks at a time"
     words = ["mlpk", "reproduce", name, "--seeds", str(options.seeds)]
@@ -255,7 +257,7 @@ def _facts(name: str, options: Options) -> dict[str, str]:
     words += ["--peers", "--peer-seeds", str(options.peer_seeds)] if options.peers else []
     return {
         "date": f"{datetime.date.today():%Y-%m-%d}",
-        "machine": f"{machine.cpu_name()}, {parsing.cores()} cores, {at_once}",
+        "machine": f"{machine.cpu_name()}, {cpu_count()} cores, {at_once}",
         "command": shlex.join(words),
         "version": f"mlpkernels {__version__}",
     }

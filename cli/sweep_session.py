@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mlpkernels.affinity import cpu_count
 from mlpkernels.errors import MlpkError
 
 from . import runs, sweep_folder, tables
 from .errors import os_error_text
 from .interrupts import Deferred, Interrupted
-from .parsing import AUTO, cores
+from .parsing import AUTO
 from .runs import RunFolder
 from .session import get_ready, make_network
 from .summary import LABEL_WIDTH
@@ -52,7 +53,7 @@ def run(plan: Plan) -> None:
 
 
 def _workers(plan: Plan) -> int:
-    return cores() if plan.base.threads == AUTO else plan.base.threads
+    return cpu_count() if plan.base.threads == AUTO else plan.base.threads
 
 
 @dataclasses.dataclass

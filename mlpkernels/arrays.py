@@ -2,13 +2,13 @@
 
 import math
 import operator
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from . import checks
+from .affinity import cpu_count
 from .errors import DataError
 from .scaling import Scaling
 
@@ -297,9 +297,7 @@ def for_kernels(array: np.ndarray) -> np.ndarray:
 def thread_count(threads: int | None) -> int:
     """`threads`, or for None the number of cores this process may use. TypeError, ValueError below 1."""
     if threads is None:
-        if hasattr(os, "sched_getaffinity"):
-            return len(os.sched_getaffinity(0))
-        return os.cpu_count() or 1
+        return cpu_count()
     try:
         number = operator.index(threads)
     except TypeError:

@@ -9,6 +9,7 @@ import pytest
 from rendering import draw, has_colour, texts
 
 from mlpkernels import bench
+from mlpkernels.affinity import cpu_count
 from mlpkernels.bench import epochs, forced, images, kernels, machine, peers, roofline, timing
 from mlpkernels.bench.results import Entry, Results, mean, worst
 from mlpkernels.errors import MlpkError, UnavailableError
@@ -92,7 +93,7 @@ def test_ceilings_are_measured_and_all_cores_reach_what_one_does():
 
 def test_the_load_of_others_is_in_cores():
     others = machine.others_now(0.05)
-    assert others is None or 0 <= others <= machine.threads.cpu_count() + 0.5
+    assert others is None or 0 <= others <= cpu_count() + 0.5
 
 
 # ---- what is timed

@@ -208,7 +208,7 @@ def test_a_process_that_dies_leaves_nothing_undone(place, monkeypatch, started):
 def test_this_process_alone(place, monkeypatch, started, reason):
     monkeypatch.setattr(beside, "helpers", lambda costs, cores: cores - 1)
     monkeypatch.setattr(steps.threads, "available", lambda: 1 if reason == "one core" else 4)
-    monkeypatch.setattr(steps.threads, "cpu_count", lambda: 4)
+    monkeypatch.setattr(steps, "cpu_count", lambda: 4)
     if reason == "the cache is off":
         monkeypatch.setenv("MLPK_CACHE", "0")
     if reason == "no place for it":

@@ -6,9 +6,10 @@ import tomllib
 import pytest
 from cli_running import BACKEND, good, mlpk, refusal, train, weights
 from mlpkernels_cli import config, settings
-from mlpkernels_cli.parsing import AUTO, cores
+from mlpkernels_cli.parsing import AUTO
 
 from mlpkernels import datasets, kernels, layers, optimizers, scaling
+from mlpkernels.affinity import cpu_count
 
 
 def test_lists_kept_here_for_a_quick_help_are_the_library_s():
@@ -133,7 +134,7 @@ def test_a_file_that_is_not_there(tmp_path):
         ("--test-split 1", "--test-split 1: a number above 0 and below 1 was wanted"),
         ("--early-stopping -1", "--early-stopping -1: a whole number from 0 was wanted"),
         ("--threads 0", "--threads 0: a whole number from 1 or auto was wanted"),
-        ("--threads 100000", f"--threads 100000: this machine has {cores()} cores"),
+        ("--threads 100000", f"--threads 100000: this machine has {cpu_count()} cores"),
         ("--seed -1", "--seed -1: a whole number from 0 was wanted"),
         ("--init he", "--init he: one of he-normal, he-uniform"),
         ("--dtype float16", "--dtype float16: one of float32, float64 was wanted"),

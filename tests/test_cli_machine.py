@@ -7,15 +7,16 @@ import sys
 import numba
 import pytest
 from cli_running import good
-from mlpkernels_cli import doctor, parsing
+from mlpkernels_cli import doctor
 
+from mlpkernels.affinity import cpu_count
 from mlpkernels.kernels import cpu
 
 
 def test_doctor_as_a_table():
     text = good("doctor", "--no-measure").stdout
     assert re.search(rf"^numba +{re.escape(numba.__version__)}$", text, re.MULTILINE)
-    assert re.search(rf"^cores +{parsing.cores()}$", text, re.MULTILINE)
+    assert re.search(rf"^cores +{cpu_count()}$", text, re.MULTILINE)
     assert re.search(r"^threading layer +(omp|tbb|workqueue)$", text, re.MULTILINE)
     assert re.search(r"^cuda +\S", text, re.MULTILINE)
     assert "peak" not in text

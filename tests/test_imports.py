@@ -49,7 +49,7 @@ ROOMS = {
         "losses",
     ],
     "kernels": ["kernels"],
-    "ground": ["errors", "files"],
+    "ground": ["errors", "files", "affinity"],
 }
 LEVEL = {module: level for level, modules in enumerate(ROOMS.values()) for module in modules}
 OUTSIDE = {"cli", "mlpkernels_cli", "click", "rich", "tomli_w"}  # the command line's alone

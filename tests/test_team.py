@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numba import njit, prange
 
+from mlpkernels.affinity import cpu_count
 from mlpkernels.kernels.cpu import team as teams
 from mlpkernels.kernels.cpu import threads
 from mlpkernels.kernels.cpu.cores import core, move
@@ -94,7 +95,7 @@ def _lead_and_exchange(team, most, times, board, wrong, sizes):
 
 def test_who_comes_late_is_let_in():
     """A pair is made while the first one is at work; from then on each sees at once what the other wrote."""
-    if threads.cpu_count() == 1:
+    if cpu_count() == 1:
         pytest.skip("on one core nobody asks to be let in")
     _follow_and_exchange(_ended(), 1, np.zeros(16), np.zeros(2, np.int64))  # compiled before anybody waits
     _lead_and_exchange(make(1), 1, 1, np.zeros(16), np.zeros(2, np.int64), np.zeros(1, np.int64))

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..affinity import cpu_count
 from ..kernels.cpu import cache, machine, simd, steps, threads
 
 _PEAK_SECONDS, _PEAK_TRIES, _COPY_MEGABYTES = 0.005, 4, 96
@@ -24,7 +25,7 @@ def facts() -> dict[str, Any]:
         "cpu": machine.cpu_name(),
         "llvm cpu": str(machine.llvm.get_host_cpu_name()),
         "vector extensions": machine.features(),
-        "cores": threads.cpu_count(),
+        "cores": cpu_count(),
         "threading layer": threads.layer(),
         "system": f"{platform.system()} {platform.machine()}",
     }
@@ -32,7 +33,7 @@ def facts() -> dict[str, Any]:
 
 def thread_counts() -> list[int]:
     """One and all, as far as Numba was given threads."""
-    return sorted({1, min(threads.cpu_count(), threads.available())})
+    return sorted({1, min(cpu_count(), threads.available())})
 
 
 def versions(packages: tuple[str, ...]) -> dict[str, str]:

@@ -8,6 +8,7 @@ from typing import Any
 import llvmlite.binding as llvm
 import numpy as np
 
+from ...affinity import cpu_count
 from . import simd, steps, threads
 
 _FEATURES = ("sse4.2", "avx", "avx2", "fma", "avx512f", "avx512vl", "neon", "sve")
@@ -67,7 +68,7 @@ def measure() -> dict[str, Any]:
         "features": features(),
         "vector_bytes": simd.VECTOR_BYTES,
         "vector_registers": simd.REGISTERS,
-        "cores": threads.cpu_count(),
+        "cores": cpu_count(),
         "threads": threads.available(),
         "threading_layer": threads.layer(),
         "fma_gflops_float32": fma_peak("float32") / 1e9,

@@ -16,6 +16,7 @@ from numba import prange, types
 from numba.core.typing.typeof import typeof_impl
 from numba.experimental.function_type import _get_wrapper_address
 
+from ...affinity import cpu_count
 from .. import beside
 from . import c_entries, cache, curves, images, loops, network, norm, op_entries, single_entries, sparse, threads
 from .addresses import entry_at
@@ -300,7 +301,7 @@ def prepare(wanted: Iterable[tuple[str, str]], on_done: Callable[[str, float], N
         if costs:
             beside.compiling()
         kept = bool(costs) and cache.writable(*_asked(*next(iter(costs)).split())[:2])
-        cores = min(threads.cpu_count(), threads.available()) if kept and beside.expected() is not None else 1
+        cores = min(cpu_count(), threads.available()) if kept and beside.expected() is not None else 1
         beside.share(costs, beside.helpers(costs.values(), cores), lambda item: get(*item.split()), on_done)
 
 

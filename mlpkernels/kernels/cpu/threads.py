@@ -7,7 +7,6 @@ launching just then: a child forked after a launch gets one slot, the serial loo
 
 import contextlib
 import os
-import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -94,10 +93,3 @@ def launch(threads: int) -> Iterator[int]:
             yield members
         finally:
             numba.set_num_threads(before)
-
-
-def cpu_count() -> int:
-    """The processor's cores that this process may use."""
-    if sys.platform.startswith("linux"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
