@@ -2,12 +2,14 @@
 
 For every CUDA package that is installed, in a process of its own: agreement with the reference at the training shapes
 on random data and on MNIST where it is found, the same bits from run to run, this GPU's own limits, one grid barrier,
-products, updates and epochs. Then PyTorch eager and under CUDA graphs, JAX in one scan, and cuBLAS through CuPy, where
-they are installed; last the backend's test suite on the device, for each package, where pytest is installed.
+products, updates and epochs; then the backend's test suite on the device, where pytest is installed. Behind the first
+package's figures PyTorch eager and under CUDA graphs, JAX in one scan, cuBLAS through CuPy, where they are installed.
 
-report.json and report.md are written after each of these, so that a run that is cut short is not lost; what fails says
-how, and the rest goes on. Nothing is downloaded: MLPK_DATA_DIR names the folder with MNIST. Ours needs Python, NumPy,
-Numba (the tree need not be installed) and a CUDA package: numba-cuda-mlir, or numba-cuda, which needs NumPy below 2.5.
+report.json and report.md are written after each of these, and DIR/part.json and DIR/suite-PACKAGE.txt grow meanwhile,
+so that a run that is cut short is not lost; what fails says how, and the rest goes on. Nothing is downloaded:
+MLPK_DATA_DIR names the folder with MNIST. Ours needs Python, NumPy, Numba (the tree need not be installed) and a CUDA
+package: numba-cuda-mlir, or numba-cuda, which needs NumPy below 2.5. Where a package's own wheels of the CUDA toolkit
+are not there, CUDA_HOME has to name an installed toolkit, for its libnvvm, libdevice and libcudadevrt.
 A first run with both and all peers compiles for several minutes; where a command may not take that long, start it with
 `setsid nohup python benchmarks/gpu_report.py --out DIR > DIR.log 2>&1 &` and read DIR/report.md as it grows.
 --simulate runs all but the peers in tiny under Numba's simulator. A run to be kept goes to benchmarks/results/.
@@ -65,10 +67,15 @@ def refusal(simulate: bool) -> str | None:
     if not installed():
         return f"no CUDA package is installed: pip install '{next(iter(PACKAGES))}[cu13]', or take --simulate"
     code = "from mlpkernels.kernels.cuda import driver; print(driver.lack() or '')"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(installed()[0]))
-    if done.returncode:
-        return done.stderr.strip().splitlines()[-1]
-    return f"{done.stdout.strip()}; --simulate tries this report without one" if done.stdout.strip() else None
+    reasons = []
+    for package in installed():
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment(package))
+        said = done.stdout.strip() if done.returncode == 0 else done.stderr.strip().splitlines()[-1]
+        if not said:
+            return None
+        reasons.append(said)
+    return f"{'; '.join(dict.fromkeys(reasons))}; --simulate tries this report without one"
 
 
 def installed() -> list[str]:
@@ -90,13 +97,19 @@ def collect(folder: Path, simulate: bool, suite: bool) -> None:
         "date": time.strftime("%Y-%m-%d %H:%M"), "simulated": simulate, "python": platform.python_version(),
         "system": platform.platform(), "versions": _versions(), "packages": {}, "peers": {}, "absent": [],
     }  # fmt: skip
-    packages = ["simulator"] if simulate else installed()
-    for package in packages:
-        found = run(package, folder, simulate)
-        report["packages"][package] = {**found, "suite": "not run"}
+    for package in ["simulator"] if simulate else installed():
+        found = report["packages"][package] = {**run(package, folder, simulate), "suite": "not run"}
         write(report, folder)
-    answers = _answers(report["packages"])
-    (folder / "answers.json").write_text(json.dumps(answers), encoding="utf-8")
+        if not report["peers"] and found.get("epochs"):
+            compare(report, folder, simulate)
+        if suite and "facts" in found:
+            found["suite"] = run_suite(package, folder)
+            write(report, folder)
+
+
+def compare(report: dict[str, Any], folder: Path, simulate: bool) -> None:
+    """The others on the same work, their answers compared with ours, into the report."""
+    (folder / "answers.json").write_text(json.dumps(_answers(report["packages"])), encoding="utf-8")
     for system, module in {**PEERS, BLAS: "cupy"}.items():
         if simulate or importlib.util.find_spec(module) is None:
             report["absent"].append(system)
@@ -104,9 +117,6 @@ def collect(folder: Path, simulate: bool, suite: bool) -> None:
             report["peers"][system] = run(system, folder, simulate)
         write(report, folder)
     (folder / "answers.json").unlink()
-    for package in packages if suite else []:
-        report["packages"][package]["suite"] = run_suite(package)
-        write(report, folder)
 
 
 def write(report: dict[str, Any], folder: Path) -> None:
@@ -140,40 +150,46 @@ def _answers(packages: dict[str, Any]) -> dict[str, Any]:
 
 
 def run(system: str, folder: Path, simulate: bool) -> dict[str, Any]:
-    """What a process of its own measured, or {"failed": why}."""
+    """What a process of its own measured; where it did not come to its end, that and {"failed": why}."""
     target = folder / "part.json"
     target.unlink(missing_ok=True)
     command = [sys.executable, __file__, "--out", str(folder), "--part", system, *(["--simulate"] * simulate)]
+    failed: dict[str, Any] = {}
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, env=environment(system), timeout=_LONGEST, cwd=HERE.parent
         )
+        if done.returncode:
+            said = done.stderr.strip()
+            failed = {"failed": (said.splitlines() or [f"exit status {done.returncode}"])[-1], "log": said[-_LOG:]}
     except subprocess.TimeoutExpired:
-        return {"failed": f"took more than {_LONGEST} s"}
-    if done.returncode or not target.exists():
-        said = done.stderr.strip()
-        return {"failed": (said.splitlines() or [f"exit status {done.returncode}"])[-1], "log": said[-_LOG:]}
-    found: dict[str, Any] = json.loads(target.read_text(encoding="utf-8"))
-    target.unlink()
-    return found
+        failed = {"failed": f"took more than {_LONGEST} s"}
+    found: dict[str, Any] = json.loads(target.read_text(encoding="utf-8")) if target.exists() else {}
+    target.unlink(missing_ok=True)
+    return {**found, **failed}
 
 
-def run_suite(package: str) -> str:
+def run_suite(package: str, folder: Path) -> str:
     """What failed of the backend's tests on the device, at the sizes of the other backends, and how many passed.
 
-    A warning of a package that these tests were not written with ends none of them.
+    All that they say is in the folder's suite-PACKAGE.txt. They run side by side where pytest-xdist is there: most of
+    their time is compiling. A warning of a package that these tests were not written with ends none of them.
     """
     if importlib.util.find_spec("pytest") is None:
         return "not run: pytest is not installed; the agreement with the reference below was checked"
     chosen = environment(package) | ({} if package == "simulator" else {"MLPK_TEST_CUDA": "gpu"})
     files = _SUITE if package != "simulator" else ("test_cuda_ops.py::test_activations_and_their_slopes",)
     options = ["-q", "-W", "default", "--maxfail=20", "--tb=short", "-p", "no:cacheprovider"]
+    if importlib.util.find_spec("xdist") is not None:
+        options += ["-n", str(min(8, os.cpu_count() or 1))]
     command = [sys.executable, "-m", "pytest", *options, *(f"tests/{name}" for name in files)]
+    path = folder / f"suite-{package}.txt"
     try:
-        done = subprocess.run(command, capture_output=True, text=True, env=chosen, cwd=HERE.parent, timeout=_LONGEST)
+        with path.open("w", encoding="utf-8") as said:
+            subprocess.run(command, stdout=said, stderr=said, env=chosen, cwd=HERE.parent, timeout=_LONGEST)
     except subprocess.TimeoutExpired:
-        return f"took more than {_LONGEST} s"
-    lines = done.stdout.strip().splitlines() or [done.stderr.strip()[-_LOG:]]
+        return f"took more than {_LONGEST} s: {path.name}"
+    lines = path.read_text(encoding="utf-8").strip().splitlines() or ["it said nothing"]
     failed = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
     return "; ".join([lines[-1], *failed])
 
@@ -181,21 +197,27 @@ def run_suite(package: str) -> str:
 def measure(system: str, simulate: bool, folder: Path) -> None:
     """One system's part, in its process, into part.json."""
     images = data.load(40 if simulate else data.ROWS)
+
+    def tell(found: dict[str, Any]) -> None:
+        (folder / "part.new").write_text(json.dumps(found), encoding="utf-8")
+        (folder / "part.new").replace(folder / "part.json")  # whole, whenever this process is ended
+
     if system in (*PACKAGES, "simulator"):
         import gpu_measure
 
-        found: Any = {**gpu_measure.everything(simulate, images), "data": images.source}
-    else:
-        import gpu_peers
-        from cases import NAMES
+        gpu_measure.everything(simulate, images, tell)
+        return
+    import gpu_peers
+    from cases import NAMES
 
-        if system == BLAS:
-            found = {"products": gpu_peers.blas(gpu_peers.SHAPES)}
-        else:
-            answers = json.loads((folder / "answers.json").read_text(encoding="utf-8"))
-            names = ("adam-128", "sgd-8", "sgd-64", "adam-1024")
-            found = {"epochs": gpu_peers.epochs(system, [NAMES[name] for name in names], images, answers)}
-    (folder / "part.json").write_text(json.dumps(found), encoding="utf-8")
+    if system == BLAS:
+        tell({"products": gpu_peers.blas(gpu_peers.SHAPES)})
+        return
+    answers = json.loads((folder / "answers.json").read_text(encoding="utf-8"))
+    found: dict[str, Any] = {}
+    for name in ("adam-128", "sgd-8", "sgd-64", "adam-1024"):
+        found[name] = gpu_peers.epochs(system, NAMES[name], images, answers)
+        tell({"epochs": found})
 
 
 if __name__ == "__main__":

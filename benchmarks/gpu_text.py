@@ -17,7 +17,8 @@ def markdown(report: dict[str, Any]) -> str:
         lines.append(f"Not compared: {', '.join(report['absent'])}.")
     for package, found in report["packages"].items():
         lines += ["", f"## {package}", ""]
-        lines += [f"Failed: {found['failed']}"] if "failed" in found else _package(found, report["peers"])
+        lines += [f"Failed: {found['failed']}", ""] if "failed" in found else []
+        lines += _package(found, report["peers"]) if "facts" in found else []
     lines += [f"{name} failed: {peer['failed']}" for name, peer in report["peers"].items() if "failed" in peer]
     return "\n".join([*lines, ""])
 

@@ -81,7 +81,7 @@ def record():
         launches.setdefault(name, (kernel, arguments))
 
     driver.launch = launch
-    driver._ready.append(0)
+    driver._taken.ready = True
     driver.device_count = lambda: 1
     driver.cuda.get_current_device = lambda: types.SimpleNamespace(MULTIPROCESSOR_COUNT=132, COOPERATIVE_LAUNCH=1)
     driver.cuda.to_device = lambda array, stream=0: np.array(array).view(HostArray)
@@ -117,7 +117,8 @@ def figures(kernel, arguments, driver, cc, assembler):
     found = {name: int(match[1]) if (match := re.search(pattern, entry)) else 0 for name, pattern in _FIGURES.items()}
     # relocatable code, which a grid barrier needs, leaves the sum of these to the linker
     found["shared"] = sum(map(int, re.findall(r"\.shared \S+ \d+ \.b8 \w+\[(\d+)\]", text)))
-    found["vector_loads"] = len(re.findall(r"\bld\.\S*v[24]\.", text))
+    found["vector_loads"] = len(re.findall(r"\bld\.shared\.v[24]\.", text))
+    found["vector_loads_elsewhere"] = len(re.findall(r"\bld\.(?!shared)\S*v[24]\.", text))
     found["multiply_adds"] = len(re.findall(r"\bfma\.rn\.", text))
     return found
 

@@ -6,6 +6,7 @@ Each in a process of its own: the simulator and either package replace one anoth
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -81,6 +82,7 @@ def test_every_kernel_compiles_and_keeps_its_registers(package):
     for table in tables.values():
         products = [figures for name, figures in table.items() if name.startswith("product_")]
         assert len(products) >= 6 and all(figures["vector_loads"] >= 2 for figures in products)
+        assert not any(figures["vector_loads_elsewhere"] for figures in products)
         assert any(name.startswith(WHOLE[-1]) for name in table)
 
 
@@ -237,7 +239,7 @@ def report(*arguments):
 def test_the_report_of_a_gpu_runs_dry(tmp_path):
     if not (HERE.parent / "benchmarks").is_dir():
         pytest.skip("this test needs the tree: an installed package has no benchmarks")
-    status, told, error = report("--out", str(tmp_path), "--simulate", "--no-suite")
+    status, told, error = report("--out", str(tmp_path), "--simulate")
     assert status == 0, error[-2000:]
     found = json.loads((tmp_path / "report.json").read_text())
     text = (tmp_path / "report.md").read_text()
@@ -247,7 +249,8 @@ def test_the_report_of_a_gpu_runs_dry(tmp_path):
     assert measured["same bits twice"] and max(measured["parity"].values()) < 1e-5
     assert "nothing is timed" in text and "farthest from the reference" in text
     assert "answer" not in measured["epochs"][0] and "numba" in found["versions"]
-    assert not {path.name for path in tmp_path.iterdir()} - {"report.json", "report.md"}
+    assert {path.name for path in tmp_path.iterdir()} == {"report.json", "report.md", "suite-simulator.txt"}
+    assert re.fullmatch(r"\d+ passed.*", measured["suite"]), measured["suite"]
 
 
 def test_the_report_s_text_has_the_goals_and_what_failed():
@@ -273,6 +276,10 @@ def test_the_report_s_text_has_the_goals_and_what_failed():
         "absent": [], "packages": {"numba-cuda": found}, "peers": peers,
     }  # fmt: skip
     text = gpu_text.markdown(report)
+    cut = gpu_text.markdown({**report, "packages": {"numba-cuda": {**found, "failed": "took more than 3600 s"}}})
+    assert cut == text.replace("## numba-cuda\n", "## numba-cuda\n\nFailed: took more than 3600 s\n")
+    gone = gpu_text.markdown({**report, "packages": {"numba-cuda": {"failed": "exit status -11", "suite": "not run"}}})
+    assert "## numba-cuda\n\nFailed: exit status -11\n" in gone and "test suite" not in gone
     for line in (
         "| an epoch of adam-128 | 5 ms or less | 4 ms; its barriers alone 1.41 ms |", "- FAILED, limits: OSError: no",
         "| times PyTorch eager | 20 or more | 25.0 |", "PyTorch, CUDA graphs failed: RuntimeError: no", "numba 0.68.",

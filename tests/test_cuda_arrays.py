@@ -1,5 +1,6 @@
 """Arrays on the GPU: those of other libraries, the data that stay there between calls, and what fails on a device."""
 
+import threading
 import types
 
 import cuda_here
@@ -86,10 +87,10 @@ def test_arrays_of_other_libraries_are_taken_where_they_lie(form, dtype, monkeyp
 def test_streams_of_other_libraries_are_known_by_their_numbers(monkeypatch):
     monkeypatch.setattr(driver.cuda, "external_stream", lambda number: ("stream", number), raising=False)
     core = type("Core", (), {"__cuda_stream__": lambda self: (0, 44)})()
-    torch, cupy = types.SimpleNamespace(cuda_stream=11), types.SimpleNamespace(ptr=22)
+    torch, cupy, default = (types.SimpleNamespace(**one) for one in ({"cuda_stream": 11}, {"ptr": 22}, {"ptr": 0}))
     for stream, number in ((torch, 11), (cupy, 22), (33, 33), (core, 44)):
         assert driver.stream_of(stream) == ("stream", number)
-    assert driver.stream_of(None) == driver.stream_of(0) == 0
+    assert driver.stream_of(None) == driver.stream_of(0) == driver.stream_of(default) == 0
 
 
 def test_an_empty_array_on_the_gpu_is_taken(dtype):
@@ -162,6 +163,38 @@ def test_copies_go_with_the_arrays_they_came_from():
     assert len(residency._held) == 1
 
 
+@pytest.mark.parametrize("size", [1, 8, 31, 32, 33, 1000, 2**20 + 5])
+def test_a_checksum_sees_every_byte(size):
+    memory = np.random.default_rng(size).integers(0, 256, size + 1, dtype=np.uint8)
+    for array in (memory[:-1], memory[1:]):  # the second does not lie on 8 bytes
+        before = residency.checksum(array)
+        assert before == residency.checksum(array.copy())
+        for place in (0, size // 2, size - 1):
+            array[place] ^= 128
+            assert residency.checksum(array) != before
+            array[place] ^= 128
+    assert residency.checksum(array) == before
+
+
+def test_a_checksum_sees_changes_that_are_alike():
+    """Such as the sign of every number."""
+    array = np.random.default_rng(0).normal(size=4096)
+    sums = {residency.checksum(a) for a in (array, -array, array[::-1], np.roll(array, 4), array * 2, 0 * array)}
+    assert len(sums) == 6 and residency.checksum(np.zeros(0)) == residency.checksum(np.zeros((3, 0)))
+
+
+def test_a_thread_of_its_own_takes_the_device_for_itself(monkeypatch):
+    taken = []
+    monkeypatch.setattr(driver.cuda, "select_device", lambda number: taken.append(number))
+    monkeypatch.setattr(driver, "_taken", driver._Taken())
+    for _ in range(2):
+        driver.require_device()
+        other = threading.Thread(target=driver.require_device)
+        other.start()
+        other.join()
+    assert taken == [0, 0, 0]
+
+
 def test_more_steps_copy_and_wait_no_more(uploads, monkeypatch):
     waits = []
     monkeypatch.setattr(verbs, "fetch", lambda *a, fetch=verbs.fetch: (waits.append(1), fetch(*a))[1])
@@ -227,6 +260,30 @@ def test_a_launch_that_fails_is_named(monkeypatch, dtype):
 
     monkeypatch.setattr(cuda.ops, "product_kernel", lambda *_: Broken())
     with pytest.raises(driver.DeviceError, match=r"launching .* failed on the GPU: CudaAPIError: .*illegal"):
+        cuda.dense_forward(**op_cases.arguments(op_cases.dense_forward, dtype))
+
+
+@pytest.mark.parametrize(
+    ("said", "wanted", "told"),
+    [
+        (
+            "Failed to load CUDA library from binary data: no kernel image",
+            driver.DeviceError,
+            "RuntimeError: Failed to",
+        ),
+        ("Failed to load CUDA library from binary data: out of memory", MemoryError, "the GPU has .* bytes free"),
+    ],
+)
+def test_a_kernel_that_cannot_be_loaded_is_named(monkeypatch, dtype, said, wanted, told):
+    """numba-cuda-mlir says so by RuntimeError."""
+
+    class Broken:
+        def __getitem__(self, configuration):
+            raise RuntimeError(said)
+
+    monkeypatch.setattr(cuda.ops, "product_kernel", lambda *_: Broken())
+    monkeypatch.setattr(driver, "SIMULATED", False)
+    with pytest.raises(wanted, match=told):
         cuda.dense_forward(**op_cases.arguments(op_cases.dense_forward, dtype))
 
 

@@ -104,7 +104,7 @@ class View:
 @cache
 def nothing(dtype: str) -> Any:
     """One element for an argument that has none: a kernel never reads it."""
-    return to_device(np.zeros(1, dtype), 0)
+    return kept(np.zeros(1, dtype))
 
 
 def room(size: int, dtype: Any, stream: Any = 0) -> Any:
@@ -119,6 +119,13 @@ def to_device(array: np.ndarray, stream: Any = 0) -> Any:
     require_device()
     with named("copying to the GPU", array.nbytes):
         return cuda.to_device(array, stream=stream)
+
+
+def kept(array: np.ndarray) -> Any:
+    """A copy on the GPU for later calls, waited for: a stream of theirs need not wait for the default one."""
+    copy = to_device(array)
+    synchronize()
+    return copy
 
 
 def finish(stream: Any, *written: View) -> None:

@@ -10,6 +10,7 @@ import importlib.metadata
 import importlib.util
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -134,12 +135,18 @@ def _release(version: int) -> str:
     return f"{version // 1000}.{version % 1000 // 10}"
 
 
-_ready: list[int] = []  # the device taken, once there is one
+class _Taken(threading.local):
+    """Whether this thread has taken its device: the driver's context is a thread's own."""
+
+    ready = False
+
+
+_taken = _Taken()
 
 
 def require_device() -> None:
-    """Take the GPU, once: number MLPK_CUDA_DEVICE, by default 0. UnavailableError says what is missing."""
-    if _ready:
+    """Take the GPU, once a thread: number MLPK_CUDA_DEVICE, by default 0. UnavailableError says what is missing."""
+    if _taken.ready:
         return
     reason = lack()
     if reason is not None:
@@ -152,7 +159,7 @@ def require_device() -> None:
         cuda.select_device(int(number))
         if not SIMULATED:
             cuda.current_context()
-    _ready.append(int(number))
+    _taken.ready = True
 
 
 def facts() -> dict[str, Any]:
@@ -182,10 +189,10 @@ def _names() -> list[str]:
 
 
 @contextmanager
-def named(what: str, needed: int = 0) -> Iterator[None]:
+def named(what: str, needed: int = 0, also: tuple[type[Exception], ...] = ()) -> Iterator[None]:
     """Turn what the package raises while `what` is done into DeviceError or, of memory, MemoryError.
 
-    needed: bytes that were asked for.
+    needed: bytes that were asked for. also: exceptions of Python's that are the package's here.
     """
     try:
         yield
@@ -193,9 +200,9 @@ def named(what: str, needed: int = 0) -> Iterator[None]:
         raise
     except Exception as error:
         text = f"{type(error).__name__}: {error}"
-        if "OUT_OF_MEMORY" in text.upper():
+        if "OUT OF MEMORY" in text.upper().replace("_", " "):
             raise MemoryError(_memory_text(needed)) from None
-        if "cuda" in type(error).__module__ or "Cuda" in type(error).__name__:
+        if "cuda" in type(error).__module__ or "Cuda" in type(error).__name__ or type(error) in also:
             raise DeviceError(f"{what} failed on the GPU: {' '.join(text.split())}") from None
         raise
 
@@ -215,15 +222,14 @@ def stream_of(stream: Any) -> Any:
         return 0
     if hasattr(stream, "synchronize") and "numba" in type(stream).__module__:
         return stream
+    number = stream
     if hasattr(stream, "__cuda_stream__"):
-        given = stream.__cuda_stream__() if callable(stream.__cuda_stream__) else stream.__cuda_stream__
-        return cuda.external_stream(int(given[1]))
+        number = (stream.__cuda_stream__() if callable(stream.__cuda_stream__) else stream.__cuda_stream__)[1]
     for name in ("cuda_stream", "ptr"):  # PyTorch's, CuPy's
-        if hasattr(stream, name):
-            return cuda.external_stream(int(getattr(stream, name)))
-    if isinstance(stream, int):
-        return cuda.external_stream(stream) if stream else 0
-    raise TypeError(f"stream must be a CUDA stream or its number, got {type(stream).__name__}")
+        number = getattr(stream, name, number)
+    if not isinstance(number, int):
+        raise TypeError(f"stream must be a CUDA stream or its number, got {type(stream).__name__}")
+    return cuda.external_stream(number) if number else 0
 
 
 def synchronize(stream: Any = 0) -> None:
@@ -236,6 +242,9 @@ def synchronize(stream: Any = 0) -> None:
 
 
 def launch(kernel: Any, blocks: int, threads: int, stream: Any, *arguments: Any) -> None:
-    """Launch a kernel without waiting for it. DeviceError names one that cannot be launched."""
-    with named(f"launching {getattr(kernel, '__name__', 'a kernel')}"):
+    """Launch a kernel without waiting for it. DeviceError names one that cannot be compiled, loaded or launched.
+
+    numba-cuda-mlir 0.6 raises RuntimeError for most of that, without the driver's name for it.
+    """
+    with named(f"launching {getattr(kernel, '__name__', 'a kernel')}", also=() if SIMULATED else (RuntimeError,)):
         kernel[blocks, threads, stream](*arguments)

@@ -10,7 +10,7 @@ from .. import plan as p
 from ..plan import Model, OptimizerState
 from . import executor
 from . import layout as y
-from .arrays import nothing, room, to_device
+from .arrays import kept, nothing, room
 from .driver import require_device
 from .functions import dropout_key, dropout_limit
 
@@ -28,10 +28,10 @@ class Workspace:
         self.layout = y.layout(plan, batch)
         self.parameters = int(self.layout.head[y.FIRST_AT])
         # zeros, since nothing writes the gradient's padding
-        self.numbers = to_device(np.zeros(self.layout.numbers, self.dtype))
+        self.numbers = kept(np.zeros(self.layout.numbers, self.dtype))
         self.doubles = room(max(1, self.layout.doubles), np.float64)
         self.places = room(max(1, self.layout.places), np.int32)
-        self.table = to_device(self.layout.table.reshape(-1))
+        self.table = kept(self.layout.table.reshape(-1))
         widest = int(max(plan[:, p.OUTPUTS].max(), 1))
         images = not np.isin(plan[:, p.KIND], (p.DENSE, p.DROPOUT)).all()
         tile = executor.tile_of(self.dtype.name, batch, widest)
@@ -52,7 +52,7 @@ class Workspace:
             built = y.gathering() if name == "gathering" else getattr(y, name)(self.layout.table, *settings)
             operations, phases = built.tables()
             self._programs[key] = SimpleNamespace(
-                count=len(phases), operations=to_device(operations.reshape(-1)), phases=to_device(phases.reshape(-1))
+                count=len(phases), operations=kept(operations.reshape(-1)), phases=kept(phases.reshape(-1))
             )
         return self._programs[key]
 
