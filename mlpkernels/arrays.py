@@ -100,9 +100,13 @@ def class_indices(y: Any, classes: tuple[int | str, ...], rows: int, name: str =
         raise TypeError(f"{name}: {wanted} were wanted, as the classes are, not dtype {labels.dtype}")
     table = np.array(classes)
     order = np.argsort(table)
-    place = np.minimum(np.searchsorted(table, labels, sorter=order), len(table) - 1)
+    large = labels.dtype == np.uint64  # which beside classes, int64, NumPy compares as float64
+    sought = labels.astype(np.int64) if large else labels
+    place = np.minimum(np.searchsorted(table, sought, sorter=order), len(table) - 1)
     indices = order[place].astype(np.int32)
-    strange = table[indices] != labels  # NaN and 0.5 equal no class
+    strange = table[indices] != sought  # NaN and 0.5 equal no class
+    if large:
+        strange |= labels > np.uint64(2**63 - 1)
     if strange.any():
         row = int(np.argmax(strange))
         shown = ", ".join(str(c) for c in classes[:10]) + (", …" if len(classes) > 10 else "")
@@ -118,7 +122,10 @@ def as_text(labels: np.ndarray) -> np.ndarray:
 
 
 def check_indices(y: Any, classes: tuple[int | str, ...], rows: int, name: str = "y") -> np.ndarray:
-    """Class indices y (N,) as int32, 0 … len(classes) - 1; DataError or TypeError names what else came."""
+    """Class indices y (N,) copied as int32, 0 … len(classes) - 1; DataError or TypeError names what else came.
+
+    A copy, since kernels index by them: what is written to y later is not checked.
+    """
     indices = _vector(y, rows, name)
     if indices.dtype.kind not in "iu":
         raise TypeError(f"{name}: class indices, integers, were wanted, not dtype {indices.dtype}")
@@ -126,7 +133,7 @@ def check_indices(y: Any, classes: tuple[int | str, ...], rows: int, name: str =
     if strange.any():
         row = int(np.argmax(strange))
         raise DataError(f"{name}: row {row + 1} is {indices[row]}; the model has the classes 0 to {len(classes) - 1}")
-    return np.ascontiguousarray(indices, np.int32)
+    return np.array(indices, np.int32)
 
 
 def combined_weights(
@@ -298,13 +305,7 @@ def thread_count(threads: int | None) -> int:
     """`threads`, or for None the number of cores this process may use. TypeError, ValueError below 1."""
     if threads is None:
         return cpu_count()
-    try:
-        number = operator.index(threads)
-    except TypeError:
-        raise TypeError(f"threads={threads!r}: an integer from 1 was wanted") from None
-    if number < 1:
-        raise ValueError(f"threads={threads}: an integer from 1 was wanted")
-    return number
+    return checks.integer(threads, f"threads={threads!r}: an integer from 1 was wanted", 1)
 
 
 def mostly_zero(images: np.ndarray) -> bool:

@@ -81,7 +81,7 @@ class Loss(NamedTuple):
             wanted = f"({rows}, {self.outputs})" + (f" or ({rows},)" if self.outputs == 1 else "")
             raise DataError(f"{name}: an array of shape {wanted} was wanted, not {np.shape(y)}")
         with np.errstate(over="ignore"):
-            targets = np.ascontiguousarray(given, dtype)
+            targets = np.array(given, dtype, order="C")  # a copy: what is written to y later is not checked
         finite = np.isfinite(targets)
         wanted, wrong = "a finite number", ~finite
         if self.name == "poisson":

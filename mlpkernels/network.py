@@ -203,7 +203,8 @@ class Network:
     @property
     def finite(self) -> bool:
         """Whether all parameters and running statistics are finite: those of a training that diverged are not."""
-        return bool(np.isfinite(self.params).all() and np.isfinite(self.buffers).all())
+        tensors = (*self.parameters().values(), *self.statistics().values())  # what pads them may hold anything
+        return all(bool(np.isfinite(tensor).all()) for tensor in tensors)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over what is named and shaped as in `state_dict`; all or, on a ValueError, nothing."""

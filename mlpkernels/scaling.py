@@ -24,9 +24,9 @@ def default_kind(images: bool) -> str:
 class Scaling:
     """scaled = x * factor + offset.
 
-    kind: unit ([0, 1]), symmetric ([-1, 1]), standard (mean 0, deviation 1) or none. factor, offset: floats,
-    or float64 arrays (D,), one entry a column; the arrays are copied and read-only. Raises ValueError for
-    another kind, other shapes, and values that are not finite.
+    kind: unit ([0, 1]), symmetric ([-1, 1]), standard (mean 0, deviation 1) or none, which goes with factor 1 and
+    offset 0. factor, offset: floats, or float64 arrays (D,), one entry a column; the arrays are copied and
+    read-only. Raises ValueError for another kind, other shapes, and values that are not finite.
     """
 
     kind: str
@@ -38,6 +38,8 @@ class Scaling:
         factor, offset = _kept(self.factor, "factor"), _kept(self.offset, "offset")
         if np.shape(factor) != np.shape(offset):
             raise ValueError(f"factor has the shape {np.shape(factor)}, offset {np.shape(offset)}: wanted the same")
+        if self.kind == "none" and not (np.all(factor == 1) and np.all(offset == 0)):
+            raise ValueError("kind 'none' scales nothing: factor 1 and offset 0 were wanted, or another kind")
         object.__setattr__(self, "factor", factor)
         object.__setattr__(self, "offset", offset)
 

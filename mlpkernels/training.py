@@ -43,10 +43,11 @@ def fit(
     """Train `network` in place and yield each epoch's result.
 
     train, validation, test: `datasets.Part` or (x, y), raw x (N, D) or (N, *shape) and y as in `Network.source`, labels
-    (N,) from network.classes or what else the network's loss asks for; network.scaling is applied. uint8 rows are not
-    copied. batch_size is a number of rows, "full" or None, 128 or all where there are fewer; the last, smaller
-    mini-batch is used. Class weights (None, "balanced", {class: weight}) times sample_weight (N,) are scaled once to
-    mean 1; a mini-batch's loss is Σ weight · loss / rows.
+    (N,) from network.classes or what else the network's loss asks for; network.scaling is applied. Rows of uint8, or
+    unscaled of the network's dtype, are not copied: they have to stay as they are. batch_size is a number of rows,
+    "full" or None, 128 or all where there are fewer; the last, smaller mini-batch is used. Class weights (None,
+    "balanced", {class: weight}) times sample_weight (N,) are scaled once to mean 1; a mini-batch's loss is Σ weight ·
+    loss / rows.
 
     Validation alone is watched: early_stopping is the number of epochs without a lower validation loss after which
     training ends; the best weights and running statistics are put back, where it ends by that or by `epochs`, before
@@ -168,8 +169,8 @@ def _finish(run: Run, generator_state: dict[str, Any], learning_rate: float) -> 
     state, mark = run.state, run.mark
     assert state.optimizer is not None
     epoch, seconds = mark.epoch + 1, float(mark.clock[0])
-    for what, values in (("a weight", run.network.params), ("a running statistic", run.network.buffers)):
-        if not np.isfinite(values).all():
+    for what, tensors in (("a weight", run.network.parameters()), ("a running statistic", run.network.statistics())):
+        if not all(np.isfinite(tensor).all() for tensor in tensors.values()):
             raise _divergence(what, epoch, state.steps)
     correct = run.network.accuracy(int(state.corrects.sum()), run.rows)
     figures: Any = (float(state.losses.sum()) / run.rows, correct)

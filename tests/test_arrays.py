@@ -114,6 +114,10 @@ def test_labels_become_indices():
         indices = arrays.class_indices(text, ("a", "b"), 2)
         assert indices.tolist() == [1, 0] and indices.dtype == np.int32
     assert arrays.class_indices(np.zeros(0, int), (0, 1), 0).shape == (0,)
+    large = np.array([2**60 + 1, 2**60, 2**63 - 1], np.uint64)  # beside int64 NumPy takes them for float64
+    assert arrays.class_indices(large, (2**60, 2**60 + 1, 2**63 - 1), 3).tolist() == [1, 0, 2]
+    with pytest.raises(DataError, match="row 1 is 18446744073709551615, which is none"):
+        arrays.class_indices(np.array([2**64 - 1], np.uint64), (-1, 0), 1)
 
 
 @pytest.mark.parametrize(
@@ -228,6 +232,6 @@ def test_classes_shapes_dtypes_and_threads():
             with pytest.raises(ValueError, match="'float32' or 'float64' was wanted"):
                 arrays.check_dtype(dtype)
     assert arrays.thread_count(None) >= 1 and arrays.thread_count(3) == 3
-    for threads, error in ((0, ValueError), (1.5, TypeError)):
+    for threads, error in ((0, ValueError), (1.5, TypeError), (True, ValueError)):
         with pytest.raises(error, match="threads="):
             arrays.thread_count(threads)

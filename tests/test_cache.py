@@ -122,6 +122,14 @@ def test_mlpk_cache_0_writes_nothing(tmp_path):
     assert found["fma_peak", "float32"][0] == 0 and files(tmp_path) == []
 
 
+def test_compiling_that_was_turned_off_is_named():
+    code = "import numpy as np\nfrom mlpkernels import Dense, Network\nNetwork([Dense(2)], 3).predict(np.zeros((1, 3)))"
+    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    last = done.stderr.strip().splitlines()[-1]
+    assert done.returncode == 1 and last.startswith("mlpkernels.errors.UnavailableError: NUMBA_DISABLE_JIT is set: ")
+
+
 def test_other_values_of_mlpk_cache_leave_it_on(monkeypatch):
     for value, wanted in (("0", False), ("1", True), ("", True)):
         monkeypatch.setenv("MLPK_CACHE", value)

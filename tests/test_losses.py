@@ -232,6 +232,21 @@ def test_a_choice_among_one_class_is_not_trained():
     np.testing.assert_array_equal(net.params, before)
 
 
+@pytest.mark.parametrize(("kind", "part"), [("cross-entropy", True), *((kind, False) for kind in KINDS)])
+def test_answers_are_those_that_were_checked(kind, part):
+    """What is written to them while training goes on reaches no kernel, which indexes by classes."""
+    changed, plain = made(kind), made(kind)
+    y = np.unique(changed[1], return_inverse=True)[1].astype(np.int32) if part else changed[1]
+    if y.dtype.kind == "f":
+        y = y.astype(changed[0].dtype)
+    mine = y.copy()
+    given = Part(X, mine) if part else (X, mine)
+    for _ in fit(changed[0], given, test=given, epochs=3, batch_size=16, threads=1):
+        mine[:] = "c" if mine.dtype.kind == "U" else 10**8
+    list(fit(plain[0], Part(X, y) if part else (X, y), epochs=3, batch_size=16, threads=1))
+    np.testing.assert_array_equal(changed[0].params, plain[0].params)
+
+
 def test_what_needs_one_class_a_row_says_so():
     for kind in ("squared-error", "binary of three"):
         net, y = made(kind)

@@ -171,6 +171,23 @@ LOSSES = pytest.mark.parametrize(
 )  # fmt: skip
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_types_and_places_of_labels_are_checked_inside_njit(dtype):
+    """A NaN among floats that stand for labels would be no place at all."""
+    z, weights = np.ones((B, O), dtype), np.ones(B, dtype)
+    for labels in (np.zeros(B), np.full(B, np.nan), np.zeros(B, bool), np.zeros((B, 1), int), 0):
+        with pytest.raises(numba.TypingError, match="labels must be an array of integers of 1 dimension"):
+            cross_entropy(z, labels, weights, 1.0, z)
+    for kind in (np.int8, np.uint8, np.int64, np.uint64):
+        for label in (O, np.iinfo(kind).max, np.iinfo(kind).min or O):
+            with pytest.raises(ValueError, match=r"a label is outside 0 … K - 1"):
+                cross_entropy(z, np.array([0] * (B - 1) + [label], kind), weights, 1.0, z)
+    with pytest.raises(numba.TypingError, match="weights must be float32 or float64 like the other arrays"):
+        other = weights.astype("float32" if dtype == "float64" else "float64")
+        cross_entropy(z, np.zeros(B, int), other, 1.0, z)
+    assert (z == 1).all()
+
+
 @LOSSES
 def test_shapes_of_targets_are_checked_inside_njit(call, op):
     z, weights = np.ones((B, O), np.float32), np.ones(B, np.float32)
@@ -190,6 +207,14 @@ def test_shapes_of_targets_are_checked_inside_njit(call, op):
         call(z, weights, weights, 1.0, z)
     with pytest.raises(numba.TypingError, match="weights must be a C-contiguous array of 1 dimensions"):
         call(z, z, 1.0, 1.0, z)
+    with pytest.raises(numba.TypingError, match="weights must be float32 or float64 like the other arrays"):
+        call(z, z, weights.astype(float), 1.0, z)
+    least, told = {binary_cross_entropy: (0, "outside 0 … 1"), poisson_loss: (0, "below 0")}.get(op, (-np.inf, ""))
+    for number in (-1.0, np.nan) if least == 0 else ():
+        targets = np.ones_like(z)
+        targets[-1, -1] = number
+        with pytest.raises(ValueError, match=f"^{op.__name__}: a target is {told}"):
+            call(z, targets, weights, 1.0, z)
     assert (z == 1).all()
 
 

@@ -121,6 +121,10 @@ def test_other_json_is_refused(description):
 def test_wrong_arguments_are_named():
     with pytest.raises(ValueError, match="unknown scaling 'units': wanted unit, symmetric"):
         Scaling.fit("units", BYTES)
+    for numbers in ((2.0, 0.0), (1.0, 1.0), ([1.0, 2.0], [0.0, 0.0])):
+        with pytest.raises(ValueError, match="kind 'none' scales nothing: factor 1 and offset 0 were wanted"):
+            Scaling("none", *numbers)
+    assert Scaling("none", [1.0, 1.0], [0.0, 0.0]).width == 2
     for full_scale in (0, -1, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="full_scale"):
             Scaling.fit("unit", BYTES, full_scale)

@@ -153,6 +153,12 @@ def require_real(name: str, array: Any) -> None:
     )
 
 
+def require_labels(name: str, array: Any) -> None:
+    """Raise a typing error where a type is not that of a vector of class indices."""
+    if not (isinstance(array, types.Array) and array.ndim == 1 and isinstance(array.dtype, types.Integer)):
+        raise numba.TypingError(f"{name} must be an array of integers of 1 dimension, got {array}")
+
+
 def require_vectors(written: str, **arrays: Any) -> None:
     require(written, dict.fromkeys(arrays, 1), **arrays)
 

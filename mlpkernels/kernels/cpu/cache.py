@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from numba import njit
+from numba.core import config
 
+from ...errors import UnavailableError
 from .. import beside
 from .jit import OPTIONS
 
@@ -47,7 +49,12 @@ def wanted() -> bool:
 
 
 def compiled(function: Callable[..., Any], signature: Any, parallel: bool = False) -> Any:
-    """The function compiled for one signature and no other, from the cache where it is there."""
+    """The function compiled for one signature and no other, from the cache where it is there.
+
+    UnavailableError where Numba was told to compile nothing.
+    """
+    if config.DISABLE_JIT:  # type: ignore[attr-defined]  # set as the module is loaded
+        raise UnavailableError("NUMBA_DISABLE_JIT is set: without it the kernels run, or with backend='reference'")
     dispatcher = _cached(function, signature, parallel) if wanted() else None
     if dispatcher is None:
         dispatcher = njit(parallel=parallel, **OPTIONS)(function)

@@ -18,8 +18,8 @@ from .arguments import (
     input_,
     output,
     require,
+    require_labels,
     require_matrices,
-    require_vectors,
     same_or_apart,
 )  # fmt: skip
 
@@ -57,8 +57,8 @@ def _labels(labels: Any, batch: int, classes: int) -> Array:
 
 @overload(softmax_cross_entropy)
 def _compile_softmax_cross_entropy(logits, labels, weights, divisor, dlogits):
-    require_matrices("dlogits", logits=logits, dlogits=dlogits)
-    require_vectors("", weights=weights)
+    require("dlogits", {"logits": 2, "dlogits": 2, "weights": 1}, logits=logits, dlogits=dlogits, weights=weights)
+    require_labels("labels", labels)
     cross_entropy = _loss.cross_entropy
 
     def softmax_cross_entropy(logits, labels, weights, divisor, dlogits):
@@ -177,10 +177,13 @@ def poisson_loss(outputs: Any, targets: Any, weights: Any, divisor: float, doutp
     return _target_loss(POISSON, "outputs", outputs, targets, weights, divisor, doutputs, "doutputs")[0]
 
 
+_TARGET_LOSS = {"targets": 2, "weights": 1}
+
+
 @overload(binary_cross_entropy)
 def _compile_binary_cross_entropy(logits, targets, weights, divisor, dlogits):
-    require_matrices("dlogits", logits=logits, targets=targets, dlogits=dlogits)
-    require_vectors("", weights=weights)
+    dimensions = {"logits": 2, "dlogits": 2, **_TARGET_LOSS}
+    require("dlogits", dimensions, logits=logits, dlogits=dlogits, targets=targets, weights=weights)
     target_loss = _loss.target_loss
 
     def binary_cross_entropy(logits, targets, weights, divisor, dlogits):
@@ -190,6 +193,10 @@ def _compile_binary_cross_entropy(logits, targets, weights, divisor, dlogits):
             raise ValueError("binary_cross_entropy: logits (B, K) and weights (B,) disagree on B")
         if not divisor > 0:
             raise ValueError("binary_cross_entropy: divisor must be positive")
+        for i in range(targets.shape[0]):
+            for j in range(targets.shape[1]):
+                if not (targets[i, j] >= 0 and targets[i, j] <= 1):
+                    raise ValueError("binary_cross_entropy: a target is outside 0 … 1")
         return target_loss(BINARY, logits, targets, weights, logits.dtype.type(divisor), dlogits)
 
     return binary_cross_entropy
@@ -198,10 +205,11 @@ def _compile_binary_cross_entropy(logits, targets, weights, divisor, dlogits):
 def _compile_regression(kind: int, op: str) -> Any:
     target_loss, shapes = _loss.target_loss, f"{op}: outputs, targets and doutputs (B, K) disagree"
     count, positive = f"{op}: outputs (B, K) and weights (B,) disagree on B", f"{op}: divisor must be positive"
+    below = f"{op}: a target is below 0"
 
     def regression(outputs, targets, weights, divisor, doutputs):
-        require_matrices("doutputs", outputs=outputs, targets=targets, doutputs=doutputs)
-        require_vectors("", weights=weights)
+        dimensions = {"outputs": 2, "doutputs": 2, **_TARGET_LOSS}
+        require("doutputs", dimensions, outputs=outputs, doutputs=doutputs, targets=targets, weights=weights)
 
         def loss(outputs, targets, weights, divisor, doutputs):
             if outputs.shape != doutputs.shape or outputs.shape != targets.shape:
@@ -210,6 +218,11 @@ def _compile_regression(kind: int, op: str) -> Any:
                 raise ValueError(count)
             if not divisor > 0:
                 raise ValueError(positive)
+            if kind == POISSON:
+                for i in range(targets.shape[0]):
+                    for j in range(targets.shape[1]):
+                        if not targets[i, j] >= 0:
+                            raise ValueError(below)
             return target_loss(kind, outputs, targets, weights, outputs.dtype.type(divisor), doutputs)[0]
 
         return loss
