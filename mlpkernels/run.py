@@ -187,6 +187,12 @@ def prepare(
     facts = _facts(network, settings, prints, weights if sample_weight is not None else None)
     if state.started:
         _check_resume(state, facts, settings, steps)
+        updates = 0 if state.optimizer is None else int(state.optimizer.step[0])
+        if updates and network.untrained:
+            raise ResumeError(
+                f"resume: the state has trained {updates:,} steps, this network's weights are as they were drawn; "
+                "give the network that it trained, or both as load_checkpoint returns them"
+            )
         state.settings = facts
     else:
         _start(state, facts, settings, network, steps)

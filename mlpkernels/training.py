@@ -61,10 +61,10 @@ def fit(
     `state` is filled as training goes; one that is filled already goes on exactly where it stood, bit for
     bit: epochs may grow unless the schedule depends on it, threads may change, all else must be as it was.
 
-    Everything is checked before this returns. ValueError, TypeError: a setting out of its range. DataError:
-    NaN or infinite values, labels that are no class, no rows. ResumeError: a setting that changed. While it
-    runs, DivergenceError: a loss is not finite (that step is not applied), or a weight or running statistic at an
-    epoch's end.
+    Everything is checked before this returns. ValueError, TypeError: a setting out of its range. DataError: NaN or
+    infinite values, labels that are no class, no rows. ResumeError: a setting that changed, a network that is
+    untrained. While it runs, DivergenceError: a loss is not finite (that step is not applied), or a weight or running
+    statistic at an epoch's end.
     """
     settings = Settings(
         epochs=epochs,

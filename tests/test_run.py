@@ -173,3 +173,13 @@ def test_a_mini_batch_is_128_rows_or_all_there_are(rows, batch):
         list(fit(net, blobs(rows), epochs=1, batch_size=size, threads=1, state=state, backend="reference"))
         results.append((net.params.tobytes(), state.settings["batch_size"]))
     assert results[0] == results[1] == (results[1][0], batch)
+
+
+def test_a_state_goes_with_the_network_that_it_trained(backend):
+    net, state = network(), TrainingState()
+    train(net, epochs=2, state=state, backend=backend)
+    other = Network(net.layers, WIDTH, classes=net.classes, scaling=net.scaling, seed=5)
+    with pytest.raises(ResumeError, match=r"the state has trained [0-9]+ steps, this network's weights are as they"):
+        train(other, epochs=3, state=state, backend=backend)
+    other.load_state_dict(net.state_dict())
+    assert [result.epoch for result in train(other, epochs=3, state=state, backend=backend)] == [3]

@@ -45,7 +45,7 @@ def _lanes(words):
     """The state of XXH64's four accumulators behind words (N,) uint64, N a multiple of 4, each mixed in once.
 
     https://github.com/Cyan4973/xxHash/blob/dev/doc/xxhash_spec.md, step 2. A round is a bijection of the accumulator
-    and of the word: no change of a single word goes unseen. CRC-32 takes ten times as long.
+    and of the word: no change of a single word goes unseen. 47 MB take a core 6 ms, zlib's CRC-32 16 (Zen 3).
     """
     lanes = np.zeros(_LANES, np.uint64)
     first, second = np.uint64(0x9E3779B185EBCA87), np.uint64(0xC2B2AE3D27D4EB4F)
