@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from cuda_ptx import ptxas
+from exported_c import COMPILERS
 
 HERE = Path(__file__).parent
 PACKAGES = {"numba-cuda-mlir": "numba_cuda_mlir", "numba-cuda": "numba_cuda"}
@@ -84,6 +85,40 @@ def test_every_kernel_compiles_and_keeps_its_registers(package):
         assert len(products) >= 6 and all(figures["vector_loads"] >= 2 for figures in products)
         assert not any(figures["vector_loads_elsewhere"] for figures in products)
         assert any(name.startswith(WHOLE[-1]) for name in table)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_host_s_side_beside_a_driver_that_pretends(package, tmp_path):
+    """Both packages as they are, but for the GPU: copies, streams, other libraries' arrays and the names of errors."""
+    if importlib.util.find_spec(PACKAGES[package]) is None:
+        pytest.skip(f"{package} is not installed: pip install '{package}[cu13]'")
+    if not COMPILERS or not sys.platform.startswith("linux"):
+        pytest.skip("it takes Linux and a C compiler to make that driver")
+    library, source = tmp_path / "libcuda.so.1", HERE / "pretended_driver.c"
+    subprocess.run([COMPILERS[0], "-shared", "-fPIC", "-O1", "-o", str(library), str(source), "-ldl"], check=True)
+    status, told, error = python(
+        str(HERE / "cuda_pretended.py"), MLPK_CUDA_PACKAGE=package, LD_LIBRARY_PATH=str(tmp_path)
+    )
+    assert status == 0, error[-4000:]
+    found = json.loads(told)
+    assert found.pop("facts")["cuda"] == ["a pretended GPU"]
+    launch, load, wait = (found.pop(case) for case in ("a launch", "loading", "waiting"))
+    assert launch.startswith("DeviceError: launching softmax failed on the GPU: ") and "OUT_OF_RESOURCES" in launch
+    assert load.startswith("DeviceError: launching activated failed on the GPU: ")
+    assert wait.startswith("DeviceError: a launch failed on the GPU: ") and "ILLEGAL_ADDRESS" in wait
+    room, memory = found.pop("no room to load"), found.pop("no memory")
+    assert re.fullmatch(r"MemoryError: the GPU has [\d,]+ bytes free, too few for launching sgd\w*: a smaller .*", room)
+    assert re.fullmatch(r"MemoryError: the GPU has [\d,]+ bytes free, 4,800 were needed: a smaller .*", memory)
+    assert found == {
+        "room of the device comes back": "True", "in another thread": "True", "streams": ["True"] * 4,
+        "a device array is an output": "[2.0, 2.0, 2.0]", "interface": ["True"] * 3, "DLPack": "True",
+        "refused": [
+            "ValueError: out must be writeable: Interface on the GPU is read-only",
+            "ValueError: out must be C-contiguous on the GPU: make a contiguous copy there",
+            "TypeError: out must be float32 or float64, got float16",
+        ],
+        "behind it": "True",
+    }  # fmt: skip
 
 
 # ---- what is missing

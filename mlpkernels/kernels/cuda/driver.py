@@ -201,19 +201,20 @@ def named(what: str, needed: int = 0, also: tuple[type[Exception], ...] = ()) ->
     except Exception as error:
         text = f"{type(error).__name__}: {error}"
         if "OUT OF MEMORY" in text.upper().replace("_", " "):
-            raise MemoryError(_memory_text(needed)) from None
+            raise MemoryError(_memory_text(what, needed)) from None
         if "cuda" in type(error).__module__ or "Cuda" in type(error).__name__ or type(error) in also:
             raise DeviceError(f"{what} failed on the GPU: {' '.join(text.split())}") from None
         raise
 
 
-def _memory_text(needed: int) -> str:
+def _memory_text(what: str, needed: int) -> str:
     free = "an unknown number of"
     try:
         free = f"{cuda.current_context().get_memory_info()[0]:,}"
     except Exception as error:  # a context that failed answers nothing: the needed bytes are still worth telling
         free = f"({type(error).__name__})"
-    return f"the GPU has {free} bytes free, {needed:,} were needed: a smaller network, batch or data set"
+    lack = f"{needed:,} were needed" if needed else f"too few for {what}"
+    return f"the GPU has {free} bytes free, {lack}: a smaller network, batch or data set"
 
 
 def stream_of(stream: Any) -> Any:
