@@ -2,8 +2,8 @@
 
 For every CUDA package that is installed, in a process of its own: agreement with the reference at the training shapes
 on random data and on MNIST where it is found, the same bits from run to run, this GPU's own limits, one grid barrier,
-products, updates and epochs; then the backend's test suite on the device, where pytest is installed. Behind the first
-package's figures PyTorch eager and under CUDA graphs, JAX in one scan, cuBLAS through CuPy, where they are installed.
+products, updates and epochs. Then PyTorch eager and under CUDA graphs, JAX in one scan, and cuBLAS through CuPy, where
+they are installed; last the backend's test suite on the device, for each package, where pytest is installed.
 
 report.json and report.md are written after each of these, and DIR/part.json and DIR/suite-PACKAGE.txt grow meanwhile,
 so that a run that is cut short is not lost; what fails says how, and the rest goes on. Nothing is downloaded:
@@ -22,6 +22,7 @@ import importlib.util
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -71,11 +72,16 @@ def refusal(simulate: bool) -> str | None:
     for package in installed():
         command = [sys.executable, "-c", code]
         done = subprocess.run(command, capture_output=True, text=True, env=environment(package))
-        said = done.stdout.strip() if done.returncode == 0 else done.stderr.strip().splitlines()[-1]
+        said = done.stdout.strip() if done.returncode == 0 else _last_line(done.stderr, done.returncode)
         if not said:
             return None
-        reasons.append(said)
-    return f"{'; '.join(dict.fromkeys(reasons))}; --simulate tries this report without one"
+        reasons.append(f"{package}: {said}")
+    return f"{'; '.join(reasons)}; --simulate tries this report without a GPU"
+
+
+def _last_line(said: str, status: int) -> str:
+    """What a process said last, or how it ended."""
+    return (said.strip().splitlines() or [f"exit status {status}"])[-1]
 
 
 def installed() -> list[str]:
@@ -98,17 +104,8 @@ def collect(folder: Path, simulate: bool, suite: bool) -> None:
         "system": platform.platform(), "versions": _versions(), "packages": {}, "peers": {}, "absent": [],
     }  # fmt: skip
     for package in ["simulator"] if simulate else installed():
-        found = report["packages"][package] = {**run(package, folder, simulate), "suite": "not run"}
+        report["packages"][package] = {**run(package, folder, simulate), "suite": "not run"}
         write(report, folder)
-        if not report["peers"] and found.get("epochs"):
-            compare(report, folder, simulate)
-        if suite and "facts" in found:
-            found["suite"] = run_suite(package, folder)
-            write(report, folder)
-
-
-def compare(report: dict[str, Any], folder: Path, simulate: bool) -> None:
-    """The others on the same work, their answers compared with ours, into the report."""
     (folder / "answers.json").write_text(json.dumps(_answers(report["packages"])), encoding="utf-8")
     for system, module in {**PEERS, BLAS: "cupy"}.items():
         if simulate or importlib.util.find_spec(module) is None:
@@ -117,6 +114,10 @@ def compare(report: dict[str, Any], folder: Path, simulate: bool) -> None:
             report["peers"][system] = run(system, folder, simulate)
         write(report, folder)
     (folder / "answers.json").unlink()
+    for package, found in report["packages"].items():
+        if suite and "facts" in found:
+            found["suite"] = run_suite(package, folder)
+            write(report, folder)
 
 
 def write(report: dict[str, Any], folder: Path) -> None:
@@ -152,21 +153,25 @@ def _answers(packages: dict[str, Any]) -> dict[str, Any]:
 def run(system: str, folder: Path, simulate: bool) -> dict[str, Any]:
     """What a process of its own measured; where it did not come to its end, that and {"failed": why}."""
     target = folder / "part.json"
-    target.unlink(missing_ok=True)
+    _clear(folder)
     command = [sys.executable, __file__, "--out", str(folder), "--part", system, *(["--simulate"] * simulate)]
     failed: dict[str, Any] = {}
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, env=environment(system), timeout=_LONGEST, cwd=HERE.parent
         )
-        if done.returncode:
-            said = done.stderr.strip()
-            failed = {"failed": (said.splitlines() or [f"exit status {done.returncode}"])[-1], "log": said[-_LOG:]}
+        if done.returncode or not target.exists():
+            failed = {"failed": _last_line(done.stderr, done.returncode), "log": done.stderr.strip()[-_LOG:]}
     except subprocess.TimeoutExpired:
         failed = {"failed": f"took more than {_LONGEST} s"}
     found: dict[str, Any] = json.loads(target.read_text(encoding="utf-8")) if target.exists() else {}
-    target.unlink(missing_ok=True)
+    _clear(folder)
     return {**found, **failed}
+
+
+def _clear(folder: Path) -> None:
+    for name in ("part.json", "part.new"):
+        (folder / name).unlink(missing_ok=True)
 
 
 def run_suite(package: str, folder: Path) -> str:
@@ -181,17 +186,19 @@ def run_suite(package: str, folder: Path) -> str:
     files = _SUITE if package != "simulator" else ("test_cuda_ops.py::test_activations_and_their_slopes",)
     options = ["-q", "-W", "default", "--maxfail=20", "--tb=short", "-p", "no:cacheprovider"]
     if importlib.util.find_spec("xdist") is not None:
-        options += ["-n", str(min(8, os.cpu_count() or 1))]
+        options += ["-n", "auto", "--maxprocesses", "8"]
     command = [sys.executable, "-m", "pytest", *options, *(f"tests/{name}" for name in files)]
     path = folder / f"suite-{package}.txt"
     try:
         with path.open("w", encoding="utf-8") as said:
-            subprocess.run(command, stdout=said, stderr=said, env=chosen, cwd=HERE.parent, timeout=_LONGEST)
+            done = subprocess.run(command, stdout=said, stderr=said, env=chosen, cwd=HERE.parent, timeout=_LONGEST)
     except subprocess.TimeoutExpired:
         return f"took more than {_LONGEST} s: {path.name}"
-    lines = path.read_text(encoding="utf-8").strip().splitlines() or ["it said nothing"]
+    lines = path.read_text(encoding="utf-8").splitlines()
+    counts = [line for line in lines if re.search(r"\d+ (passed|failed|error|skipped)", line)]
     failed = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
-    return "; ".join([lines[-1], *failed])
+    ended = f"exit status {done.returncode}: {path.name}"  # the contexts of a GPU may speak behind pytest's last line
+    return "; ".join([counts[-1] if counts else ended, *failed])
 
 
 def measure(system: str, simulate: bool, folder: Path) -> None:
@@ -214,10 +221,11 @@ def measure(system: str, simulate: bool, folder: Path) -> None:
         tell({"products": gpu_peers.blas(gpu_peers.SHAPES)})
         return
     answers = json.loads((folder / "answers.json").read_text(encoding="utf-8"))
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"epochs": {}, "unchecked": []}
     for name in ("adam-128", "sgd-8", "sgd-64", "adam-1024"):
-        found[name] = gpu_peers.epochs(system, NAMES[name], images, answers)
-        tell({"epochs": found})
+        found["epochs"][name] = gpu_peers.epochs(system, NAMES[name], images, answers)
+        found["unchecked"] += [name] * (name not in answers)
+        tell(found)
 
 
 if __name__ == "__main__":

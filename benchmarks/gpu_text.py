@@ -19,6 +19,10 @@ def markdown(report: dict[str, Any]) -> str:
         lines += ["", f"## {package}", ""]
         lines += [f"Failed: {found['failed']}", ""] if "failed" in found else []
         lines += _package(found, report["peers"]) if "facts" in found else []
+    lines += [
+        f"{name}: not compared with our answers, which are missing: {', '.join(peer['unchecked'])}."
+        for name, peer in report["peers"].items() if peer.get("unchecked")
+    ]  # fmt: skip
     lines += [f"{name} failed: {peer['failed']}" for name, peer in report["peers"].items() if "failed" in peer]
     return "\n".join([*lines, ""])
 

@@ -62,7 +62,7 @@ def _versions() -> dict[str, Any]:
 def _processor(measured: bool) -> dict[str, Any]:
     """Processor and threads; with `measured` what one core reaches, in GFLOP/s and GB/s."""
     from mlpkernels.affinity import cpu_count
-    from mlpkernels.kernels.cpu import machine, simd, threads
+    from mlpkernels.kernels.cpu import cache, machine, simd, threads
 
     facts = {
         "processor": machine.cpu_name(),
@@ -72,7 +72,7 @@ def _processor(measured: bool) -> dict[str, Any]:
         "threads": threads.available(),
         "threading layer": threads.layer(),
     }
-    if measured:
+    if measured and not cache.disabled():
         facts |= {
             "float32 multiply-add peak, GFLOP/s a core": machine.fma_peak("float32") / 1e9,
             "float64 multiply-add peak, GFLOP/s a core": machine.fma_peak("float64") / 1e9,
@@ -91,6 +91,8 @@ def _cache() -> dict[str, Any]:
 
     if not cache.wanted():
         return {"compile cache": "off, by MLPK_CACHE=0"}
+    if cache.disabled():
+        return {"compile cache": "off, since NUMBA_DISABLE_JIT is set: nothing is compiled"}
     try:
         # Nothing is compiled: this only asks where Numba would keep it.
         folder = Path(str(njit(cache=True)(cache.digest).stats.cache_path))

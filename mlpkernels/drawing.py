@@ -79,7 +79,10 @@ class Page:
         return self._longest([text[:keep].rstrip() + "…" for keep in range(1, len(text))], room, size, bold)
 
     def fit_each(self, texts: Sequence[str], room: float, size: float) -> list[str]:
-        """`fit` of each text; where that makes different ones alike, the ellipsis stands in their middle instead."""
+        """`fit` of each text; where that makes different ones alike, the ellipsis stands in their middle instead.
+
+        Those that differ in the middle alone stay alike.
+        """
         fitted = {text: self.fit(text, room, size) for text in texts}
         count = Counter(fitted.values())
         return [self._without_middle(text, room, size) if count[fitted[text]] > 1 else fitted[text] for text in texts]

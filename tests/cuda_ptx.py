@@ -118,7 +118,7 @@ def figures(kernel, arguments, driver, cc, assembler):
     # relocatable code, which a grid barrier needs, leaves the sum of these to the linker
     found["shared"] = sum(map(int, re.findall(r"\.shared \S+ \d+ \.b8 \w+\[(\d+)\]", text)))
     found["vector_loads"] = len(re.findall(r"\bld\.shared\.v[24]\.", text))
-    found["vector_loads_elsewhere"] = len(re.findall(r"\bld\.(?!shared)\S*v[24]\.", text))
+    found["global_vector_loads"] = len(re.findall(r"\bld\.global\.v[24]\.", text))
     found["multiply_adds"] = len(re.findall(r"\bfma\.rn\.", text))
     return found
 

@@ -128,6 +128,9 @@ def test_compiling_that_was_turned_off_is_named():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     last = done.stderr.strip().splitlines()[-1]
     assert done.returncode == 1 and last.startswith("mlpkernels.errors.UnavailableError: NUMBA_DISABLE_JIT is set: ")
+    command = [sys.executable, "-m", "mlpkernels_cli", "doctor"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0 and "off, since NUMBA_DISABLE_JIT is set" in done.stdout
 
 
 def test_other_values_of_mlpk_cache_leave_it_on(monkeypatch):

@@ -137,7 +137,7 @@ def test_pixels_whose_count_is_no_square_are_no_images(tmp_path):
         ("y,a,b\n1,2,3\n ,3,4\n", r"row 2 \(line 3\), column 1 \('y'\): no label"),
         ("y,a,b\n1,2,3\nnan,3,4\n", r"row 2, column 1 \('y'\): no label"),
         ("y,a,b\n1,2,3\n1.5,3,4\n", r"row 2, column 1 \('y'\): 1.5 is no class.*--label-column"),
-        ("a,b,my kind\n1,2,x\n", r"'x' is not a number; labels are taken from the first column, 'a': .* 'my kind'$"),
+        ("a,b,my kind\n1,2,x\n", r"'x' is not a number; labels are taken from the first column, 'a'; .* 'my kind'$"),
         ("y,a,b\n1,2,nan\n2,3,4\n", r"row 1 \(line 2\), column 3 \('b'\): nan is not a finite number"),
         ("y,a,b\n1,2,3\n2,-inf,4\n", r"row 2 \(line 3\), column 2 \('a'\): -inf is not a finite"),
         ("y,a,b\n1,2,1e999\n2,3,4\n", r"column 3 \('b'\): 1e999 is not a finite"),

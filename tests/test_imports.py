@@ -164,7 +164,7 @@ def test_backends_never_import_one_another(graph):
 
 
 def test_only_the_compiled_backends_import_numba(graph):
-    cuda = [f"mlpkernels.kernels.cuda.{name}" for name in ("driver", "simulator", "vectors")]
+    cuda = [f"mlpkernels.kernels.cuda.{name}" for name in ("driver", "residency", "simulator", "vectors")]
     for name, others in graph.items():
         if {other.split(".")[0] for other in others} & {"numba", "llvmlite", "numba_cuda_mlir"}:
             assert name.startswith("mlpkernels.kernels.cpu") or name in cuda, name

@@ -44,7 +44,7 @@ def load_table(path: Path, label_column: str | None = None, *, min_classes: int 
             raise
         chosen = shlex.quote(header.names[error.column])
         raise DataError(
-            f"{error}; labels are taken from the first column, '{header.names[0]}': where these are the labels, give "
+            f"{error}; labels are taken from the first column, '{header.names[0]}'; where they are in this one, give "
             f"--label-column {chosen}"
         ) from None
     classes, y = _classes(path, header, label, columns)

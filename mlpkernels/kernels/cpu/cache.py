@@ -48,13 +48,18 @@ def wanted() -> bool:
     return os.environ.get("MLPK_CACHE", "1") != "0"
 
 
+def disabled() -> bool:
+    """Whether the environment has Numba compile nothing at all."""
+    return bool(config.DISABLE_JIT)  # type: ignore[attr-defined]  # set as the module is loaded
+
+
 def compiled(function: Callable[..., Any], signature: Any, parallel: bool = False) -> Any:
     """The function compiled for one signature and no other, from the cache where it is there.
 
     UnavailableError where Numba was told to compile nothing.
     """
-    if config.DISABLE_JIT:  # type: ignore[attr-defined]  # set as the module is loaded
-        raise UnavailableError("NUMBA_DISABLE_JIT is set: without it the kernels run, or with backend='reference'")
+    if disabled():
+        raise UnavailableError("NUMBA_DISABLE_JIT is set: unset it, or take the backend 'reference'")
     dispatcher = _cached(function, signature, parallel) if wanted() else None
     if dispatcher is None:
         dispatcher = njit(parallel=parallel, **OPTIONS)(function)

@@ -42,12 +42,12 @@ def kernels(dtype: str, tile: Tile, images: bool) -> SimpleNamespace:
             shared = cuda.shared.array(SIZE, T)
         else:
             shared = cuda.shared.array(SIZE, T, alignment=16)
-        wide, stopped = cuda.shared.array(WIDE, np.float64), cuda.shared.array(1, np.int64)
+        wide, stopped_at = cuda.shared.array(WIDE, np.float64), cuda.shared.array(1, np.int64)
         # one look for all threads: a block that comes late may find the first one at writing there
         if cuda.threadIdx.x == 0:
-            stopped[0] = state[0]
+            stopped_at[0] = state[0]
         cuda.syncthreads()
-        if stopped[0] < 0:
+        if stopped_at[0] < 0:
             run(
                 number, step, cuda.blockIdx.x, cuda.gridDim.x, shared, wide, mem, data, values, order, labels, targets,
                 weights, factor, offset, places, doubles, table, operations, phases, head, layer_rates, settings, rates,

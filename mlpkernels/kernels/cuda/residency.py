@@ -5,16 +5,19 @@ place. It is taken while the GPU works on what lies there: where it differs the 
 since nothing has been brought back yet.
 """
 
+import os
 import weakref
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
 import numpy as np
-from numba import njit
+from numba import njit, types
 
 from ...affinity import cpu_count
 from .arrays import nothing, to_device
+from .driver import synchronize
 
 _BLOCK = 1 << 17  # words of a checksum that a thread takes at a time, 1 MB
 _LANES = 4
@@ -27,6 +30,7 @@ class _Held:
         self.place, self.sum = _place(array), checksum(array)
         flat = np.ascontiguousarray(array).reshape(-1)
         self.device = to_device(flat, stream) if flat.size else nothing(flat.dtype.name)
+        synchronize(stream)  # a call on another stream may be the next to read it
 
 
 _held: dict[int, _Held] = {}  # by the id of an array that is alive: a finaliser takes it out
@@ -39,6 +43,10 @@ def _place(array: np.ndarray) -> tuple[Any, ...]:
 @cache
 def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(cpu_count(), thread_name_prefix="mlpkernels-checksum")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # its threads are the parent's
 
 
 def _lanes(words):
@@ -62,19 +70,21 @@ def _lanes(words):
 
 @cache
 def _compiled() -> Any:
-    return njit("uint64[::1](uint64[::1])", nogil=True)(_lanes)
+    words = types.Array(types.uint64, 1, "C")
+    return njit(words(words.copy(readonly=True)), nogil=True)(_lanes)
 
 
 def checksum(array: np.ndarray) -> tuple[bytes, ...]:
     """What tells an array's bytes from others, a block each."""
     flat: Any = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    if flat.size <= 8 * _BLOCK:
+        return (zlib.crc32(flat).to_bytes(4, "little"),)  # compiling the other takes 1 s
     if flat.ctypes.data % 8:
         flat = flat.copy()  # words lie on 8 bytes
     whole = flat.size // (8 * _LANES) * (8 * _LANES)
     words, rest = flat[:whole].view(np.uint64), flat[whole:].tobytes()
     blocks = [words[i : i + _BLOCK] for i in range(0, words.size, _BLOCK)]
-    sums = map(_compiled(), blocks) if len(blocks) < 2 else _pool().map(_compiled(), blocks)
-    return (*(lanes.tobytes() for lanes in sums), rest)
+    return (*(lanes.tobytes() for lanes in _pool().map(_compiled(), blocks)), rest)
 
 
 class Resident:

@@ -13,8 +13,8 @@ def _plain(array, at):
 
 
 def _vector(array, at):
-    # Not `alignment=16`: with it numba-cuda-mlir 0.6 loads from global memory wherever the array lies. The mask, which
-    # changes nothing, tells the compiler that the four lie on 16 bytes.
+    # Not `alignment=16`: with it numba-cuda-mlir 0.6 takes any array that was passed to a function for one in global
+    # memory. The mask, which changes nothing, tells the compiler that the four lie on 16 bytes.
     loaded = cuda.vector.load(array, at & -4, 4)
     return loaded.x, loaded.y, loaded.z, loaded.w
 
