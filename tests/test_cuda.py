@@ -90,6 +90,27 @@ def test_every_kernel_compiles_and_keeps_its_registers(package):
         assert any(name.startswith(WHOLE[-1]) for name in table)
 
 
+FORKED = """
+import os, signal, sys
+import numpy as np
+from mlpkernels.kernels.cuda.residency import checksum
+data = np.arange(400_000.0)
+before = checksum(data)
+child = os.fork()
+if child == 0:
+    signal.alarm(60)
+    os._exit(checksum(data) != before)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_checksum_outlives_a_fork():
+    """Its threads do not: a child that waited for them would wait for ever."""
+    status, _, error = python("-W", "ignore", "-c", FORKED, NUMBA_ENABLE_CUDASIM="1")
+    assert status == 0, error
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_the_host_s_side_beside_a_driver_that_pretends(package, tmp_path):
     """Both packages as they are, but for the GPU: copies, streams, other libraries' arrays and the names of errors."""
