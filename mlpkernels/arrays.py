@@ -100,9 +100,7 @@ def class_indices(y: Any, classes: tuple[int | str, ...], rows: int, name: str =
         raise TypeError(f"{name}: {wanted} were wanted, as the classes are, not dtype {labels.dtype}")
     table = np.array(classes)
     order = np.argsort(table)
-    large = (
-        labels.dtype.kind == "u" and labels.dtype.itemsize == 8
-    )  # which beside classes, int64, NumPy compares as float64
+    large = labels.dtype.kind == "u" and labels.dtype.itemsize == 8  # beside int64 NumPy compares it as float64
     sought = labels.astype(np.int64) if large else labels
     place = np.minimum(np.searchsorted(table, sought, sorter=order), len(table) - 1)
     indices = order[place].astype(np.int32)

@@ -186,13 +186,7 @@ def prepare(
     prints = {name: part.fingerprint for name, part in held.items()}
     facts = _facts(network, settings, prints, weights if sample_weight is not None else None)
     if state.started:
-        _check_resume(state, facts, settings, steps)
-        updates = 0 if state.optimizer is None else int(state.optimizer.step[0])
-        if updates and network.untrained:
-            raise ResumeError(
-                f"resume: the state has trained {updates:,} steps, this network's weights are as they were drawn; "
-                "give the network that it trained, or both as load_checkpoint returns them"
-            )
+        _check_resume(state, facts, settings, steps, network)
         state.settings = facts
     else:
         _start(state, facts, settings, network, steps)
@@ -352,7 +346,9 @@ def _compared(text: Any) -> Any:
         return text
 
 
-def _check_resume(state: TrainingState, facts: dict[str, Any], settings: Settings, steps: int) -> None:
+def _check_resume(
+    state: TrainingState, facts: dict[str, Any], settings: Settings, steps: int, network: Network
+) -> None:  # fmt: skip
     for name, new in facts.items():
         old = state.settings.get(name, "cross-entropy" if name == "loss" else None)  # files of before lack the loss
         if new == old or (name == "class_weight" and _compared(new) == _compared(old)):
@@ -370,3 +366,9 @@ def _check_resume(state: TrainingState, facts: dict[str, Any], settings: Setting
     wanted = settings.optimizer.settings(settings.clip_norm, seeds.masks_seed(settings.seed))
     if not np.array_equal(wanted, state.optimizer.settings) or state.steps != steps:
         raise ResumeError("resume: the state's optimizer is another than its settings say; start a new run")
+    updates = int(state.optimizer.step[0])
+    if updates and network.untrained:
+        raise ResumeError(
+            f"resume: the state has trained {updates:,} steps, this network's weights are as they were drawn; "
+            "give the network that it trained, or both as load_checkpoint returns them"
+        )

@@ -185,20 +185,16 @@ static Result nothing(void) { return 0; }
 
 Result cuGetProcAddress_v2(const char *name, void **function, int version, uint64_t flags, int *status) {
     static const char *forms[] = {"%s_v2", "%s"};
-    Dl_info ours, found;
-    *function = (void *)nothing;
-    if (status) *status = 0;
+    Dl_info ours;
     dladdr((void *)nothing, &ours);
-    for (int i = 0; i < 2; i++) {
+    void *self = dlopen(ours.dli_fname, RTLD_NOW | RTLD_NOLOAD), *there = 0;
+    for (int i = 0; i < 2 && !there; i++) {
         char form[128];
         snprintf(form, sizeof form, forms[i], name);
-        void *there = dlsym(RTLD_DEFAULT, form);
-        if (!there) {
-            void *self = dlopen(ours.dli_fname, RTLD_NOW | RTLD_NOLOAD);
-            there = self ? dlsym(self, form) : 0;
-        }
-        if (there && dladdr(there, &found) && found.dli_fbase == ours.dli_fbase) { *function = there; break; }
+        there = dlsym(self, form);
     }
+    *function = there ? there : (void *)nothing;
+    if (status) *status = 0;
     return 0;
 }
 Result cuGetProcAddress(const char *name, void **function, int version, uint64_t flags) {

@@ -163,7 +163,7 @@ def test_copies_go_with_the_arrays_they_came_from():
     assert len(residency._held) == 1
 
 
-@pytest.mark.parametrize("size", [1, 8, 31, 32, 33, 1000, 2**20 + 5])
+@pytest.mark.parametrize("size", [1, 8, 31, 32, 33, 1000, 2**20, 2**20 + 1, 2**20 + 31, 2**20 + 32, 2**21 + 5])
 def test_a_checksum_sees_every_byte(size):
     memory = np.random.default_rng(size).integers(0, 256, size + 1, dtype=np.uint8)
     for array in (memory[:-1], memory[1:]):  # the second does not lie on 8 bytes
@@ -180,7 +180,7 @@ def test_a_checksum_sees_every_byte(size):
 
 def test_a_checksum_sees_changes_that_are_alike():
     """Such as the sign of every number."""
-    array = np.random.default_rng(0).normal(size=4096)
+    array = np.random.default_rng(0).normal(size=200_000)  # 1.6 MB: two blocks
     sums = {residency.checksum(a) for a in (array, -array, array[::-1], np.roll(array, 4), array * 2, 0 * array)}
     assert len(sums) == 6 and residency.checksum(np.zeros(0)) == residency.checksum(np.zeros((3, 0)))
 

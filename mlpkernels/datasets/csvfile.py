@@ -76,7 +76,9 @@ class Columns:
 class TextError(DataError):
     """Text stands in a column of numbers, of the index `column`."""
 
-    column = 0
+    def __init__(self, text: str, column: int = 0) -> None:
+        super().__init__(text)
+        self.column = column
 
 
 class _NoLabelError(ValueError):
@@ -296,6 +298,4 @@ def _number_fault(place: str, column: int, name: str, field: str) -> DataError:
     if _number(field) is not None:
         return DataError(f"{where}: {field.strip()} is not a finite number; fill missing values or leave such rows out")
     shown = field.strip() if len(field) <= 40 else field.strip()[:40] + "..."
-    error = TextError(f"{where}: '{shown}' is not a number")
-    error.column = column
-    return error
+    return TextError(f"{where}: '{shown}' is not a number", column)

@@ -22,6 +22,7 @@ from .arguments import (
     require_matrices,
     same_or_apart,
 )  # fmt: skip
+from .jit import jit
 
 
 def softmax_cross_entropy(logits: Any, labels: Any, weights: Any, divisor: float, dlogits: Array) -> tuple[float, int]:
@@ -180,6 +181,16 @@ def poisson_loss(outputs: Any, targets: Any, weights: Any, divisor: float, doutp
 _TARGET_LOSS = {"targets": 2, "weights": 1}
 
 
+@jit
+def _between(targets, low, high):
+    """Whether all of targets (B, K) are from low to high, as NaN is not."""
+    for i in range(targets.shape[0]):
+        for j in range(targets.shape[1]):
+            if not (targets[i, j] >= low and targets[i, j] <= high):
+                return False
+    return True
+
+
 @overload(binary_cross_entropy)
 def _compile_binary_cross_entropy(logits, targets, weights, divisor, dlogits):
     dimensions = {"logits": 2, "dlogits": 2, **_TARGET_LOSS}
@@ -193,10 +204,8 @@ def _compile_binary_cross_entropy(logits, targets, weights, divisor, dlogits):
             raise ValueError("binary_cross_entropy: logits (B, K) and weights (B,) disagree on B")
         if not divisor > 0:
             raise ValueError("binary_cross_entropy: divisor must be positive")
-        for i in range(targets.shape[0]):
-            for j in range(targets.shape[1]):
-                if not (targets[i, j] >= 0 and targets[i, j] <= 1):
-                    raise ValueError("binary_cross_entropy: a target is outside 0 … 1")
+        if not _between(targets, 0, 1):
+            raise ValueError("binary_cross_entropy: a target is outside 0 … 1")
         return target_loss(BINARY, logits, targets, weights, logits.dtype.type(divisor), dlogits)
 
     return binary_cross_entropy
@@ -218,11 +227,8 @@ def _compile_regression(kind: int, op: str) -> Any:
                 raise ValueError(count)
             if not divisor > 0:
                 raise ValueError(positive)
-            if kind == POISSON:
-                for i in range(targets.shape[0]):
-                    for j in range(targets.shape[1]):
-                        if not targets[i, j] >= 0:
-                            raise ValueError(below)
+            if kind == POISSON and not _between(targets, 0, np.inf):
+                raise ValueError(below)
             return target_loss(kind, outputs, targets, weights, outputs.dtype.type(divisor), doutputs)[0]
 
         return loss

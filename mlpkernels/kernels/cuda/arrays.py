@@ -121,10 +121,10 @@ def to_device(array: np.ndarray, stream: Any = 0) -> Any:
         return cuda.to_device(array, stream=stream)
 
 
-def kept(array: np.ndarray) -> Any:
-    """A copy on the GPU for later calls, waited for: a stream of theirs need not wait for the default one."""
-    copy = to_device(array)
-    synchronize()
+def kept(array: np.ndarray, stream: Any = 0) -> Any:
+    """A copy on the GPU for later calls, waited for: a stream of theirs need not wait for this one."""
+    copy = to_device(array, stream)
+    synchronize(stream)
     return copy
 
 

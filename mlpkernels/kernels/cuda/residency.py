@@ -16,8 +16,7 @@ import numpy as np
 from numba import njit, types
 
 from ...affinity import cpu_count
-from .arrays import nothing, to_device
-from .driver import synchronize
+from .arrays import kept, nothing
 
 _BLOCK = 1 << 17  # words of a checksum that a thread takes at a time, 1 MB
 _LANES = 4
@@ -29,8 +28,7 @@ class _Held:
     def __init__(self, array: np.ndarray, stream: Any) -> None:
         self.place, self.sum = _place(array), checksum(array)
         flat = np.ascontiguousarray(array).reshape(-1)
-        self.device = to_device(flat, stream) if flat.size else nothing(flat.dtype.name)
-        synchronize(stream)  # a call on another stream may be the next to read it
+        self.device = kept(flat, stream) if flat.size else nothing(flat.dtype.name)
 
 
 _held: dict[int, _Held] = {}  # by the id of an array that is alive: a finaliser takes it out
