@@ -20,7 +20,7 @@ from cases import NAMES, Case, order
 from numba import njit, types
 from peers import Kernels
 
-from mlpkernels.kernels.cpu import machine, network, sparse, steps, team, verbs
+from mlpkernels.kernels.cpu import machine, network, steps, team, verbs
 from mlpkernels.kernels.cpu.addresses import phases_at
 from mlpkernels.kernels.cpu.borrow import borrow
 from mlpkernels.kernels.cpu.gather import gather
@@ -96,7 +96,7 @@ def measure(
     functions = steps.functions(model.params.dtype, steps.Uses(sparse=skip_zeros), "train")
     none, first = (model._replace(plan=model.plan[:count]) for count in (0, 1))  # layers, in the same workspace
     stride, taken = odd_stride(trainer.network.inputs), order(len(images.y), 0)
-    sparse.scaled_bytes(source.factor, work.scaled)
+    np.multiply(np.arange(256), source.factor, out=work.scaled, dtype=work.scaled.dtype)
 
     def run(goal: int, layers: Any, updated: Any = none) -> Callable[[], Any]:
         return lambda: steps_of(functions, goal, layers, updated, optimizer, source, taken, case.batch, stride, work)

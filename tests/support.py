@@ -4,10 +4,12 @@ import dataclasses
 import functools
 
 import numpy as np
+from numba import njit
 
 from mlpkernels import Adam, Dense, Network, fit
 from mlpkernels.datasets import Part
 from mlpkernels.kernels.cpu import steps
+from mlpkernels.kernels.cpu.jit import OPTIONS
 from mlpkernels.scaling import Scaling
 
 BACKENDS = ["cpu", "reference"]
@@ -18,6 +20,16 @@ def product(dtype):
     """gemm, of flat arrays with an offset each, to be called from Python."""
     address = steps.pointer("gemm", np.dtype(dtype).name).__wrapper_address__()
     return functools.partial(steps.get("product", dtype), address)
+
+
+def from_python(function):
+    """What compiled code alone may call, to be called from Python."""
+
+    @njit(**OPTIONS)
+    def call(*arguments):
+        return function(*arguments)
+
+    return call
 
 
 def blobs(rows=ROWS, seed=0, noise=40):

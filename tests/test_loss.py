@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from problems import DTYPES
+from support import from_python
 
 from mlpkernels.kernels import reference
 from mlpkernels.kernels.cpu import log_softmax, softmax, softmax_cross_entropy
@@ -178,7 +179,7 @@ def test_rows_apart_of_samples_in_any_order(dtype, classes):
     labels, weights = random.integers(0, classes, 100).astype(np.int32), random.uniform(0.5, 2, 100).astype(dtype)
     order, divisor = random.permutation(100)[: first + rows], np.dtype(dtype).type(21)
     deltas, losses, corrects = np.full_like(logits, 7), np.full(first + rows + 1, 7.0), np.full(first + rows + 1, 7)
-    row_losses(
+    from_python(row_losses)(
         logits, deltas, at, stride, rows, classes, labels, weights, order, first, divisor, losses, corrects
     )  # fmt: skip
     samples, gradient = order[first:], np.empty((rows, classes), dtype)

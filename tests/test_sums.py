@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 from problems import DTYPES
+from support import from_python
 
-from mlpkernels.kernels.cpu.sums import column_sums, take_columns
+from mlpkernels.kernels.cpu import sums
+
+column_sums, take_columns = from_python(sums.column_sums), from_python(sums.take_columns)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -44,8 +47,8 @@ def test_a_descent_takes_the_rate_times_the_sums(dtype):
     random = np.random.default_rng(0)
     for columns in (1, 7, 16, 40, 128, 131):
         deltas, start = random.normal(size=(9, columns)).astype(dtype), random.normal(size=columns + 2).astype(dtype)
-        sums, out = np.empty(columns, dtype), start.copy()
-        column_sums(deltas.ravel(), 0, columns, 9, sums)
+        summed, out = np.empty(columns, dtype), start.copy()
+        column_sums(deltas.ravel(), 0, columns, 9, summed)
         take_columns(deltas.ravel(), 0, columns, 9, out[1:-1], True, 0.3)
-        assert out[1:-1].tobytes() == (start[1:-1] - np.dtype(dtype).type(0.3) * sums).tobytes()
+        assert out[1:-1].tobytes() == (start[1:-1] - np.dtype(dtype).type(0.3) * summed).tobytes()
         assert out[0] == start[0] and out[-1] == start[-1]

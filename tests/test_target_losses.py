@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from problems import DTYPES, targets
+from support import from_python
 
 from mlpkernels.kernels import plan as p
 from mlpkernels.kernels import reference
@@ -248,7 +249,7 @@ def test_rows_at_a_stride_leave_zeros_between_them_and_the_rest_alone(op, dtype)
     inside = slice(at, at + rows * stride)
     z[inside].reshape(rows, stride)[:, :width] = outputs[chosen]
     losses, corrects = np.full(20, -1.0), np.full(20, -1)
-    loss.target_losses(
+    from_python(loss.target_losses)(
         KINDS[op], z, dz, at, stride, rows, width, wanted, weights, order, first, T(20), losses, corrects
     )
     block = dz[inside].reshape(rows, stride)

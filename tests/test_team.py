@@ -8,6 +8,7 @@ import time
 import numpy as np
 import pytest
 from numba import njit, prange
+from support import from_python
 
 from mlpkernels.affinity import cpu_count
 from mlpkernels.kernels.cpu import team as teams
@@ -50,7 +51,7 @@ def test_who_comes_late_finds_it_closed():
     assert found.tolist() == [0, 1, 0]
     _join(team, 3, found)
     assert found[1] == 0
-    leave(team)
+    from_python(leave)(team)
     _follow(team, found)
     assert found.tolist() == [0, 0, 0]
 
@@ -126,7 +127,7 @@ def core_unknown():
 def _ended():
     team, found = make(2), np.zeros(2, np.int64)
     _join(team, 2, found)
-    leave(team)
+    from_python(leave)(team)
     return team
 
 

@@ -10,7 +10,7 @@ from numba import carray, types
 
 from . import single
 from .addresses import at, call_at, is_null
-from .jit import jit
+from .jit import inner
 from .simd import advance, load, store
 
 OK, NOTHING, STRANGE, NEGATIVE = range(4)  # statuses; NOTHING: a null pointer, STRANGE: no network of that type
@@ -18,7 +18,7 @@ OK, NOTHING, STRANGE, NEGATIVE = range(4)  # statuses; NOTHING: a null pointer, 
 NETWORK, ROOM, RESULT, FUNCTION, FIELDS = range(5)
 
 
-@jit
+@inner
 def _status(net, rows, x, scratch, out):
     if is_null(net) or (rows > 0 and (is_null(x) or is_null(scratch) or is_null(out))):
         return np.int32(NOTHING)
@@ -27,7 +27,7 @@ def _status(net, rows, x, scratch, out):
     return np.int32(NEGATIVE if rows < 0 else OK)
 
 
-@jit
+@inner
 def _predict_rows(net, rows, x, scratch, out):
     status = _status(net, rows, x, scratch, out)
     if status == OK:
@@ -37,7 +37,7 @@ def _predict_rows(net, rows, x, scratch, out):
     return status
 
 
-@jit
+@inner
 def _predict_doubles(net, rows, x, scratch, out):
     status = _status(net, rows, x, scratch, out)
     if status == OK:
@@ -50,7 +50,7 @@ def _predict_doubles(net, rows, x, scratch, out):
     return status
 
 
-@jit
+@inner
 def _predict_for_scipy(call, count, x, result):
     """One sample, where x has as many numbers as the network has inputs; whether it has."""
     net = at(load(call, NETWORK), np.int64)

@@ -22,7 +22,7 @@ from ..plan import (
     pad,
 )  # fmt: skip
 from .conv_tiles import COLUMNS, gradient_tile, window_tile
-from .jit import ONE, ZERO, inner, jit
+from .jit import ONE, ZERO, inner
 from .layout import (
     BACK_TABLE,
     DELTA,
@@ -49,7 +49,7 @@ from .simd import ADD_BIAS, ADD_BIAS_RELU, RELU_SLOPE, STORE, lanes, pointer_to
 
 WIDEST = COLUMNS[0]
 
-padded = jit(pad)
+padded = inner(pad)
 
 # Bytes of gradient that a block of lines may have: with the image beside it, it shall stay in the level-1 cache.
 _NEAR = 24576

@@ -35,7 +35,7 @@ from ..plan import (
 from . import conv
 from . import layout as at
 from .images import to_image, to_rows
-from .jit import ZERO, inlined, inner, jit
+from .jit import ZERO, inlined, inner
 from .simd import lanes
 
 FORWARD, PARAMS, INPUT = range(3)  # what an entry point does
@@ -63,7 +63,7 @@ def steps(size: int, kernel: int, stride: int, padding: int) -> int:
     return (size + 2 * padding - kernel) // stride + 1
 
 
-steps_of = jit(steps)
+steps_of = inner(steps)
 
 
 @inner

@@ -7,12 +7,12 @@ takes 1 ns.
 from ..plan import ACTIVATION, GIVES, LOGISTIC, OUT, OUT_STRIDE, TANH
 from .arithmetic import multiply_add
 from .elementary import exp_of
-from .jit import jit
+from .jit import inner
 
 CURVE, SLOPE = range(2)  # what `curved_layer` does
 
 
-@jit
+@inner
 def _tanh(z):
     """z = tanh(z) in place, a NaN stays.
 
@@ -43,7 +43,7 @@ def _tanh(z):
         z[i] = far if size > T(0.625) else near
 
 
-@jit
+@inner
 def _logistic(z):
     """z = 1 / (1 + exp(-z)) in place, a NaN stays.
 
@@ -57,7 +57,7 @@ def _logistic(z):
         z[i] = above if x >= 0 else small * above
 
 
-@jit
+@inner
 def activate(z, activation):
     """z = TANH or LOGISTIC of z (n,), in place; of another activation z as it is."""
     if activation == TANH:
@@ -66,7 +66,7 @@ def activate(z, activation):
         _logistic(z)
 
 
-@jit
+@inner
 def slope(delta, x, activation):
     """delta (n,) times the slope of TANH or LOGISTIC, read off what it made, x (n,); of another activation delta."""
     T = delta.dtype.type
@@ -78,7 +78,7 @@ def slope(delta, x, activation):
             delta[i] *= x[i] * (T(1) - x[i])
 
 
-@jit
+@inner
 def curved_layer(what, layer, plan, start, stop, work):
     """CURVE: rows start … stop - 1 of a layer's outputs through its activation. SLOPE: its deltas through the slope.
 

@@ -9,7 +9,7 @@ from typing import Any
 from numba.extending import intrinsic
 
 from .arithmetic import Numbers
-from .jit import jit
+from .jit import inner
 
 # Of exp(r) - 1 - r, divided by r²: the highest power first.
 _EXP_SINGLE = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
@@ -86,14 +86,14 @@ def log_of(typingctx, x):
     return x(x), codegen
 
 
-@jit
+@inner
 def exp(z):
     """z = exp(z) in place for z <= 0; see `exponential`."""
     for i in range(z.shape[0]):
         z[i] = exp_of(z[i])
 
 
-@jit
+@inner
 def log(z):
     """z = log(z) in place; see `logarithm`."""
     for i in range(z.shape[0]):

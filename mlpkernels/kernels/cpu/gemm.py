@@ -5,7 +5,7 @@ One function serves all three products of a dense layer; which one it is, the st
 
 import numpy as np
 
-from .jit import ONE, inlined, jit
+from .jit import ONE, inlined, inner
 from .simd import (
     DESCEND,
     REGISTERS,
@@ -50,7 +50,7 @@ group_room = stack(GROUP * DEEP * VECTORS * VECTOR_BYTES, when_reached=True)
 strip_room = stack(DEEP * STRIP * np.dtype(np.float64).itemsize, when_reached=True)
 
 
-@jit
+@inner
 def _pack(b, b_k, b_j, k, n, panel, width):
     """panel[k, width] = b's block of k rows and n columns, the columns from n to width zero.
 
@@ -79,7 +79,7 @@ def _pack(b, b_k, b_j, k, n, panel, width):
                     transpose_few(source, b_j, n - j, k - r, target, width)
 
 
-@jit
+@inner
 def _turn_strip(a, a_k, rows, depth, strip):
     """strip[depth, STRIP] = a transposed a's first rows, STRIP of them or as many as there are."""
     vector = lanes(a)
@@ -94,7 +94,7 @@ def _turn_strip(a, a_k, rows, depth, strip):
                 load_few(advance(source, k * a_k), advance(target, k * STRIP), rows - i)
 
 
-@jit
+@inner
 def _fill_edge(room, width, c, c_row, c_j, rows, n):
     """The edge tile's starting sums: n columns of c, zeros up to width."""
     vector = lanes(room)
@@ -109,7 +109,7 @@ def _fill_edge(room, width, c, c_row, c_j, rows, n):
                 store(room, i * width + j, 0.0)
 
 
-@jit
+@inner
 def _store_edge(room, width, c, c_row, c_j, rows, n, epilogue, aux, aux_row):
     """n columns of the edge tile into c, through the epilogue; where c lies transposed there is none."""
     vector = lanes(room)
@@ -126,12 +126,12 @@ def _store_edge(room, width, c, c_row, c_j, rows, n, epilogue, aux, aux_row):
                 store(c, i * c_row + j * c_j, load(room, i * width + j))
 
 
-@jit
+@inner
 def _goes_by_groups(m, n, k, across):
     return FEW and m * k >= (LARGE if m >= FLAT else LEAVES_CACHE) and k >= SHALLOW and n >= 3 * across
 
 
-@jit
+@inner
 def _slice_depth(k):
     """How many rows of packed panels, DEEP at most: slices of one length, in whole turns of a tile's steps."""
     slices = max((k + DEEP - 1) // DEEP, ONE)
@@ -235,13 +235,13 @@ def gemm(a, a_row, a_k, b, b_k, b_j, c, c_row, m, n, k, padded, epilogue, aux, a
                 above += height
 
 
-@jit
+@inner
 def gemm_once(a, a_row, a_k, b, b_k, b_j, c, c_row, m, n, k, padded, epilogue, aux, aux_row):
     """gemm for compiled code that calls it in several places: compiled by itself, not into each of them."""
     gemm(a, a_row, a_k, b, b_k, b_j, c, c_row, m, n, k, padded, epilogue, aux, aux_row)
 
 
-@jit
+@inner
 def multiply(a, a_row, a_k, b, b_k, b_j, c, k, epilogue, aux, aux_row):
     """gemm into all of c (M, N), from compiled code. The conversions keep each constant argument from making a
     specialisation of gemm of its own: seconds of compiling in the caller's function.

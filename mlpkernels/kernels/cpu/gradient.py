@@ -12,7 +12,7 @@ from ..plan import Model, OptimizerState, Source, Workspace
 from . import single
 from .addresses import at, phases_at
 from .held import Call, hold
-from .jit import jit
+from .jit import inner
 from .network import DELTAS, GRADIENT, moments_phase
 from .norm import step_key, update_statistics
 from .simd import advance, load, store
@@ -34,12 +34,12 @@ ROWS, LABELS, TARGETS, WEIGHTS, ORDER, X, OUTPUTS, LAYER_DELTAS, LOSSES, CORRECT
 IMAGES, LAYOUT, MOMENTS, SETTINGS, SCALE = range(FIELDS - 10, FIELDS, 2)
 
 
-@jit
+@inner
 def _array(work, member, kind):
     return carray(at(load(work, member), kind), load(work, member + 1))
 
 
-@jit
+@inner
 def gradient(net, work, rows, grad):
     """The loss of the workspace's first `rows` rows, whose mean it is; its gradient (P,) goes to grad.
 

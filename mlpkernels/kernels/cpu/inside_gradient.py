@@ -14,7 +14,7 @@ from .addresses import at, call_at
 from .arguments import FLOATS, Array, require_array, require_real
 from .gradient import FUNCTION, LABELS, LOSS, PARAMETERS, PLAN, ROWS, SCALE, TARGETS, WEIGHTS
 from .inside_types import NetworkType, WorkspaceType, block_of
-from .jit import OPTIONS, jit
+from .jit import OPTIONS, inner
 from .simd import advance, load, pointer_to, store
 from .value import CompiledNetwork, GradientWorkspace
 
@@ -103,7 +103,7 @@ def _compile_element(y, i, j):
     return (lambda y, i, j: y[i, j]) if y.ndim == 2 else (lambda y, i, j: y[i])
 
 
-@jit
+@inner
 def _take_numbers(y, outputs, work, targets):
     if load(work, LOSS) == SOFTMAX:
         raise ValueError("loss_and_gradient: y must be labels, integers (B,), as the network's loss is of classes")
@@ -120,7 +120,7 @@ def _take_numbers(y, outputs, work, targets):
             store(targets, i * outputs + j, number)
 
 
-@jit
+@inner
 def _take_labels(y, outputs, labels):
     for i in range(y.shape[0]):
         if y[i] < 0 or y[i] >= outputs:

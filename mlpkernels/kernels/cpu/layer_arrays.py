@@ -8,7 +8,7 @@ from math import sqrt
 import numpy as np
 
 from .conv_arrays import after
-from .jit import jit
+from .jit import inner
 from .norm import (
     column_moments,
     column_products,
@@ -22,7 +22,7 @@ from .norm import (
 # ---- maximum pooling
 
 
-@jit
+@inner
 def pool_forward(window, x, out, places):
     """The maximum of every window and where in its image it is: the first of equal ones, the last NaN of several."""
     high, wide = after(window)
@@ -45,7 +45,7 @@ def pool_forward(window, x, out, places):
                 places[target + y * wide + x_out] = place
 
 
-@jit
+@inner
 def pool_backward(planes, pixels, windows, delta, places, x, slope, dx):
     """Every window's gradient to its maximum, through the slope of what made x; places are within a plane's pixels."""
     zero = dx.dtype.type(0)
@@ -61,7 +61,7 @@ def pool_backward(planes, pixels, windows, delta, places, x, slope, dx):
                 dx[i] = came if x[i] > zero else zero
 
 
-@jit
+@inner
 def places_within(places, pixels):
     """Whether every place is one of a plane's pixels."""
     within = True
@@ -73,7 +73,7 @@ def places_within(places, pixels):
 # ---- batch normalisation
 
 
-@jit
+@inner
 def _deviations(x, mean):
     """(Σ (x - mean), Σ (x - mean)²). Four sums side by side: a single chain would wait for each addition."""
     a = b = c = d = p = q = r = s = 0.0
@@ -90,7 +90,7 @@ def _deviations(x, mean):
     return (a + b) + (c + d), (p + q) + (r + s)
 
 
-@jit
+@inner
 def moments(batch, channels, pixels, x, mean, variance):
     """Each channel's mean and variance, divided by the number of its values; 0 where there are none."""
     if pixels == 1:
@@ -109,7 +109,7 @@ def moments(batch, channels, pixels, x, mean, variance):
         variance[channel] = squares / n
 
 
-@jit
+@inner
 def _normalise_plane(x, out, mean, deviation, gamma, beta, relu):
     """As norm.normalise, all of one channel."""
     T = out.dtype.type
@@ -118,7 +118,7 @@ def _normalise_plane(x, out, mean, deviation, gamma, beta, relu):
         out[j] = T(0) if relu and value <= 0 else T(value)
 
 
-@jit
+@inner
 def apply(batch, channels, pixels, x, gamma, beta, mean, variance, epsilon, relu, out):
     """out = activation(gamma · x̂ + beta)."""
     for sample in range(batch):
@@ -134,7 +134,7 @@ def apply(batch, channels, pixels, x, gamma, beta, mean, variance, epsilon, relu
             at += pixels
 
 
-@jit
+@inner
 def _plane_products(delta, x, mean, deviation):
     """(Σ delta, Σ delta · x̂), four sums side by side."""
     a = b = c = d = p = q = r = s = 0.0
@@ -154,7 +154,7 @@ def _plane_products(delta, x, mean, deviation):
     return (a + b) + (c + d), ((p + q) + (r + s)) / deviation
 
 
-@jit
+@inner
 def _back_plane(delta, x, dx, mean, deviation, gamma, total, product, slope):
     """As norm.normalise_back, all of one channel; total and product are divided by the number of its values."""
     T = dx.dtype.type
@@ -163,7 +163,7 @@ def _back_plane(delta, x, dx, mean, deviation, gamma, total, product, slope):
         dx[j] = T(0) if slope and not x[j] > 0 else T(value)
 
 
-@jit
+@inner
 def backward(batch, channels, pixels, delta, x, gamma, mean, variance, epsilon, slope, dx, dgamma, dbeta):
     """The gradients through `moments` and `apply`; takes scratch of two numbers a channel."""
     T = dx.dtype.type
@@ -197,14 +197,14 @@ def backward(batch, channels, pixels, delta, x, gamma, mean, variance, epsilon, 
 # ---- dropout
 
 
-@jit
+@inner
 def drop(x, p, seed, step, layer, out):
     """Dropout of all of x, as one row."""
     size = x.shape[0]
     dropout_rows(x, 0, out, 0, 1, size, 0, p, step_key(seed, step), layer)
 
 
-@jit
+@inner
 def drop_back(delta, p, seed, step, layer, x, slope, dx):
     """The gradient by x, through the slope of what made it."""
     size = x.shape[0]

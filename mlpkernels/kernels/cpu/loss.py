@@ -11,7 +11,7 @@ import numpy as np
 
 from ..plan import BINARY, SQUARED
 from .elementary import exp, exp_of
-from .jit import inlined, jit
+from .jit import inlined, inner
 from .loss_tiles import STATE, exponentials, finish, gradients, lanes_to_rows, largest, rows_to_lanes, samples
 from .simd import VECTOR_BYTES, advance, lanes, pointer_to, stack, store
 
@@ -20,7 +20,7 @@ _room = stack(WIDE * VECTOR_BYTES)
 _state = stack(STATE * VECTOR_BYTES)
 
 
-@jit
+@inner
 def _shift_row(z, out):
     """out = z - max(z); a NaN stays."""
     largest = z[0]
@@ -31,13 +31,13 @@ def _shift_row(z, out):
         out[j] = z[j] - largest
 
 
-@jit
+@inner
 def _scale_row(z, factor):
     for j in range(z.shape[0]):
         z[j] *= factor
 
 
-@jit
+@inner
 def _total(z):
     """The sum of z, in order."""
     total = z.dtype.type(0)
@@ -46,7 +46,7 @@ def _total(z):
     return total
 
 
-@jit
+@inner
 def _take(source, stride, last, columns, room):
     """room[j, i] = source[i, j] of a group of rows; those behind the `last` are like it."""
     vector = lanes(source)
@@ -54,7 +54,7 @@ def _take(source, stride, last, columns, room):
         rows_to_lanes(advance(source, j), stride, last, columns - j, advance(room, j * vector))
 
 
-@jit
+@inner
 def _give(room, target, stride, last, columns):
     """target[i, j] = room[j, i]: the way back."""
     vector = lanes(room)
@@ -62,7 +62,7 @@ def _give(room, target, stride, last, columns):
         lanes_to_rows(advance(room, j * vector), advance(target, j), stride, last, columns - j)
 
 
-@jit
+@inner
 def row_losses(logits, deltas, at, stride, rows, classes, labels, weights, order, first, divisor, losses, corrects):
     """Losses, corrects and the gradient of rows first … first + rows - 1 of a batch.
 
@@ -118,7 +118,7 @@ def _poisson(z, target, like):
     return rate - target * z + least, rate - target
 
 
-@jit
+@inner
 def target_losses(
     kind, outputs, deltas, at, stride, rows, width, targets, weights, order, first, divisor, losses, corrects
 ):  # fmt: skip
@@ -148,7 +148,7 @@ def target_losses(
         corrects[first + i] = right
 
 
-@jit
+@inner
 def target_loss(kind, outputs, targets, weights, divisor, doutputs):
     """(Σ weight · loss, correct count) of contiguous outputs (B, K), their gradient in doutputs (B, K)."""
     rows, width = outputs.shape
@@ -168,7 +168,7 @@ def target_loss(kind, outputs, targets, weights, divisor, doutputs):
     return loss, correct
 
 
-@jit
+@inner
 def cross_entropy(logits, labels, weights, divisor, dlogits):
     """(Σ weight · loss, correct count) of contiguous logits (B, K), their gradient in dlogits (B, K)."""
     rows, classes = logits.shape

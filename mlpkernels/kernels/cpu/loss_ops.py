@@ -22,7 +22,7 @@ from .arguments import (
     require_matrices,
     same_or_apart,
 )  # fmt: skip
-from .jit import jit
+from .jit import inner
 
 
 def softmax_cross_entropy(logits: Any, labels: Any, weights: Any, divisor: float, dlogits: Array) -> tuple[float, int]:
@@ -181,7 +181,7 @@ def poisson_loss(outputs: Any, targets: Any, weights: Any, divisor: float, doutp
 _TARGET_LOSS = {"targets": 2, "weights": 1}
 
 
-@jit
+@inner
 def _between(targets, low, high):
     """Whether all of targets (B, K) are from low to high, as NaN is not."""
     for i in range(targets.shape[0]):

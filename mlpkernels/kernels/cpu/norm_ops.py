@@ -28,7 +28,7 @@ from .arguments import (
     same_or_apart,
     shaped,
 )
-from .jit import jit
+from .jit import inner
 from .simd import flat
 
 # ---- batch normalisation
@@ -130,7 +130,7 @@ def _require_values(written: str, **arrays: Any) -> None:
     require(written, {name: 1 if name in channels else dimensions for name in arrays}, **arrays)
 
 
-@jit
+@inner
 def _sizes(x):
     """(batch, channels, pixels)"""
     batch, channels = x.shape[0], x.shape[1]
@@ -143,7 +143,7 @@ def _checked(op: str) -> Any:
     code = f"{op}: activation must be IDENTITY or RELU"
     positive = f"{op}: epsilon must be above 0"
 
-    @jit
+    @inner
     def checked(channels, a, b, c, d, activation, epsilon):
         if a != channels or b != channels or c != channels or d != channels:
             raise ValueError(sizes)
@@ -277,7 +277,7 @@ def _checked_dropout(op: str) -> Any:
     """A jitted function that raises an error naming op, unless the settings are in range."""
     rate, key = f"{op}: p must be at least 0 and below 1", f"{op}: seed must be 0 … 2^53 - 1, step and layer at least 0"
 
-    @jit
+    @inner
     def checked(p, seed, step, layer):
         if not (p >= 0 and p < 1):
             raise ValueError(rate)

@@ -22,7 +22,7 @@ from ..plan import (
     SGD,
 )  # fmt: skip
 from .arithmetic import multiply_add
-from .jit import OPTIONS, inner, jit
+from .jit import OPTIONS, inner
 
 _LEAST_SINGLE, _LEAST_DOUBLE = (float(np.finfo(kind).smallest_normal) for kind in (np.float32, np.float64))
 
@@ -56,7 +56,7 @@ def _descend_nesterov(params, grad, velocity, rate, momentum, decay):
         params[i] -= rate * (g + momentum * v)
 
 
-@jit
+@inner
 def sgd_update(params, grad, velocity, learning_rate, momentum, nesterov, weight_decay):
     """See reference.sgd_step; weight decay and momentum of 0 cost nothing."""
     T = params.dtype.type
@@ -106,7 +106,7 @@ def rests(settings, step):
     return 1 - settings[BETA1] ** step, 1 - settings[BETA2] ** step
 
 
-@jit
+@inner
 def adam_update(params, grad, m, v, learning_rate, beta1, beta2, epsilon, weight_decay, decoupled, step):
     """See reference.adam_step; means that are subnormal become 0, as `_adam` says."""
     rest = 1 - beta1**step, 1 - beta2**step
@@ -160,7 +160,7 @@ def update(optimizer, params, grad, start, learning_rate, decay, rest):
         )  # fmt: skip
 
 
-@jit
+@inner
 def scale(grad, factor):
     """grad *= factor"""
     for i in range(grad.shape[0]):

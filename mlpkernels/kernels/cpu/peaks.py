@@ -27,7 +27,7 @@ from ..plan import (
     WEIGHT_STRIDE,
 )  # fmt: skip
 from . import peak_layout as at
-from .jit import ONE, ZERO, inner, jit
+from .jit import ONE, ZERO, inner
 from .lane_marks import all_lanes, mark_pixels, mark_windows
 from .layout import (
     ARGMAX,
@@ -66,7 +66,7 @@ from .transposes import transpose_block
 # Bytes of the samples' images that a channel's weights are summed over at once: they stay in the level-1 cache.
 _NEAR = 40960
 
-_evenly = jit(evenly)
+_evenly = inner(evenly)
 
 
 @inner

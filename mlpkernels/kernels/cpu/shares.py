@@ -6,7 +6,7 @@ A phase takes as long as its slowest slot. No number depends on how it is divide
 
 import numpy as np
 
-from .jit import inner, jit
+from .jit import inner
 
 WHOLE = 1 << 24  # all of a phase's rows or weights; shares are fractions of it
 MOST = 256  # slots at most whose shares are kept
@@ -24,7 +24,7 @@ def make() -> np.ndarray:
     return np.zeros(1 + 2 * (MOST + 1), np.int64)
 
 
-@jit
+@inner
 def equal_share(n, slot, slots, unit=2):
     """The rows start, stop of n that a slot takes: multiples of a unit; of 2, so that the tiles of two rows fit."""
     if slots == 1:  # without dividing, 4 ns each in every step

@@ -14,7 +14,7 @@ from numba.extending import overload
 from .. import plan as p
 from .addresses import as_places, at, call_at
 from .curves import activate
-from .jit import OPTIONS, inlined, jit
+from .jit import OPTIONS, inlined, inner
 from .norm import normalise
 from .simd import ADD_BIAS, ADD_BIAS_RELU, advance, lanes, load, pointer_to, store
 from .single_table import (
@@ -75,7 +75,7 @@ def row(net, x, scratch, out):
         store(out, j, load(source, j))
 
 
-@jit
+@inner
 def _count_lit(x, count):
     """How many of x are not zero."""
     lit = 0
@@ -84,7 +84,7 @@ def _count_lit(x, count):
     return lit
 
 
-@jit
+@inner
 def _find_lit(x, count, lit):
     """The numbers of those of x that are not zero, and AHEAD zeros behind them."""
     found = 0
@@ -95,7 +95,7 @@ def _find_lit(x, count, lit):
         store(lit, j, 0)
 
 
-@jit
+@inner
 def _dense(layer, params, x, room, out):
     """A dense layer. A zero input skips its row of weights where at least half are zeros, as in many images."""
     vector = lanes(out)
@@ -153,7 +153,7 @@ def _compile_gather(net, x, target):
     return gather
 
 
-@jit
+@inner
 def _all_finite(x, count):
     """Whether count numbers are."""
     strange = 0
@@ -163,14 +163,14 @@ def _all_finite(x, count):
     return strange == 0
 
 
-@jit
+@inner
 def predict(net, x, scratch, out):
     """`row` of raw inputs: x (D,) an array of any real type, scratch and out pointers."""
     gather(net, x, scratch)
     call_at(load(net, ROW), None, (net, scratch, scratch, out))
 
 
-@jit
+@inner
 def predict_rows(block, x, scratch, out, checks):
     """Every row of x (N, D); with `checks` up to the first that is not finite once scaled. Returns how many."""
     net, room = pointer_to(block, 0), pointer_to(scratch, 0)
@@ -185,7 +185,7 @@ def predict_rows(block, x, scratch, out, checks):
 # ---- other layers
 
 
-@jit
+@inner
 def layers(net, number, source, target):
     """Step `number` of a network, of a dense layer only tanh or the logistic function."""
     step = advance(at(load(net, STEPS), np.int64), number * COLUMNS)
@@ -220,7 +220,7 @@ def layers(net, number, source, target):
             _normalise(layer, mean, variance, epsilon, gamma, beta, read, written, source, target)
 
 
-@jit
+@inner
 def _move(layer, enters, read, written, source, target):
     """The image that a layer takes, or gives, copied to another order."""
     channels, height, width = load(layer, p.OUT_CHANNELS), load(layer, p.OUT_HEIGHT), load(layer, p.OUT_WIDTH)
@@ -234,7 +234,7 @@ def _move(layer, enters, read, written, source, target):
                 store(target, there + x * load(written, PIXEL), load(source, here + x * load(read, PIXEL)))
 
 
-@jit
+@inner
 def _convolve(layer, params, table, read, written, source, target):
     vector = lanes(target)
     w, bias = advance(params, load(layer, p.WEIGHT)), advance(params, load(layer, p.BIAS))
@@ -258,7 +258,7 @@ def _convolve(layer, params, table, read, written, source, target):
                 x += pixels
 
 
-@jit
+@inner
 def _raise_to(source, target, count):
     """Each element of target to that of source, where that is larger or no number."""
     for j in range(count):
@@ -266,7 +266,7 @@ def _raise_to(source, target, count):
         store(target, j, value if value > best or value != value else best)
 
 
-@jit
+@inner
 def _pool(layer, read, written, source, target):
     channels, height, width = load(layer, p.CHANNELS), load(layer, p.HEIGHT), load(layer, p.WIDTH)
     for y in range(load(layer, p.OUT_HEIGHT)):
@@ -286,7 +286,7 @@ def _pool(layer, read, written, source, target):
                         _raise_to(window, out, channels)
 
 
-@jit
+@inner
 def _normalise(layer, mean, variance, epsilon, gamma, beta, read, written, source, target):
     """An image's batch norm, as `images._normalise` computes it: one channel after the other."""
     relu, zero = load(layer, p.ACTIVATION) == p.RELU, 0.0

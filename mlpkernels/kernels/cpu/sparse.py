@@ -11,7 +11,7 @@ import numpy as np
 from ..plan import ACTIVATION, BIAS, OUT, OUT_STRIDE, RELU, WEIGHT, WEIGHT_STRIDE
 from .curves import activate
 from .gather import later
-from .jit import inlined, inner, jit
+from .jit import inlined, inner
 from .simd import (
     ADD_BIAS,
     ADD_BIAS_RELU,
@@ -45,7 +45,7 @@ _numbers_room = stack(64 * 8)  # a number for each of the rows that go together,
 _begins_room = stack(MOST_VECTORS * VECTOR_BYTES)
 
 
-@jit
+@inner
 def scaled_bytes(factor, scaled):
     """scaled[v] = v · factor: what each byte is to the network, before the offset."""
     T = scaled.dtype.type
@@ -202,7 +202,7 @@ def first_layer(what, source, order, at, rows, start, stop, model, work, grad_at
         )  # fmt: skip
 
 
-@jit
+@inner
 def product(pixels, factor, offset, w, b, activation, out):
     """The op sparse_dense_forward of arrays that agree.
 

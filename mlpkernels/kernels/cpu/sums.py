@@ -8,7 +8,7 @@ from numba.extending import intrinsic
 
 from . import simd
 from .blocks import constant, loop, switch
-from .jit import jit
+from .jit import inner
 from .simd import advance, lanes, pointer_to
 
 # Vectors of columns summed side by side: an addition waits four cycles for the one before, and two begin in each.
@@ -62,13 +62,13 @@ def _sum_rows(typingctx, vectors, few, source, stride, rows, out, descends, rate
     return types.void(size, size, source, size, size, source, types.boolean, dtype), codegen
 
 
-@jit
+@inner
 def column_sums(deltas, at, stride, rows, out):
     """out (n,) = Σ over `rows` rows at deltas[at + i·stride :], in order from 0."""
     take_columns(deltas, at, stride, rows, out, False, 0.0)
 
 
-@jit
+@inner
 def take_columns(deltas, at, stride, rows, out, descends, rate):
     """`column_sums`; where it descends, out loses rate times the sums instead."""
     vector, columns = lanes(deltas), out.shape[0]

@@ -21,7 +21,7 @@ from numba.extending import intrinsic
 from ..plan import zeros
 from .clock import clock
 from .cores import core, move, offer, rest
-from .jit import ONE, ZERO, inner, jit
+from .jit import ONE, ZERO, inner
 from .simd import pointer_to
 
 LINE = 8  # int64 numbers of a cache line: what different threads write lies on lines of its own
@@ -89,13 +89,13 @@ def _apart(first):
     return here >= 0 and here != _look(first)
 
 
-@jit
+@inner
 def claim(team):
     """The next slot, counted from 0, that no thread has yet: for a call whose slots need not meet."""
     return _add(pointer_to(team, JOINED), 1)
 
 
-@jit
+@inner
 def join(team, most):
     """(rank, size) of a member in a team of at most so many; a size of 0 for one that comes too late."""
     if most <= 1:
@@ -121,7 +121,7 @@ def join(team, most):
     return rank, _look(size)
 
 
-@jit
+@inner
 def follow(team):
     """(rank, size, met) of a member that came too late for `join`, once it is let in; the first one calls `leave`.
 
@@ -148,14 +148,14 @@ def follow(team):
     return ZERO, ZERO, ZERO
 
 
-@jit
+@inner
 def grown(team):
     """The size of a team that takes in who waits in `follow`; the first one asks, and says here on which core it is."""
     _put(pointer_to(team, CORE), core())
     return _look(pointer_to(team, ASKED))
 
 
-@jit
+@inner
 def admit(team, size, met):
     """Let them in, as the first one of a team of their size, at a barrier that all others have left or are leaving.
 
@@ -165,13 +165,13 @@ def admit(team, size, met):
     _put(pointer_to(team, SIZE), size)
 
 
-@jit
+@inner
 def leave(team):
     """Send home, as the first one, who still waits in `follow`."""
     _put(pointer_to(team, ENDED), ONE)
 
 
-@jit
+@inner
 def meet(team, rank, size, met, phase):
     """Wait until all members have come here; met: how many have come to the barriers before. Returns how many now.
 

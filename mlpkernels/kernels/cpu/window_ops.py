@@ -30,7 +30,7 @@ from .arguments import (
 from .conv_arrays import FORWARD, INPUT, PARAMS, Window, backward_input, backward_params, forward
 from .conv_arrays import steps as _steps
 from .conv_arrays import steps_of as _steps_of
-from .jit import jit
+from .jit import inner
 from .simd import flat
 
 Pair = tuple[int, int]
@@ -125,7 +125,7 @@ def _checked_window(op: str, weights: str, given: str) -> Any:
     room = f"{op}: the kernel is larger than the padded images"
     size = f"{op}: {given} (B, O, H', W') must have H' = (H + 2 · padding - kh) // stride + 1 and W' likewise"
 
-    @jit
+    @inner
     def checked(x, w, y, activation, stride, padding):
         if x[0] != y[0]:
             raise ValueError(batch)
@@ -149,7 +149,7 @@ def _checked_window(op: str, weights: str, given: str) -> Any:
     return checked
 
 
-@jit
+@inner
 def _pair(value):
     """A pair without constants in its type, each of which would be a specialisation."""
     return np.int64(value[0]), np.int64(value[1])
@@ -269,7 +269,7 @@ def _places(places: Any, shape: tuple[int, ...], pixels: int) -> Array:
     return np.require(places, np.int32, ("C", "A", "W"))
 
 
-@jit
+@inner
 def _check_pool(x, out, kernel, stride, padding):
     """The window of a pool of shapes x and out, once they agree."""
     if kernel[0] < 1 or kernel[1] < 1 or stride[0] < 1 or stride[1] < 1:
