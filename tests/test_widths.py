@@ -16,8 +16,13 @@ features.update(dict.fromkeys(sys.argv[1].split(), False))
 llvm.get_host_cpu_features = lambda: features
 
 import numpy as np
-from mlpkernels.kernels.cpu import simd
-from mlpkernels.kernels.cpu.gemm import multiply
+from numba import njit
+from mlpkernels.kernels.cpu import gemm, simd
+from mlpkernels.kernels.cpu.jit import OPTIONS
+
+@njit(**OPTIONS)
+def multiply(*arguments):
+    gemm.multiply(*arguments)
 
 assert simd.VECTOR_BYTES == int(sys.argv[2])
 rng = np.random.default_rng(0)

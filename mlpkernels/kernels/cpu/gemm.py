@@ -237,7 +237,7 @@ def gemm(a, a_row, a_k, b, b_k, b_j, c, c_row, m, n, k, padded, epilogue, aux, a
 
 @inner
 def gemm_once(a, a_row, a_k, b, b_k, b_j, c, c_row, m, n, k, padded, epilogue, aux, aux_row):
-    """gemm for compiled code that calls it in several places: compiled by itself, not into each of them."""
+    """gemm for compiled code that calls it in several places: a function, not a copy in each of them."""
     gemm(a, a_row, a_k, b, b_k, b_j, c, c_row, m, n, k, padded, epilogue, aux, aux_row)
 
 

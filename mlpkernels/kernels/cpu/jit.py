@@ -69,6 +69,5 @@ inner: Any = njit(**OPTIONS | _PART)
 # have a type. It took all tiles of images twice, 8 of 24 s.
 ZERO, ONE = np.int64(0), np.int64(1)
 
-# For what is called in one place. Of every step: a call passes each array as seven arguments, 0.1 µs for a few of them.
-# By one entry point: what is compiled by itself is optimised and translated once more; sparse_layer took 5 s, now 2.5.
+# For what is called in one place, in every step: a call passes each array as seven arguments, 0.1 µs for a few of them.
 inlined: Any = njit(inline="always", **OPTIONS)
