@@ -5,6 +5,7 @@ the parts; "the rest" is what an epoch of training takes more. Beside them: the 
 take at the measured peak of a core, and an epoch on two threads with what each of them waits for the other.
 
 Labels are asked for ahead where deltas are wanted: "loss" has what waiting for them costs without, "backward" lacks it.
+And only there a wide first layer is summed in halves: what that costs one thread is in "backward", too.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from peers import Kernels
 from mlpkernels.kernels.cpu import machine, network, steps, team, verbs
 from mlpkernels.kernels.cpu.addresses import phases_at
 from mlpkernels.kernels.cpu.borrow import borrow
-from mlpkernels.kernels.cpu.gather import gather
+from mlpkernels.kernels.cpu.gather import gather, row_width
 from mlpkernels.kernels.cpu.held import Call, hold
 from mlpkernels.kernels.cpu.jit import OPTIONS
 from mlpkernels.kernels.cpu.simd import pointer_to
@@ -40,7 +41,7 @@ def _gather(source, order, batch, stride, work):
     source, order, work = borrow(source), borrow(order), borrow(work)
     for at in range(0, order.shape[0], batch):
         rows = min(batch, order.shape[0] - at)
-        gather(source, order, at, rows, 0, rows, work.x, stride)
+        gather(source, order, at, rows, 0, rows, 0, row_width(source), work.x, stride)
 
 
 def _steps(functions, goal, model, updated, optimizer, source, order, batch, stride, work):

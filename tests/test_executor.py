@@ -32,7 +32,7 @@ from mlpkernels.kernels.plan import bias_view, make_workspace, weight_view
 
 SIZES = [
     (1, 1), (5, 1), (3, 2), (7, 10), (64, 10), (2, 1, 2), (9, 17, 3), (33, 16, 16, 4), (20, 31, 1, 33, 5),
-    (16, 16, 16, 16), (3, 2, 3, 2, 3, 2), (130, 96, 97, 10),
+    (16, 16, 16, 16), (3, 2, 3, 2, 3, 2), (130, 96, 97, 10), (530, 20, 3), (512, 4),
 ]  # fmt: skip
 
 
@@ -173,7 +173,8 @@ def test_a_short_training_run_follows_the_references(rule):
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("clip", [0.0, 0.3])
 def test_the_bits_are_the_same_for_any_number_of_slots(dtype, kind, slots, rule, clip):
-    for sizes, rows, batch in (((13, 20, 17, 5), 95, 17), ((300, 210, 3), 64, 30), ((4, 1, 2), 5, 1)):
+    cases = ((13, 20, 17, 5), 95, 17), ((300, 210, 3), 64, 30), ((4, 1, 2), 5, 1), ((590, 70, 3), 64, 30)
+    for sizes, rows, batch in cases:
         results = {}
         for n in (1, 2, 3, 5, 8):
             slots(n)
@@ -193,35 +194,38 @@ def test_the_bits_are_the_same_for_any_number_of_threads(dtype):
     assert len(set(results)) == 1
 
 
-def test_the_bits_are_the_same_while_the_shares_of_two_threads_move(dtype, slots, monkeypatch):
-    """They measure one another, and neither phase stays cut in the middle. A busy machine leaves calls to one."""
+@pytest.mark.parametrize("sizes", [(64, 60, 4), (520, 30, 4)], ids=str)
+def test_the_bits_are_the_same_while_the_shares_of_two_threads_move(dtype, sizes, slots, monkeypatch):
+    """They measure one another, and no phase stays cut in the middle. A busy machine leaves calls to one."""
     crews, make = [], team.make
     monkeypatch.setattr(team, "make", lambda members: crews.append(make(members)) or crews[-1])
-    alone = Run((64, 60, 4), dtype, "adam", rows=1600, batch=16, clip=1.0)
+    alone = Run(sizes, dtype, "adam", rows=1600, batch=16, clip=1.0)
     alone.train(cpu)
     work, together = cpu.make_workspace(alone.model.plan, 16, dtype), 0
     slots(2)
     while together < 5 and len(crews) < 3000:
-        run = Run((64, 60, 4), dtype, "adam", rows=1600, batch=16, clip=1.0)
+        run = Run(sizes, dtype, "adam", rows=1600, batch=16, clip=1.0)
         run.work = work
         assert run.train(cpu) == run.steps and run.state() == alone.state()
         together += crews[-1][team.SIZE] == 2
     if together < 5:
         pytest.skip("this machine has no two threads to measure")
-    assert work.shares[0] == 2 and (work.shares[[2, shares.MOST + 3]] != shares.WHOLE // 2).all()
+    phases = range(shares.NO_PHASE if sizes[0] > 64 else shares.HALVES_PHASE)
+    cuts = work.shares[[2 + phase * (shares.MOST + 1) for phase in phases]]
+    assert work.shares[0] == 2 and (cuts != shares.WHOLE // 2).all()
 
 
 @pytest.mark.parametrize("clip", [0.0, 1.0])
-@pytest.mark.parametrize("members", [2, 3])
-def test_the_bits_are_the_same_where_members_come_late(dtype, late_members, members, clip):
+@pytest.mark.parametrize(("members", "sizes"), [(2, (64, 60, 4)), (3, (64, 60, 4)), (3, (520, 30, 4))])
+def test_the_bits_are_the_same_where_members_come_late(dtype, late_members, members, sizes, clip):
     """One begins alone; the others come as soon as it has, and are let in at one of its steps."""
-    sizes = late_members(members)
-    alone = Run((64, 60, 4), dtype, "adam", rows=8000, batch=16, clip=clip)
+    came = late_members(members)
+    alone = Run(sizes, dtype, "adam", rows=8000, batch=16, clip=clip)
     alone.train(cpu)
-    while sizes.count(members) < 3 and len(sizes) < 200:
-        run = Run((64, 60, 4), dtype, "adam", rows=8000, batch=16, clip=clip)
+    while came.count(members) < 3 and len(came) < 200:
+        run = Run(sizes, dtype, "adam", rows=8000, batch=16, clip=clip)
         assert run.train(cpu, threads=members) == run.steps and run.state() == alone.state()
-    if sizes.count(members) < 3:
+    if came.count(members) < 3:
         pytest.skip("this machine let no members in")
 
 

@@ -66,7 +66,9 @@ def test_gradients_and_logits_have_the_dense_paths_bits(sizes, rows, dtype):
 
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("clip", [0.0, 0.3])
-@pytest.mark.parametrize(("sizes", "batch"), [*(((77, 33, 4), n) for n in (5, 40, 80, 100)), ((330, 140, 4), 64)])
+@pytest.mark.parametrize(
+    ("sizes", "batch"), [*(((77, 33, 4), n) for n in (5, 40, 80, 100)), ((330, 140, 4), 64), ((590, 33, 4), 40)]
+)
 def test_training_has_the_dense_paths_bits_for_any_number_of_slots(rule, clip, sizes, batch, dtype, slots):
     results = set()
     for n, skip in ((1, False), (1, True), (2, True), (5, True)):
@@ -232,15 +234,16 @@ def test_the_op_refuses_by_name():
         inside(pixels.astype(np.int8), 1.0, 0.0, w, b, RELU, out)
 
 
+@pytest.mark.parametrize("inputs", [330, 590])  # the first layer whole, and in halves
 @pytest.mark.parametrize("rule", ["sgd", "adam"])
-def test_shares_of_any_size_have_the_same_bits(rule, dtype, slots, monkeypatch):
+def test_shares_of_any_size_have_the_same_bits(rule, inputs, dtype, slots, monkeypatch):
     """Cuts at any group of inputs, as where one thread is slower than the other."""
     results = set()
     for cut in (None, 1 / 3, 0.51, 0.97):
         slots(1 if cut is None else 2)
-        run = prepared((330, 140, 4), dtype, rule, 64, 130, 0.3, 0.0, True)
+        run = prepared((inputs, 140, 4), dtype, rule, 64, 130, 0.3, 0.0, True)
         if cut is not None:
-            for phase in range(2):
+            for phase in range(shares.NO_PHASE):
                 first = 1 + phase * (shares.MOST + 1)
                 run.work.shares[first : first + 3] = 0, int(cut * shares.WHOLE), shares.WHOLE
             run.work.shares[0] = 2

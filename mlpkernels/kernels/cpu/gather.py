@@ -62,20 +62,33 @@ def later(order, at, rows, start, stop, i, ahead):
     return order[place if place < order.shape[0] else at + i]
 
 
+@inner
+def row_width(source):
+    """How many numbers a sample has."""
+    return source.bytes.shape[1] if source.bytes.shape[0] > 0 else source.rows.shape[1]
+
+
+@inner
+def _bring_row(data, source, sample, after, first, count, target):
+    """count columns from `first` on of a sample's row of data to the target; those of the one after are asked for."""
+    width = data.shape[1]
+    prefetch(pointer_to(data, after * width + first), count)
+    bring(pointer_to(data, sample * width + first), target, count, source.factor, source.offset)
+
+
 @inlined
-def gather(source, order, at, rows, start, stop, x, stride):
-    """A slot's rows start … stop - 1 of the batch order[at : at + rows] into the flat x, row i at i · stride."""
+def gather(source, order, at, rows, start, stop, first, last, x, stride):
+    """A slot's rows start … stop - 1 of the batch order[at : at + rows] into the flat x, row i at i · stride.
+
+    Of each row its columns first … last - 1, to where they are in a whole one.
+    """
     for i in range(start, stop):
-        sample, target = order[at + i], pointer_to(x, i * stride)
+        sample, target = order[at + i], pointer_to(x, i * stride + first)
         after = later(order, at, rows, start, stop, i, _AHEAD)
         if source.bytes.shape[0] > 0:
-            width = source.bytes.shape[1]
-            prefetch(pointer_to(source.bytes, after * width), width)
-            bring(pointer_to(source.bytes, sample * width), target, width, source.factor, source.offset)
+            _bring_row(source.bytes, source, sample, after, first, last - first, target)
         else:
-            width = source.rows.shape[1]
-            prefetch(pointer_to(source.rows, after * width), width)
-            bring(pointer_to(source.rows, sample * width), target, width, source.factor, source.offset)
+            _bring_row(source.rows, source, sample, after, first, last - first, target)
 
 
 @inlined

@@ -14,11 +14,24 @@ from ..plan import CLIP_NORM, OUT, OUT_STRIDE, OUTPUTS, PENALTY, SEED, WEIGHT_DE
 from .addresses import phases_at
 from .borrow import borrow
 from .clock import clock
+from .halves import divided
 from .held import Call, hold
 from .jit import ONE, ZERO, inlined, inner
-from .network import DELTAS, FUSED_UPDATE, GRADIENT, LOGITS, NORM, UPDATE, moments_phase, penalty, rows_share, rows_unit
+from .network import (
+    DELTAS,
+    FUSED_UPDATE,
+    GRADIENT,
+    HALVES,
+    LOGITS,
+    NORM,
+    UPDATE,
+    moments_phase,
+    penalty,
+    rows_share,
+    rows_unit,
+)
 from .norm import copy, step_key
-from .shares import MOST, NO_PHASE, OFTEN, PARAMS_PHASE, ROWS_PHASE, WHOLE, adapt, begin
+from .shares import HALVES_PHASE, MOST, NO_PHASE, OFTEN, PARAMS_PHASE, ROWS_PHASE, WHOLE, adapt, begin
 from .simd import pointer_to
 from .sparse import scaled_bytes
 from .team import DUE, GROWN, LINE, REACHED, STEPS, STOP, WAITED, admit, claim, follow, grown, join, leave, meet
@@ -78,16 +91,26 @@ def _up_and_down(rows_phase, call, slots, team, rank, size, met, norms, at, rows
 
 
 @inner
+def _in_halves(rows_phase, call, slots, team, rank, size, met, at, rows, divisor):
+    """A member's share of a divided first layer's sums; returns what `meet` does."""
+    for slot in range(rank, slots, size):
+        rows_phase(call, DELTAS, HALVES, 0, slot, slots, at, rows, divisor, 0)
+    return meet(team, rank, size, met, HALVES_PHASE)
+
+
+@inner
 def _measures(work, slots, rank, size):
     """Whether a member is the one that measures how long each has waited, each with one slot, to move the shares."""
     return rank == 0 and size > 1 and size == slots and work.shares.shape[0] > 0 and slots <= MOST
 
 
 @inner
-def _divide_anew(plan, work, team, slots, measures, rows, rows_time, params_time):
-    """Move the shares of both phases, if they are measured, by what each member has waited; begin to count anew."""
+def _divide_anew(plan, work, team, slots, measures, rows, halves_time, rows_time, params_time):
+    """Move the shares of all phases, if they are measured, by what each member has waited; begin to count anew."""
     if measures:
         unit = rows_unit(plan, work)
+        if divided(plan, rows):
+            adapt(work.shares, HALVES_PHASE, slots, 2 * slots, ONE, halves_time, team[WAITED + HALVES_PHASE :], LINE)
         adapt(work.shares, ROWS_PHASE, slots, rows, unit, rows_time, team[WAITED + ROWS_PHASE :], LINE)
         adapt(work.shares, PARAMS_PHASE, slots, WHOLE, ONE, params_time, team[WAITED + PARAMS_PHASE :], LINE)
     for member in range(slots):
@@ -123,7 +146,7 @@ def train(
     state = hold("OptimizerState", own, like)
     limit, until, reached = settings[CLIP_NORM], clock() + seconds, first
     measures, more = _measures(work, slots, rank, size), size
-    rows_time, params_time, ended = 0.0, 0.0, clock()
+    halves_time, rows_time, params_time, ended = 0.0, 0.0, 0.0, clock()
     if rank == 0:
         scaled_bytes(source.factor, work.scaled)
         begin(work.shares, slots)
@@ -138,6 +161,12 @@ def train(
         rate, divisor = learning_rates[reached], _divisor(settings, source, order, at, rows)
         decay, charge = _decay(model, settings, divisor)
         key = step_key(np.int64(settings[SEED]), step[0])
+        if slots > 1 and divided(model.plan, rows):
+            met = _in_halves(rows_phase, call, slots, team, rank, size, met, at, rows, T(divisor))
+            if measures:
+                begun = ended
+                ended = clock()
+                halves_time += ended - begun
         met = _up_and_down(rows_phase, call, slots, team, rank, size, met, norms, at, rows, T(divisor), key)
         if measures:
             begun = ended
@@ -156,7 +185,8 @@ def train(
                 params_phase(call, state, what, slot, slots, at, rows, rate, decay, factor)
             if rank == 0:
                 # A last, smaller batch, cut into other units than the rest, tells little.
-                due = measures and rows_time + params_time > OFTEN and rows == min(batch_size, order.shape[0])
+                spent = halves_time + rows_time + params_time
+                due = measures and spent > OFTEN and rows == min(batch_size, order.shape[0])
                 stop = clock() > until
                 more = grown(team) if size < members and not stop else size
                 team[STOP], team[DUE], team[GROWN] = np.int64(stop), np.int64(due or more > size), more
@@ -171,8 +201,8 @@ def train(
             met = meet(team, rank, size, met, NO_PHASE)  # what each has waited at the one before is written
             more = team[GROWN]
             if rank == 0:
-                _divide_anew(model.plan, work, team, slots, measures, rows, rows_time, params_time)
-                rows_time, params_time = 0.0, 0.0
+                _divide_anew(model.plan, work, team, slots, measures, rows, halves_time, rows_time, params_time)
+                halves_time, rows_time, params_time = 0.0, 0.0, 0.0
             met = meet(team, rank, size, met, NO_PHASE)
             if more > size:
                 size = more
@@ -206,6 +236,8 @@ def differentiate(
     rows, like = order.shape[0], pointer_to(model.params, 0)
     call = hold("Call", Call(kinds, model, source, order, work, x_stride), like)
     state = hold("OptimizerState", borrow(optimizer), like)
+    if slots > 1 and divided(model.plan, rows):
+        met = _in_halves(rows_phase, call, slots, team, rank, size, met, 0, rows, divisor)
     _up_and_down(rows_phase, call, slots, team, rank, size, met, norms, 0, rows, divisor, step_key(0, 0))
     for slot in range(rank, slots, size):
         params_phase(call, state, GRADIENT, slot, slots, 0, rows, 0.0, 0.0, divisor)

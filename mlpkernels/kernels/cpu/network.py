@@ -2,8 +2,9 @@
 
 A step is two phases with a barrier between them. `rows_phase` takes a share of the batch's rows from the data to
 the loss and back to every layer's delta; `params_phase` takes a share of every layer's weights, sums their gradient
-over the whole batch and updates them. Shares come from the number of slots and their speeds (shares.py); no sum is
-ever cut by them, so the bits are the same for any. The loops that run steps are in loops.py.
+over the whole batch and updates them. A wide first layer goes forward in a phase of its own, before these two
+(halves.py). Shares come from the number of slots and their speeds (shares.py); no sum is ever cut by them, so the bits
+are the same for any. The loops that run steps are in loops.py.
 
 A batch norm is where rows meet: it cuts the rows' phase into stages, first up and then down, and between two of them
 its moments over the whole batch are taken. Kinds of layers are behind function pointers, so that a network
@@ -34,8 +35,9 @@ from ..plan import (
     WEIGHT_STRIDE,
 )  # fmt: skip
 from .curves import CURVE, SLOPE
-from .gather import ask_for_answers, gather
+from .gather import ask_for_answers, gather, row_width
 from .gemm import DEPTH
+from .halves import add_halves, divided, half, half_share, half_sums
 from .held import held
 from .jit import ONE, ZERO, inlined, inner
 from .layout import BY_CHUNK, FIELDS, GROUP_SIZE, GROUPS, SUMS, UNIT
@@ -44,12 +46,13 @@ from .norm import BACK_MOMENTS, BACKWARD, ENTER, INFER, MOMENTS, TRAIN, update_s
 from .optim import rests, scale, sum_of_squares, update
 from .shares import PARAMS_PHASE, ROWS_PHASE, share
 from .simd import ADD_BIAS, ADD_BIAS_RELU, DESCEND, RELU_SLOPE, STORE, pointer_to
-from .sparse import DESCENT, FORWARD
+from .sparse import DESCENT, FORWARD, HALF
 from .sparse import GRADIENT as ADDED
 from .sparse_tiles import GROUP
 from .sums import take_columns
 
 LOGITS, LOSSES, DELTAS = range(3)  # how far rows_phase goes
+HALVES = -1  # the stage before its others
 GRADIENT, NORM, UPDATE, FUSED_UPDATE = range(4)  # what params_phase does
 
 # Elements of a block of weight rows, updated while their gradient is still in the cache, the level-2 cache: 120 KB of
@@ -106,6 +109,18 @@ def _dense_forward(kinds, layer, plan, params, work, x_stride, start, stop):
         pointer_to(source, source_at), source_stride, 1, pointer_to(params, plan[layer, WEIGHT]), width, 1,
         pointer_to(work.outputs, plan[layer, OUT] * batch + start * stride), stride, stop - start, width, inputs, True,
         epilogue, pointer_to(params, plan[layer, BIAS]), 0,
+    )  # fmt: skip
+
+
+@inlined
+def _half_forward(kinds, plan, params, work, x_stride, start, stop, first, last, number):
+    """Those rows' sums over inputs first … last - 1, a half of them, from the gathered ones."""
+    width, stride = plan[0, WEIGHT_STRIDE], plan[0, OUT_STRIDE]
+    sums = pointer_to(half_sums(work, number), plan[0, OUT] * work.losses.shape[0] + start * stride)
+    kinds.gemm(
+        pointer_to(work.x, start * x_stride + first), x_stride, 1,
+        pointer_to(params, plan[0, WEIGHT] + first * width), width, 1, sums, stride, stop - start, width,
+        last - first, True, STORE, sums, 0,
     )  # fmt: skip
 
 
@@ -179,30 +194,52 @@ def _down(call, kinds, first, last, start, stop, slot, slots, rows, model, key, 
 
 
 @inlined
+def _halves(call, slot, slots, at, rows):
+    """A slot's share of a divided first layer's sums over the halves of its inputs, gathered so far if they must be."""
+    kinds, model, source, order, work, x_stride = held("Call", call)
+    for number in range(2):
+        start, stop = half_share(number, rows, slot, slots, work.shares)
+        if start < stop and skips(source, model.plan):
+            kinds.sparse(call, HALF, at, rows, start, stop, number, False)
+        elif start < stop:
+            first, last = half(model.plan[0, INPUTS], number)
+            gather(source, order, at, rows, start, stop, first, last, work.x, x_stride)
+            _half_forward(kinds, model.plan, model.params, work, x_stride, start, stop, first, last, number)
+
+
+@inlined
 def rows_phase(call, goal, stage, norms, slot, slots, at, rows, divisor, key):
     """A slot's share of the batch order[at : at + rows], as far as `goal` says; `call` is a held one's.
 
     With `norms` batch norms to be trained, stage 0 … norms goes up to the next of them or to the loss, stage
-    norms … 2 · norms down from one; else there is stage 0 alone.
+    norms … 2 · norms down from one; else there is stage 0 alone. Where the first layer is divided (halves.py), several
+    slots have a stage HALVES before; one slot does that at stage 0.
     """
     kinds, model, source, order, work, x_stride = held("Call", call)
     plan = model.plan
+    sparse_first, in_halves = skips(source, plan), goal == DELTAS and divided(plan, rows)
+    if stage == HALVES or (stage == 0 and in_halves and slots == 1):
+        _halves(call, slot, slots, at, rows)
+    if stage == HALVES:
+        return
     start, stop, room = rows_share(plan, work, rows, slot, slots)
     if start >= stop:
         return
-    sparse_first = skips(source, plan)
     if stage == 0:
         if goal == DELTAS:
             ask_for_answers(source, order, at + rows + start, at + rows + stop)
-        if not sparse_first:
-            gather(source, order, at, rows, start, stop, work.x, x_stride)
+        if not sparse_first and not in_halves:
+            gather(source, order, at, rows, start, stop, 0, row_width(source), work.x, x_stride)
     if stage <= norms:
         first = norm_at(plan, stage - 1) if stage > 0 else 0
         end = norm_at(plan, stage) if norms > 0 else plan.shape[0]
         what = TRAIN if goal == DELTAS else INFER
-        if sparse_first and stage == 0:
-            kinds.sparse(call, FORWARD, at, rows, start, stop, 0, False)
+        if stage == 0 and (sparse_first or in_halves):
             first = 1
+            if in_halves:
+                add_halves(plan, model.params, work, start, stop)
+            else:
+                kinds.sparse(call, FORWARD, at, rows, start, stop, 0, False)
             if plan[0, ACTIVATION] > RELU:
                 kinds.curve(call, CURVE, 0, start, stop)
         _up(call, kinds, what, first, end, start, stop, room, slots, rows, model, key, x_stride, work)
@@ -305,7 +342,8 @@ def params_phase(call, state, what, slot, slots, at, rows, learning_rate, decay,
     in_store = what == FUSED_UPDATE and settings[RULE] == SGD and settings[MOMENTUM] == 0 and rows <= DEPTH
     in_store = in_store and decay == 0
     sparse_first, rest = skips(source, plan), rests(settings, optimizer.step[0] + 1)
-    claims = slots > 1 and what == FUSED_UPDATE  # all slots have read the weights that one writes
+    # All slots have read the weights that one writes; of a divided layer's two slots have each their own.
+    claims = what == FUSED_UPDATE and slots > (2 if divided(plan, rows) else 1)
     norm_at = 0
     for layer in range(plan.shape[0]):
         inputs, width, weight = plan[layer, INPUTS], plan[layer, WEIGHT_STRIDE], plan[layer, WEIGHT]

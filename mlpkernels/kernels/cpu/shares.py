@@ -10,7 +10,8 @@ from .jit import inner
 
 WHOLE = 1 << 24  # all of a phase's rows or weights; shares are fractions of it
 MOST = 256  # slots at most whose shares are kept
-ROWS_PHASE, PARAMS_PHASE, NO_PHASE = range(3)  # the phases that have shares of their own; and what comes between
+# The phases that have shares of their own, and what comes between.
+ROWS_PHASE, PARAMS_PHASE, HALVES_PHASE, NO_PHASE = range(4)
 OFTEN = 2e-4  # seconds from one look at the shares to the next
 _EASE = 0.5  # how far a share moves at once to what was measured
 _LEAST = 0.25  # of an equal share, so that a slot's speed is always known
@@ -21,7 +22,7 @@ def make() -> np.ndarray:
 
     0 slots, as at first: all shares are equal.
     """
-    return np.zeros(1 + 2 * (MOST + 1), np.int64)
+    return np.zeros(1 + NO_PHASE * (MOST + 1), np.int64)
 
 
 @inner
@@ -53,7 +54,7 @@ def begin(shares, slots):
     """Equal shares, unless there are those of as many slots; one slot leaves what there is for others."""
     if shares.shape[0] > 0 and shares[0] != slots and 1 < slots <= MOST:
         shares[0] = slots
-        for phase in range(2):
+        for phase in range(NO_PHASE):
             for slot in range(slots + 1):
                 shares[1 + phase * (MOST + 1) + slot] = slot * WHOLE // slots
 

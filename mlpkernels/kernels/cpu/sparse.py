@@ -11,7 +11,8 @@ import numpy as np
 from ..plan import ACTIVATION, BIAS, OUT, OUT_STRIDE, RELU, WEIGHT, WEIGHT_STRIDE
 from .curves import activate
 from .gather import later
-from .jit import inlined, inner
+from .halves import half, half_sums
+from .jit import ZERO, inlined, inner
 from .simd import (
     ADD_BIAS,
     ADD_BIAS_RELU,
@@ -74,34 +75,37 @@ def _narrow_bits(bytes_, places, inputs, tall, tiles, lit):
 
 @inlined
 def forward(
-    source, offset, order, at, rows, start, stop, scaled, w, w_at, w_row, width, c, c_at, c_row, epilogue, bias, bias_at
+    source, offset, order, at, rows, start, stop, first, last, scaled, w, w_at, w_row, width, c, c_at, c_row, epilogue,
+    bias, bias_at,
 ):  # fmt: skip
     """c[start:stop, width] = epilogue(x @ w), x the scaled bytes of the source's rows order[at + start : at + stop].
 
-    They are a slot's of a batch of `rows`; what comes behind is asked for on the way. Flat arrays, offsets and strides
-    in elements; width is a multiple of a vector's.
+    Of their inputs first … last - 1, whose weights are w's rows from w_at on. They are a slot's of a batch of `rows`;
+    what comes behind is asked for on the way. Flat arrays, offsets and strides in elements; width is a multiple of a
+    vector's. epilogue: STORE, ADD_BIAS or ADD_BIAS_RELU.
     """
-    inputs, vector = source.shape[1], lanes(w)
-    bytes_, begins = pointer_to(flat(source), 0), _begins_room(w)
+    pitch, inputs, vector = source.shape[1], last - first, lanes(w)
+    bytes_, begins, zeros = pointer_to(flat(source), first), _begins_room(w), _begins_room(w)
     places, ahead, lit = _numbers_room(order), _numbers_room(order), _numbers_room(order)
     left, j = width // vector, 0
     while left > 0:
         vectors = _vectors(left, MOST_VECTORS)
         tallest = TALL if vectors <= TALL_VECTORS else THIN
         row_totals(vectors, pointer_to(w, w_at + j), w_row, inputs, offset, begins)  # what a shift of all inputs adds
+        row_totals(vectors, begins, 0, ZERO, offset, zeros)
+        added = zeros if epilogue == STORE else pointer_to(bias, bias_at + j)
         row = start
         while row < stop:
             tall = tallest if stop - row >= tallest else 2 if stop - row >= 2 else 1
             tiles = min(SWEEP, stop - row) // tall
             for i in range(tiles * tall):
-                store(places, i, order[at + row + i] * inputs)
-                store(ahead, i, later(order, at, rows, start, stop, row + i, SWEEP) * inputs)
+                store(places, i, order[at + row + i] * pitch)
+                store(ahead, i, later(order, at, rows, start, stop, row + i, SWEEP) * pitch)
             if inputs < 64:
                 _narrow_bits(bytes_, places, inputs, tall, tiles, lit)
             lit_rows(
                 tall, vectors, tiles, inputs, bytes_, places, ahead, lit, pointer_to(scaled, 0),
-                pointer_to(w, w_at + j), w_row, pointer_to(c, c_at + row * c_row + j), c_row, begins, epilogue,
-                pointer_to(bias, bias_at + j),
+                pointer_to(w, w_at + j), w_row, pointer_to(c, c_at + row * c_row + j), c_row, begins, epilogue, added,
             )  # fmt: skip
             row += tiles * tall
         left -= vectors
@@ -175,24 +179,29 @@ def gradient(
 
 
 # What the first layer is asked to do.
-FORWARD, GRADIENT, DESCENT = range(3)
+FORWARD, HALF, GRADIENT, DESCENT = range(4)
 
 
 @inlined
 def first_layer(what, source, order, at, rows, start, stop, model, work, grad_at, claims):
     """The first layer of a plan from the bytes themselves.
 
-    FORWARD: its outputs for rows start … stop - 1 of the batch. GRADIENT: the gradient of inputs start … stop - 1 over
+    FORWARD: its outputs for rows start … stop - 1 of the batch. HALF: those rows' sums over the half grad_at of the
+    inputs, 0 or 1, where halves.py keeps them. GRADIENT: the gradient of inputs start … stop - 1 over
     the batch's `rows`, to work.grad from grad_at on. DESCENT, for at most 64 rows: the parameters from grad_at on lose
     the rate in work.grad[grad_at] times it. claims: see `gradient`.
     """
     plan, params = model.plan, model.params
     width, stride, out = plan[0, WEIGHT_STRIDE], plan[0, OUT_STRIDE], plan[0, OUT] * work.losses.shape[0]
-    if what == FORWARD:
+    if what <= HALF:
+        first, last, sums = 0, source.bytes.shape[1], work.outputs
         epilogue = ADD_BIAS_RELU if plan[0, ACTIVATION] == RELU else ADD_BIAS
+        if what == HALF:
+            first, last = half(last, grad_at)
+            sums, epilogue = half_sums(work, grad_at), STORE
         forward(
-            source.bytes, source.offset, order, at, rows, start, stop, work.scaled, params, plan[0, WEIGHT], width,
-            width, work.outputs, out, stride, epilogue, params, plan[0, BIAS],
+            source.bytes, source.offset, order, at, rows, start, stop, first, last, work.scaled, params,
+            plan[0, WEIGHT] + first * width, width, width, sums, out, stride, epilogue, params, plan[0, BIAS],
         )  # fmt: skip
     else:
         epilogue, target = (STORE, work.grad) if what == GRADIENT else (DESCEND, params)
@@ -225,8 +234,8 @@ def product(pixels, factor, offset, w, b, activation, out):
         weights, bias = flat(padded[:inputs]), flat(padded[inputs])
         given = flat(np.empty((rows, width), out.dtype))
     forward(
-        pixels, offset, order, zero, rows, zero, rows, scaled, weights, zero, width, width, given, zero, width,
-        epilogue, bias, zero,
+        pixels, offset, order, zero, rows, zero, rows, zero, inputs, scaled, weights, zero, width, width, given, zero,
+        width, epilogue, bias, zero,
     )  # fmt: skip
     if width != outputs:
         for i in range(rows):

@@ -1,0 +1,125 @@
+"""A wide first layer's sums in two halves: every row of both once, whoever takes it, and the reference's results."""
+
+import numpy as np
+import pytest
+from numba import njit
+from problems import DTYPES
+
+from mlpkernels import BatchNorm, Dense, Network
+from mlpkernels.kernels import cpu, reference
+from mlpkernels.kernels.cpu import halves, shares, verbs
+
+
+@njit(nogil=True)
+def _half(inputs, number):
+    return halves.half(inputs, number)
+
+
+@njit(nogil=True)
+def _half_share(number, rows, slot, slots, kept):
+    return halves.half_share(number, rows, slot, slots, kept)
+
+
+@njit(nogil=True)
+def _divided(plan, rows):
+    return halves.divided(plan, rows)
+
+
+def kept(slots, *cuts):
+    """Shares of so many slots, in halves cut at these fractions; without cuts those of a fresh workspace."""
+    made = shares.make()
+    if cuts:
+        first = 1 + shares.HALVES_PHASE * (shares.MOST + 1)
+        made[first : first + slots + 1] = [int(cut * shares.WHOLE) for cut in (0, *cuts, 1)]
+        made[0] = slots
+    return made
+
+
+def test_two_halves_are_all_inputs():
+    for inputs in range(halves.LEAST_INPUTS, 3000, 7):
+        (start, cut), (again, end) = _half(inputs, 0), _half(inputs, 1)
+        assert start == 0 and cut == again and end == inputs and (inputs - cut) % 64 == 0
+        assert abs(2 * cut - inputs) <= 64
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2, 5, 63, 64, 256])
+def test_every_row_of_both_halves_is_taken_once(rows):
+    cases = [(slots, kept(slots)) for slots in (1, 2, 3, 4, 7, 16)]
+    cases += [(2, kept(2, cut)) for cut in (0.1, 0.49, 0.6, 0.97)] + [(3, kept(3, 0.2, 0.9)), (3, kept(3, 0.5, 0.55))]
+    for slots, there in cases:
+        taken = np.zeros((2, rows), int)
+        for slot in range(slots):
+            for number in range(2):
+                start, stop = _half_share(number, rows, slot, slots, there)
+                taken[number, start:stop] += 1
+        assert (taken == 1).all(), (slots, there[:4])
+
+
+def test_two_slots_take_a_half_each():
+    for there in (kept(2), kept(2, 0.5), kept(2, 0.45)):
+        for slot in range(2):
+            assert _half_share(slot, 33, slot, 2, there) == (0, 33)
+            start, stop = _half_share(1 - slot, 33, slot, 2, there)
+            assert start == stop
+
+
+def test_wide_layers_and_small_batches_are_divided():
+    def plan(*layers, inputs):
+        return Network([*layers, Dense(2)], inputs).plan
+
+    wide, narrow = plan(inputs=halves.LEAST_INPUTS), plan(inputs=halves.LEAST_INPUTS - 1)
+    assert _divided(wide, halves.MOST_ROWS) and not _divided(wide, halves.MOST_ROWS + 1)
+    assert not _divided(narrow, 1) and not _divided(plan(BatchNorm(), inputs=halves.LEAST_INPUTS), 1)
+
+
+LAYERS = {
+    "one layer": [],
+    "relu": [Dense(33, "relu")],
+    "identity": [Dense(17), Dense(9, "relu")],
+    "tanh": [Dense(20, "tanh")],
+    "batch norm": [Dense(20), BatchNorm("relu"), Dense(9, "logistic"), BatchNorm()],
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("layers", LAYERS)
+@pytest.mark.parametrize("kind", ["rows", "bytes", "zeros"])
+def test_gradients_are_the_references(layers, dtype, kind, monkeypatch):
+    """The same bits for any number of slots; more rows than are divided, too."""
+    random, inputs, classes = np.random.default_rng(0), 700, 4
+    x = random.integers(0, 256, (300, inputs)) * (random.random((300, inputs)) < (0.2 if kind == "zeros" else 1))
+    x = (x - 128.0) / 64 if kind == "rows" else x.astype(np.uint8)
+    network = Network([*LAYERS[layers], Dense(classes)], inputs, dtype=dtype, seed=1)
+    wide = Network([*LAYERS[layers], Dense(classes)], inputs, dtype="float64", seed=1)
+    wide.params[:], wide.buffers[:] = network.params, network.buffers
+    y = random.integers(0, classes, 300)
+    for rows in (1, 2, 61, 257):
+        order, found = random.permutation(300)[:rows], []
+        for net, backend, slots in ((wide, reference, 1), *((network, cpu, n) for n in (1, 2, 3, 5))):
+            monkeypatch.setattr(verbs, "_slots", lambda *_, n=slots: n)
+            source = net.source(x.astype(net.dtype) if kind == "rows" else x, y)
+            if kind != "rows":
+                T = net.dtype.type
+                source = source._replace(factor=T(1 / 128), offset=T(-0.25), skip_zeros=kind == "zeros")
+            grad, work = np.full_like(net.params, np.nan), backend.make_workspace(net.plan, rows, net.dtype)
+            loss = backend.loss_and_gradient(net.model, source, order, float(rows), work, grad)
+            found.append((loss, grad))
+        (wanted, exact), *ours = found
+        tolerance = {"float32": 2e-4, "float64": 1e-11}[dtype]
+        assert len({(loss, grad.tobytes()) for loss, grad in ours}) == 1
+        assert ours[0][0] == pytest.approx(wanted, rel=tolerance)
+        np.testing.assert_allclose(ours[0][1], exact, rtol=0, atol=tolerance * max(1, np.abs(exact).max()))
+
+
+@pytest.mark.parametrize("slots", [1, 2])
+def test_what_is_not_finite_stays(slots, monkeypatch):
+    """A NaN in either half comes through the layer's ReLU, in its row alone."""
+    monkeypatch.setattr(verbs, "_slots", lambda *_: slots)
+    network = Network([Dense(20, "relu"), Dense(3)], 600, seed=1)
+    for column in (5, 599):
+        x = np.random.default_rng(0).normal(size=(9, 600)).astype(np.float32)
+        source = network.source(x, np.zeros(9, int))
+        source.rows[4, column] = np.nan
+        work, grad = cpu.make_workspace(network.plan, 9, network.dtype), np.empty_like(network.params)
+        loss = cpu.loss_and_gradient(network.model, source, np.arange(9), 9.0, work, grad)
+        assert np.isnan(loss) and np.isnan(work.losses).tolist() == [i == 4 for i in range(9)]
