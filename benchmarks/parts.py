@@ -24,7 +24,7 @@ from peers import Kernels
 from mlpkernels.kernels.cpu import machine, network, steps, team, verbs
 from mlpkernels.kernels.cpu.addresses import phases_at
 from mlpkernels.kernels.cpu.borrow import borrow
-from mlpkernels.kernels.cpu.gather import gather, row_width
+from mlpkernels.kernels.cpu.gather import gather
 from mlpkernels.kernels.cpu.held import Call, hold
 from mlpkernels.kernels.cpu.jit import OPTIONS
 from mlpkernels.kernels.cpu.simd import pointer_to
@@ -37,11 +37,11 @@ PARTS = (
 _RATE = 1e-9  # of the updates that are timed again and again: they hardly move the parameters
 
 
-def _gather(source, order, batch, stride, work):
+def _gather(source, order, batch, count, stride, work):
     source, order, work = borrow(source), borrow(order), borrow(work)
     for at in range(0, order.shape[0], batch):
         rows = min(batch, order.shape[0] - at)
-        gather(source, order, at, rows, 0, rows, 0, row_width(source), work.x, stride)
+        gather(source, order, at, rows, 0, rows, 0, count, work.x, stride)
 
 
 def _steps(functions, goal, model, updated, optimizer, source, order, batch, stride, work):
@@ -68,7 +68,7 @@ def loops() -> tuple[Any, Any]:
     functions, *_, model, source, taken, i, work, _, _, _ = made["infer"].args
     optimizer = made["train"].args[6]
     signatures = {
-        _gather: types.void(source, taken, i, i, work),
+        _gather: types.void(source, taken, i, i, i, work),
         _steps: types.void(functions, i, model, model, optimizer, source, taken, i, i, work),
     }
     bring, run = (njit(signature, **OPTIONS)(function) for function, signature in signatures.items())
@@ -96,7 +96,8 @@ def measure(
     model, source, work, optimizer = trainer.model, trainer.source, trainer.work, trainer.optimizer
     functions = steps.functions(model.params.dtype, steps.Uses(sparse=skip_zeros), "train")
     none, first = (model._replace(plan=model.plan[:count]) for count in (0, 1))  # layers, in the same workspace
-    stride, taken = odd_stride(trainer.network.inputs), order(len(images.y), 0)
+    inputs, taken = trainer.network.inputs, order(len(images.y), 0)
+    stride = odd_stride(inputs)
     np.multiply(np.arange(256), source.factor, out=work.scaled, dtype=work.scaled.dtype)
 
     def run(goal: int, layers: Any, updated: Any = none) -> Callable[[], Any]:
@@ -105,7 +106,7 @@ def measure(
     seconds = medians(
         {
             "all": lambda: trainer.run(trainer.place(taken)),
-            "gather": lambda: None if skip_zeros else bring(source, taken, case.batch, stride, work),
+            "gather": lambda: None if skip_zeros else bring(source, taken, case.batch, inputs, stride, work),
             "first": run(network.LOGITS, first),
             "logits": run(network.LOGITS, model),
             "losses": run(network.LOSSES, model),

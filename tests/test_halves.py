@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from numba import njit
-from problems import DTYPES
+from problems import DTYPES, padding
 
 from mlpkernels import BatchNorm, Dense, Network
 from mlpkernels.kernels import cpu, reference
@@ -63,13 +63,14 @@ def test_two_slots_take_a_half_each():
             assert start == stop
 
 
-def test_wide_layers_and_small_batches_are_divided():
+def test_wide_layers_and_middling_batches_are_divided():
     def plan(*layers, inputs):
         return Network([*layers, Dense(2)], inputs).plan
 
     wide, narrow = plan(inputs=halves.LEAST_INPUTS), plan(inputs=halves.LEAST_INPUTS - 1)
-    assert _divided(wide, halves.MOST_ROWS) and not _divided(wide, halves.MOST_ROWS + 1)
-    assert not _divided(narrow, 1) and not _divided(plan(BatchNorm(), inputs=halves.LEAST_INPUTS), 1)
+    least, most = halves.LEAST_ROWS, halves.MOST_ROWS
+    assert [_divided(wide, rows) for rows in (least - 1, least, most, most + 1)] == [False, True, True, False]
+    assert not _divided(narrow, most) and not _divided(plan(BatchNorm(), inputs=halves.LEAST_INPUTS), most)
 
 
 LAYERS = {
@@ -85,7 +86,7 @@ LAYERS = {
 @pytest.mark.parametrize("layers", LAYERS)
 @pytest.mark.parametrize("kind", ["rows", "bytes", "zeros"])
 def test_gradients_are_the_references(layers, dtype, kind, monkeypatch):
-    """The same bits for any number of slots; more rows than are divided, too."""
+    """The same bits for any number of slots; fewer and more rows than are divided, too."""
     random, inputs, classes = np.random.default_rng(0), 700, 4
     x = random.integers(0, 256, (300, inputs)) * (random.random((300, inputs)) < (0.2 if kind == "zeros" else 1))
     x = (x - 128.0) / 64 if kind == "rows" else x.astype(np.uint8)
@@ -93,7 +94,7 @@ def test_gradients_are_the_references(layers, dtype, kind, monkeypatch):
     wide = Network([*LAYERS[layers], Dense(classes)], inputs, dtype="float64", seed=1)
     wide.params[:], wide.buffers[:] = network.params, network.buffers
     y = random.integers(0, classes, 300)
-    for rows in (1, 2, 61, 257):
+    for rows in (15, 16, 61, 257):
         order, found = random.permutation(300)[:rows], []
         for net, backend, slots in ((wide, reference, 1), *((network, cpu, n) for n in (1, 2, 3, 5))):
             monkeypatch.setattr(verbs, "_slots", lambda *_, n=slots: n)
@@ -112,14 +113,19 @@ def test_gradients_are_the_references(layers, dtype, kind, monkeypatch):
 
 
 @pytest.mark.parametrize("slots", [1, 2])
-def test_what_is_not_finite_stays(slots, monkeypatch):
-    """A NaN in either half comes through the layer's ReLU, in its row alone."""
+@pytest.mark.parametrize("between", [[], [BatchNorm()]], ids=["dense", "batch norm"])
+def test_what_is_not_finite_stays_in_its_call(between, slots, monkeypatch):
+    """A NaN in either half comes through ReLU, in its row alone; the padding of later gradients stays zero."""
     monkeypatch.setattr(verbs, "_slots", lambda *_: slots)
-    network = Network([Dense(20, "relu"), Dense(3)], 600, seed=1)
+    network = Network([Dense(20, "relu"), *between, Dense(3)], 600, seed=1)
+    random, rows = np.random.default_rng(0), halves.MOST_ROWS + 1
+    work, grad = cpu.make_workspace(network.plan, rows, network.dtype), np.empty_like(network.params)
     for column in (5, 599):
-        x = np.random.default_rng(0).normal(size=(9, 600)).astype(np.float32)
-        source = network.source(x, np.zeros(9, int))
-        source.rows[4, column] = np.nan
-        work, grad = cpu.make_workspace(network.plan, 9, network.dtype), np.empty_like(network.params)
-        loss = cpu.loss_and_gradient(network.model, source, np.arange(9), 9.0, work, grad)
-        assert np.isnan(loss) and np.isnan(work.losses).tolist() == [i == 4 for i in range(9)]
+        for count in (17, rows):
+            source = network.source(random.normal(size=(count, 600)), np.zeros(count, int))
+            if count == 17:
+                source.rows[4, column] = np.nan
+            loss = cpu.loss_and_gradient(network.model, source, np.arange(count), float(count), work, grad)
+            if count == 17 and not between:
+                assert np.isnan(loss) and np.isnan(work.losses[:17]).tolist() == [i == 4 for i in range(17)]
+        assert np.isfinite(loss) and not padding(network, grad).any()

@@ -63,12 +63,6 @@ def later(order, at, rows, start, stop, i, ahead):
 
 
 @inner
-def row_width(source):
-    """How many numbers a sample has."""
-    return source.bytes.shape[1] if source.bytes.shape[0] > 0 else source.rows.shape[1]
-
-
-@inner
 def _bring_row(data, source, sample, after, first, count, target):
     """count columns from `first` on of a sample's row of data to the target; those of the one after are asked for."""
     width = data.shape[1]

@@ -6,11 +6,11 @@ and so do a gathered batch's columns for the gradient. Where a thread sums the h
 updates, for all rows, only the sums travel, a number a row and unit.
 
 On two threads (Zen 3, a busy host; medians of 21 to 71 interleaved pairs, of the time before) an epoch of MNIST takes
-0.94 with 784-64-64-10 at batch 64, 0.9 to 1.0 at 8; with 784-128-128-10 1.0 at 128, 0.94 at 256, 0.95 at 128 where
-nothing is left out. One thread pays for two sums in place of one: 1.0 to 1.02, 1.04 at batch 8.
+0.94 with 784-64-64-10 at batch 64; with 784-128-128-10 1.0 at 128, 0.94 at 256, 0.95 to 1.0 at 128 where nothing is
+left out. One thread pays for two sums in place of one: 1.0 to 1.03.
 
-The halves are there for one thread or many, with zeros left out or not, so the bits are the same. They are kept where
-the layer's outputs and deltas will be.
+The halves are there for one thread or many, with zeros left out or not, so the bits are the same. One's sums are kept
+where the layer's outputs will be, the other's where its weights' gradient will be: nobody else sees them.
 """
 
 from typing import Any
@@ -18,23 +18,23 @@ from typing import Any
 from numba import types
 from numba.extending import intrinsic
 
-from ..plan import ACTIVATION, BIAS, DENSE, INPUTS, KIND, OUT, OUT_STRIDE, RELU, WEIGHT_STRIDE
+from ..plan import ACTIVATION, BIAS, DENSE, INPUTS, KIND, OUT, OUT_STRIDE, RELU, WEIGHT, WEIGHT_STRIDE
 from . import simd
 from .blocks import constant, loop, switch
 from .jit import inner
 from .shares import HALVES_PHASE, share
 from .simd import ADD_BIAS, ADD_BIAS_RELU, lanes, pointer_to
 
-# Of fewer inputs the weights are soon fetched; of more rows the sums weigh as much as they do: 0.95 to 1.05 of the time
-# at 512 and 1,024.
-LEAST_INPUTS, MOST_ROWS = 512, 256
+# Of fewer inputs the weights are soon fetched. Of more rows the sums weigh as much as they do: 0.95 to 1.05 of the time
+# at 512 and 1,024. Of fewer, what is done for each half counts: at 8, 0.9 to 1.0 on two threads, 1.04 to 1.1 on one.
+LEAST_INPUTS, LEAST_ROWS, MOST_ROWS = 512, 16, 256
 _ACROSS = 8  # vectors of a row that are added without a loop
 
 
 @inner
 def divided(plan, rows):
     """Whether a step of so many rows sums the first layer in halves."""
-    return plan[0, KIND] == DENSE and plan[0, INPUTS] >= LEAST_INPUTS and rows <= MOST_ROWS
+    return plan[0, KIND] == DENSE and plan[0, INPUTS] >= LEAST_INPUTS and LEAST_ROWS <= rows <= MOST_ROWS
 
 
 @inner
@@ -62,28 +62,35 @@ def half_share(number, rows, slot, slots, shares):
 
 
 @inner
-def half_sums(work, number):
-    """Where a half's sums are kept."""
-    return work.outputs if number == 0 else work.deltas
+def half_sums(plan, work, number):
+    """Where a half's sums are kept: an array, the place of its first row, and how far apart rows are."""
+    width = plan[0, WEIGHT_STRIDE]
+    if number == 0:
+        return work.outputs, plan[0, OUT] * work.losses.shape[0], plan[0, OUT_STRIDE]
+    # With at least as many inputs there as rows, and written by who makes their gradient.
+    return work.grad, plan[0, WEIGHT] + half(plan[0, INPUTS], 1)[0] * width, width
 
 
 @intrinsic
-def _add(typingctx, rows, vectors, first, second, stride, bias, epilogue):
+def _add(typingctx, rows, vectors, first, first_row, second, second_row, bias, epilogue):
     """first[rows, vectors] = epilogue(first + second + bias), up to _ACROSS vectors; ADD_BIAS or ADD_BIAS_RELU."""
     dtype, size = first.dtype, types.intp
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        rows, vectors, first, second, stride, bias, epilogue = args
+        rows, vectors, first, first_row, second, second_row, bias, epilogue = args
         vector = simd._vector(dtype)
         floor = simd._floor(builder, vector, epilogue)
 
         def emit(_: int, count: int) -> None:
-            def row(places: list[Any]) -> list[Any]:
-                for at in (constant(j * vector.count) for j in range(count)):
-                    one, other, more = (simd._load(builder, vector, place, at) for place in (*places, bias))
+            places = [constant(j * vector.count) for j in range(count)]
+            biases = [simd._load(builder, vector, bias, place) for place in places]
+
+            def row(tops: list[Any]) -> list[Any]:
+                for place, more in zip(places, biases, strict=True):
+                    one, other = (simd._load(builder, vector, top, place) for top in tops)
                     value = builder.fadd(builder.fadd(one, other), more)
-                    simd._store(builder, simd._at_least(builder, value, floor), places[0], at)
-                return [builder.gep(place, [stride]) for place in places]
+                    simd._store(builder, simd._at_least(builder, value, floor), tops[0], place)
+                return [builder.gep(top, [row]) for top, row in zip(tops, (first_row, second_row), strict=True)]
 
             loop(builder, rows, [first, second], row)
 
@@ -91,16 +98,19 @@ def _add(typingctx, rows, vectors, first, second, stride, bias, epilogue):
         return context.get_dummy_value()
 
     pointer = types.CPointer(dtype)
-    return types.void(size, size, pointer, pointer, size, pointer, size), codegen
+    return types.void(size, size, pointer, size, pointer, size, pointer, size), codegen
 
 
 @inner
 def add_halves(plan, params, work, start, stop):
     """The first layer's outputs of rows start … stop - 1, but for an activation that is not ReLU."""
-    width, stride, vector = plan[0, WEIGHT_STRIDE], plan[0, OUT_STRIDE], lanes(params)
-    at = plan[0, OUT] * work.losses.shape[0] + start * stride
+    first, first_at, first_row = half_sums(plan, work, 0)
+    second, second_at, second_row = half_sums(plan, work, 1)
+    first_at, second_at = first_at + start * first_row, second_at + start * second_row
+    width, vector = plan[0, WEIGHT_STRIDE], lanes(params)
     epilogue = ADD_BIAS_RELU if plan[0, ACTIVATION] == RELU else ADD_BIAS
     for j in range(0, width, _ACROSS * vector):
-        first, second = pointer_to(half_sums(work, 0), at + j), pointer_to(half_sums(work, 1), at + j)
-        bias, vectors = pointer_to(params, plan[0, BIAS] + j), min((width - j) // vector, _ACROSS)
-        _add(stop - start, vectors, first, second, stride, bias, epilogue)
+        _add(
+            stop - start, min((width - j) // vector, _ACROSS), pointer_to(first, first_at + j), first_row,
+            pointer_to(second, second_at + j), second_row, pointer_to(params, plan[0, BIAS] + j), epilogue,
+        )  # fmt: skip

@@ -31,11 +31,12 @@ from ..plan import (
     RULE,
     SGD,
     SOFTMAX,
+    TAKES,
     WEIGHT,
     WEIGHT_STRIDE,
 )  # fmt: skip
 from .curves import CURVE, SLOPE
-from .gather import ask_for_answers, gather, row_width
+from .gather import ask_for_answers, gather
 from .gemm import DEPTH
 from .halves import add_halves, divided, half, half_share, half_sums
 from .held import held
@@ -115,8 +116,9 @@ def _dense_forward(kinds, layer, plan, params, work, x_stride, start, stop):
 @inlined
 def _half_forward(kinds, plan, params, work, x_stride, start, stop, first, last, number):
     """Those rows' sums over inputs first … last - 1, a half of them, from the gathered ones."""
-    width, stride = plan[0, WEIGHT_STRIDE], plan[0, OUT_STRIDE]
-    sums = pointer_to(half_sums(work, number), plan[0, OUT] * work.losses.shape[0] + start * stride)
+    width = plan[0, WEIGHT_STRIDE]
+    target, at, stride = half_sums(plan, work, number)
+    sums = pointer_to(target, at + start * stride)
     kinds.gemm(
         pointer_to(work.x, start * x_stride + first), x_stride, 1,
         pointer_to(params, plan[0, WEIGHT] + first * width), width, 1, sums, stride, stop - start, width,
@@ -229,7 +231,7 @@ def rows_phase(call, goal, stage, norms, slot, slots, at, rows, divisor, key):
         if goal == DELTAS:
             ask_for_answers(source, order, at + rows + start, at + rows + stop)
         if not sparse_first and not in_halves:
-            gather(source, order, at, rows, start, stop, 0, row_width(source), work.x, x_stride)
+            gather(source, order, at, rows, start, stop, 0, plan[0, TAKES], work.x, x_stride)
     if stage <= norms:
         first = norm_at(plan, stage - 1) if stage > 0 else 0
         end = norm_at(plan, stage) if norms > 0 else plan.shape[0]
@@ -342,7 +344,7 @@ def params_phase(call, state, what, slot, slots, at, rows, learning_rate, decay,
     in_store = what == FUSED_UPDATE and settings[RULE] == SGD and settings[MOMENTUM] == 0 and rows <= DEPTH
     in_store = in_store and decay == 0
     sparse_first, rest = skips(source, plan), rests(settings, optimizer.step[0] + 1)
-    # All slots have read the weights that one writes; of a divided layer's two slots have each their own.
+    # All slots have read the weights that one writes; of a divided layer's two have mostly each their own.
     claims = what == FUSED_UPDATE and slots > (2 if divided(plan, rows) else 1)
     norm_at = 0
     for layer in range(plan.shape[0]):

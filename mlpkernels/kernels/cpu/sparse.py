@@ -8,7 +8,7 @@ Where a layer is wide, or there are 16 registers, fewer of them fill the registe
 
 import numpy as np
 
-from ..plan import ACTIVATION, BIAS, OUT, OUT_STRIDE, RELU, WEIGHT, WEIGHT_STRIDE
+from ..plan import ACTIVATION, BIAS, INPUTS, OUT, OUT_STRIDE, RELU, WEIGHT, WEIGHT_STRIDE
 from .curves import activate
 from .gather import later
 from .halves import half, half_sums
@@ -87,12 +87,13 @@ def forward(
     pitch, inputs, vector = source.shape[1], last - first, lanes(w)
     bytes_, begins, zeros = pointer_to(flat(source), first), _begins_room(w), _begins_room(w)
     places, ahead, lit = _numbers_room(order), _numbers_room(order), _numbers_room(order)
+    ending = ADD_BIAS if epilogue == STORE else epilogue  # zeros are added
     left, j = width // vector, 0
     while left > 0:
         vectors = _vectors(left, MOST_VECTORS)
         tallest = TALL if vectors <= TALL_VECTORS else THIN
         row_totals(vectors, pointer_to(w, w_at + j), w_row, inputs, offset, begins)  # what a shift of all inputs adds
-        row_totals(vectors, begins, 0, ZERO, offset, zeros)
+        row_totals(vectors, begins, 0, ZERO, offset, zeros)  # of no rows
         added = zeros if epilogue == STORE else pointer_to(bias, bias_at + j)
         row = start
         while row < stop:
@@ -105,7 +106,7 @@ def forward(
                 _narrow_bits(bytes_, places, inputs, tall, tiles, lit)
             lit_rows(
                 tall, vectors, tiles, inputs, bytes_, places, ahead, lit, pointer_to(scaled, 0),
-                pointer_to(w, w_at + j), w_row, pointer_to(c, c_at + row * c_row + j), c_row, begins, epilogue, added,
+                pointer_to(w, w_at + j), w_row, pointer_to(c, c_at + row * c_row + j), c_row, begins, ending, added,
             )  # fmt: skip
             row += tiles * tall
         left -= vectors
@@ -194,11 +195,12 @@ def first_layer(what, source, order, at, rows, start, stop, model, work, grad_at
     plan, params = model.plan, model.params
     width, stride, out = plan[0, WEIGHT_STRIDE], plan[0, OUT_STRIDE], plan[0, OUT] * work.losses.shape[0]
     if what <= HALF:
-        first, last, sums = 0, source.bytes.shape[1], work.outputs
+        first, last, sums = 0, plan[0, INPUTS], work.outputs
         epilogue = ADD_BIAS_RELU if plan[0, ACTIVATION] == RELU else ADD_BIAS
         if what == HALF:
             first, last = half(last, grad_at)
-            sums, epilogue = half_sums(work, grad_at), STORE
+            sums, out, stride = half_sums(plan, work, grad_at)
+            epilogue = STORE
         forward(
             source.bytes, source.offset, order, at, rows, start, stop, first, last, work.scaled, params,
             plan[0, WEIGHT] + first * width, width, width, sums, out, stride, epilogue, params, plan[0, BIAS],
