@@ -210,13 +210,32 @@ def test_the_bits_are_the_same_while_the_shares_of_two_threads_move(dtype, sizes
         together += crews[-1][team.SIZE] == 2
     if together < 5:
         pytest.skip("this machine has no two threads to measure")
-    phases = range(shares.NO_PHASE if sizes[0] > 64 else shares.HALVES_PHASE)
-    cuts = work.shares[[2 + phase * (shares.MOST + 1) for phase in phases]]
+    cuts = work.shares[[2 + phase * (shares.MOST + 1) for phase in (shares.ROWS_PHASE, shares.PARAMS_PHASE)]]
     assert work.shares[0] == 2 and (cuts != shares.WHOLE // 2).all()
 
 
 @pytest.mark.parametrize("clip", [0.0, 1.0])
-@pytest.mark.parametrize(("members", "sizes"), [(2, (64, 60, 4)), (3, (64, 60, 4)), (3, (520, 30, 4))])
+@pytest.mark.parametrize("apart", [0, 1])
+@pytest.mark.parametrize("cut", [0.3, 0.49, 0.7])
+def test_the_bits_are_the_same_wherever_two_threads_begin(dtype, slots, clip, apart, cut):
+    """Each with its half of a wide first layer and going on with the next batch, or with a share of everything."""
+    results = []
+    for n in (1, 2):
+        slots(n)
+        run = Run((520, 60, 70, 4), dtype, "adam", rows=100, batch=16, clip=clip)
+        run.work = cpu.make_workspace(run.model.plan, 16, dtype)
+        run.work.shares[0], run.work.shares[-1] = 2, apart
+        for phase in range(shares.NO_PHASE):
+            first = 1 + phase * (shares.MOST + 1)
+            run.work.shares[first : first + 3] = 0, int(cut * shares.WHOLE), shares.WHOLE
+        assert run.train(cpu) == run.steps
+        results.append(run.state())
+    assert results[0] == results[1]
+
+
+@pytest.mark.parametrize("clip", [0.0, 1.0])
+@pytest.mark.parametrize("sizes", [(64, 60, 4), (520, 30, 4)], ids=str)
+@pytest.mark.parametrize("members", [2, 3])
 def test_the_bits_are_the_same_where_members_come_late(dtype, late_members, members, sizes, clip):
     """One begins alone; the others come as soon as it has, and are let in at one of its steps."""
     came = late_members(members)
@@ -265,14 +284,15 @@ def test_an_update_in_the_products_store_has_the_bits_of_one_behind_it(dtype, sl
 
 
 @pytest.mark.parametrize("rule", ["momentum-decay", "adamw"])
-def test_cutting_the_steps_anywhere_changes_no_bit(dtype, slots, rule):
-    whole = Run((9, 14, 4), dtype, rule, rows=65, batch=8, clip=1.0)
+@pytest.mark.parametrize("sizes", [(9, 14, 4), (520, 14, 4)], ids=str)
+def test_cutting_the_steps_anywhere_changes_no_bit(dtype, slots, rule, sizes):
+    whole = Run(sizes, dtype, rule, rows=65, batch=8, clip=1.0)
     whole.train(cpu)
     random = np.random.default_rng(0)
-    for n in (1, 3):
+    for n in (1, 2, 3):
         slots(n)
         for _ in range(6):
-            run = Run((9, 14, 4), dtype, rule, rows=65, batch=8, clip=1.0)
+            run = Run(sizes, dtype, rule, rows=65, batch=8, clip=1.0)
             edges = [0, *np.sort(random.integers(0, run.steps + 1, 3)).tolist(), run.steps]
             for first, last in itertools.pairwise(edges):
                 assert run.train(cpu, first, last) == last
@@ -281,14 +301,15 @@ def test_cutting_the_steps_anywhere_changes_no_bit(dtype, slots, rule):
 
 
 @pytest.mark.parametrize("backend", kernels.BACKENDS)
-def test_a_call_ends_after_the_seconds_it_was_given(backend, dtype, slots):
+@pytest.mark.parametrize("sizes", [(64, 60, 4), (520, 20, 4)], ids=str)
+def test_a_call_ends_after_the_seconds_it_was_given(backend, dtype, slots, sizes):
     """After at least one step, at a step; going on from there gives the bits of one call."""
     backend = kernels.load(backend)
-    whole = Run((64, 60, 4), dtype, "adam", rows=650, batch=8)
+    whole = Run(sizes, dtype, "adam", rows=650, batch=8)
     assert whole.train(backend) == whole.steps
-    for n in (1, 3):
+    for n in (1, 2, 3):
         slots(n)
-        run = Run((64, 60, 4), dtype, "adam", rows=650, batch=8)
+        run = Run(sizes, dtype, "adam", rows=650, batch=8)
         assert run.train(backend, 0, 3, seconds=0.0) == 1
         assert run.train(backend, 1, 1, seconds=0.0) == 1
         first, calls = 1, 0

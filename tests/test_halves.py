@@ -94,7 +94,7 @@ def test_gradients_are_the_references(layers, dtype, kind, monkeypatch):
     wide = Network([*LAYERS[layers], Dense(classes)], inputs, dtype="float64", seed=1)
     wide.params[:], wide.buffers[:] = network.params, network.buffers
     y = random.integers(0, classes, 300)
-    for rows in (15, 16, 61, 257):
+    for rows in (7, 8, 61, 257):
         order, found = random.permutation(300)[:rows], []
         for net, backend, slots in ((wide, reference, 1), *((network, cpu, n) for n in (1, 2, 3, 5))):
             monkeypatch.setattr(verbs, "_slots", lambda *_, n=slots: n)

@@ -22,6 +22,16 @@ def _adapt(shares, phase, slots, n, unit, seconds, waited, every):
     s.adapt(shares, phase, slots, n, unit, seconds, waited, every)
 
 
+@njit(nogil=True)
+def _settled(slots, shares):
+    return s.settled(slots, shares)
+
+
+@njit(nogil=True)
+def _settle(shares, slots):
+    s.settle(shares, slots)
+
+
 def parts(n, phase, slots, shares, unit):
     return [_share(n, phase, slot, slots, shares, unit) for slot in range(slots)]
 
@@ -76,6 +86,27 @@ def test_what_is_divided_in_large_units_comes_to_rest(faster):
         found.append(rows.tolist())
     best = min(([rows, 64 - rows] for rows in range(0, 65, 16)), key=lambda pair: max(pair[0] / faster, pair[1]))
     assert found[10:] == [best] * 10
+
+
+def test_two_slots_keep_to_their_halves_unless_one_is_far_slower():
+    kept = s.make()
+    assert _settled(2, kept) and _settled(2, kept[:0]) and not _settled(1, kept) and not _settled(3, kept)
+    _begin(kept, 2)
+    cut = 2 + s.PARAMS_PHASE * (s.MOST + 1)
+    found = []
+    for share in (0.5, 0.7, 0.3, 0.8, 0.4, 0.6, 0.52, 0.6, 0.2, 0.5):
+        kept[cut] = share * s.WHOLE
+        _settle(kept, 2)
+        found.append((_settled(2, kept), float(kept[cut] / s.WHOLE)))
+        assert not _settled(3, kept)
+    half, apart = [(True, 0.5), (True, 0.7), (True, 0.3)], [(False, 0.5), (False, 0.4), (False, 0.6)]
+    assert [(there, round(share, 6)) for there, share in found] == [
+        *half, *apart, (True, 0.52), (True, 0.6), (False, 0.5), (True, 0.5)
+    ]  # fmt: skip
+    kept[-1] = 1
+    _begin(kept, 3)
+    _begin(kept, 2)
+    assert _settled(2, kept)
 
 
 def test_equal_threads_keep_equal_shares():

@@ -5,12 +5,17 @@ reads all of these weights, half of which the other one has just changed: they t
 and so do a gathered batch's columns for the gradient. Where a thread sums the half of the inputs whose weights it
 updates, for all rows, only the sums travel, a number a row and unit.
 
-On two threads (Zen 3, a busy host; medians of 21 to 71 interleaved pairs, of the time before) an epoch of MNIST takes
-0.94 with 784-64-64-10 at batch 64; with 784-128-128-10 1.0 at 128, 0.94 at 256, 0.95 to 1.0 at 128 where nothing is
-left out. One thread pays for two sums in place of one: 1.0 to 1.03.
+Two threads that are about equally fast keep to a half each: who has updated its weights goes on with that half of the
+next batch, whoever else is at work on this one, so a step has two barriers as without halves. The other layers' weights
+are shared so that neither waits for long. Two threads that are too unequal for that (shares.py), and more than two, go
+forward in a phase of its own, behind a third barrier.
 
-The halves are there for one thread or many, with zeros left out or not, so the bits are the same. One's sums are kept
-where the layer's outputs will be, the other's where its weights' gradient will be: nobody else sees them.
+On two threads (Zen 5; medians of 21 interleaved turns, of the time without halves) an epoch of MNIST takes 0.85 with
+784-64-64-10 at batch 8, 0.93 at 16, 0.97 at 64; with 784-128-128-10 0.85 to 0.98 at 128, 0.92 at 256, 0.98 at 128 where
+nothing is left out. One thread pays for two sums in place of one: 1.02 to 1.04, at batch 8 1.07.
+
+The halves are there for one thread or many, with zeros left out or not, so the bits are the same. Their sums are kept
+where their weights' gradients will be: nobody else sees them.
 """
 
 from typing import Any
@@ -22,12 +27,12 @@ from ..plan import ACTIVATION, BIAS, DENSE, INPUTS, KIND, OUT, OUT_STRIDE, RELU,
 from . import simd
 from .blocks import constant, loop, switch
 from .jit import inner
-from .shares import HALVES_PHASE, share
+from .shares import HALVES_PHASE, settled, share
 from .simd import ADD_BIAS, ADD_BIAS_RELU, lanes, pointer_to
 
 # Of fewer inputs the weights are soon fetched. Of more rows the sums weigh as much as they do: 0.95 to 1.05 of the time
-# at 512 and 1,024. Of fewer, what is done for each half counts: at 8, 0.9 to 1.0 on two threads, 1.04 to 1.1 on one.
-LEAST_INPUTS, LEAST_ROWS, MOST_ROWS = 512, 16, 256
+# at 512 and 1,024. Of fewer, what is done for each half counts: at 4, 0.99 on two threads, 1.07 on one.
+LEAST_INPUTS, LEAST_ROWS, MOST_ROWS = 512, 8, 256
 _ACROSS = 8  # vectors of a row that are added without a loop
 
 
@@ -56,28 +61,27 @@ def half_share(number, rows, slot, slots, shares):
     """
     if slots == 1:
         return 0, rows
+    if settled(slots, shares):
+        return (0, rows) if number == slot else (0, 0)
     first, last = share(2 * slots, HALVES_PHASE, slot, slots, shares, 1)
     first, last = min(max(first - number * slots, 0), slots), min(max(last - number * slots, 0), slots)
     return rows * first // slots, rows * last // slots
 
 
 @inner
-def half_sums(plan, work, number):
-    """Where a half's sums are kept: an array, the place of its first row, and how far apart rows are."""
-    width = plan[0, WEIGHT_STRIDE]
-    if number == 0:
-        return work.outputs, plan[0, OUT] * work.losses.shape[0], plan[0, OUT_STRIDE]
+def half_sums(plan, number):
+    """Where in work.grad a half's sums are kept, a row behind the other."""
     # With at least as many inputs there as rows, and written by who makes their gradient.
-    return work.grad, plan[0, WEIGHT] + half(plan[0, INPUTS], 1)[0] * width, width
+    return plan[0, WEIGHT] + half(plan[0, INPUTS], number)[0] * plan[0, WEIGHT_STRIDE]
 
 
 @intrinsic
-def _add(typingctx, rows, vectors, first, first_row, second, second_row, bias, epilogue):
-    """first[rows, vectors] = epilogue(first + second + bias), up to _ACROSS vectors; ADD_BIAS or ADD_BIAS_RELU."""
+def _add(typingctx, rows, vectors, first, second, row, bias, out, out_row, epilogue):
+    """out[rows, vectors] = epilogue(first + second + bias), up to _ACROSS vectors; ADD_BIAS or ADD_BIAS_RELU."""
     dtype, size = first.dtype, types.intp
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        rows, vectors, first, first_row, second, second_row, bias, epilogue = args
+        rows, vectors, first, second, stride, bias, out, out_stride, epilogue = args
         vector = simd._vector(dtype)
         floor = simd._floor(builder, vector, epilogue)
 
@@ -87,30 +91,30 @@ def _add(typingctx, rows, vectors, first, first_row, second, second_row, bias, e
 
             def row(tops: list[Any]) -> list[Any]:
                 for place, more in zip(places, biases, strict=True):
-                    one, other = (simd._load(builder, vector, top, place) for top in tops)
+                    one, other = (simd._load(builder, vector, top, place) for top in tops[:2])
                     value = builder.fadd(builder.fadd(one, other), more)
-                    simd._store(builder, simd._at_least(builder, value, floor), tops[0], place)
-                return [builder.gep(top, [row]) for top, row in zip(tops, (first_row, second_row), strict=True)]
+                    simd._store(builder, simd._at_least(builder, value, floor), tops[2], place)
+                return [builder.gep(top, [row]) for top, row in zip(tops, (stride, stride, out_stride), strict=True)]
 
-            loop(builder, rows, [first, second], row)
+            loop(builder, rows, [first, second, out], row)
 
         switch(builder, constant(1), vectors, [(1, count) for count in range(1, _ACROSS + 1)], emit)
         return context.get_dummy_value()
 
     pointer = types.CPointer(dtype)
-    return types.void(size, size, pointer, size, pointer, size, pointer, size), codegen
+    return types.void(size, size, pointer, pointer, size, pointer, pointer, size, size), codegen
 
 
 @inner
 def add_halves(plan, params, work, start, stop):
     """The first layer's outputs of rows start … stop - 1, but for an activation that is not ReLU."""
-    first, first_at, first_row = half_sums(plan, work, 0)
-    second, second_at, second_row = half_sums(plan, work, 1)
-    first_at, second_at = first_at + start * first_row, second_at + start * second_row
-    width, vector = plan[0, WEIGHT_STRIDE], lanes(params)
+    width, stride, vector = plan[0, WEIGHT_STRIDE], plan[0, OUT_STRIDE], lanes(params)
+    first, second = half_sums(plan, 0) + start * width, half_sums(plan, 1) + start * width
+    out = plan[0, OUT] * work.losses.shape[0] + start * stride
     epilogue = ADD_BIAS_RELU if plan[0, ACTIVATION] == RELU else ADD_BIAS
     for j in range(0, width, _ACROSS * vector):
         _add(
-            stop - start, min((width - j) // vector, _ACROSS), pointer_to(first, first_at + j), first_row,
-            pointer_to(second, second_at + j), second_row, pointer_to(params, plan[0, BIAS] + j), epilogue,
+            stop - start, min((width - j) // vector, _ACROSS), pointer_to(work.grad, first + j),
+            pointer_to(work.grad, second + j), width, pointer_to(params, plan[0, BIAS] + j),
+            pointer_to(work.outputs, out + j), stride, epilogue,
         )  # fmt: skip

@@ -31,10 +31,10 @@ from .network import (
     rows_unit,
 )
 from .norm import copy, step_key
-from .shares import HALVES_PHASE, MOST, NO_PHASE, OFTEN, PARAMS_PHASE, ROWS_PHASE, WHOLE, adapt, begin
+from .shares import HALVES_PHASE, MOST, NO_PHASE, OFTEN, PARAMS_PHASE, ROWS_PHASE, WHOLE, adapt, begin, settle, settled
 from .simd import pointer_to
 from .sparse import scaled_bytes
-from .team import DUE, GROWN, LINE, REACHED, STEPS, STOP, WAITED, admit, claim, follow, grown, join, leave, meet
+from .team import AHEAD, DUE, GROWN, LINE, REACHED, STEPS, STOP, WAITED, admit, claim, follow, grown, join, leave, meet
 
 
 @inner
@@ -91,11 +91,10 @@ def _up_and_down(rows_phase, call, slots, team, rank, size, met, norms, at, rows
 
 
 @inner
-def _in_halves(rows_phase, call, slots, team, rank, size, met, at, rows, divisor):
-    """A member's share of a divided first layer's sums; returns what `meet` does."""
+def _in_halves(rows_phase, call, slots, rank, size, at, rows, divisor):
+    """A member's share of a divided first layer's sums."""
     for slot in range(rank, slots, size):
         rows_phase(call, DELTAS, HALVES, 0, slot, slots, at, rows, divisor, 0)
-    return meet(team, rank, size, met, HALVES_PHASE)
 
 
 @inner
@@ -109,10 +108,12 @@ def _divide_anew(plan, work, team, slots, measures, rows, halves_time, rows_time
     """Move the shares of all phases, if they are measured, by what each member has waited; begin to count anew."""
     if measures:
         unit = rows_unit(plan, work)
-        if divided(plan, rows):
+        if divided(plan, rows) and not settled(slots, work.shares):
             adapt(work.shares, HALVES_PHASE, slots, 2 * slots, ONE, halves_time, team[WAITED + HALVES_PHASE :], LINE)
         adapt(work.shares, ROWS_PHASE, slots, rows, unit, rows_time, team[WAITED + ROWS_PHASE :], LINE)
         adapt(work.shares, PARAMS_PHASE, slots, WHOLE, ONE, params_time, team[WAITED + PARAMS_PHASE :], LINE)
+        if divided(plan, rows):
+            settle(work.shares, slots)
     for member in range(slots):
         for phase in range(NO_PHASE):
             team[WAITED + LINE * member + phase] = 0
@@ -147,11 +148,12 @@ def train(
     limit, until, reached = settings[CLIP_NORM], clock() + seconds, first
     measures, more = _measures(work, slots, rank, size), size
     halves_time, rows_time, params_time, ended = 0.0, 0.0, 0.0, clock()
+    ahead = False  # whether a divided first layer's sums of the next batch are there
     if rank == 0:
         scaled_bytes(source.factor, work.scaled)
         begin(work.shares, slots)
     if late:
-        reached = team[REACHED]
+        reached, ahead = team[REACHED], team[AHEAD] != 0
         step[0] += reached - first
     else:
         met = meet(team, rank, size, met, NO_PHASE)
@@ -161,8 +163,9 @@ def train(
         rate, divisor = learning_rates[reached], _divisor(settings, source, order, at, rows)
         decay, charge = _decay(model, settings, divisor)
         key = step_key(np.int64(settings[SEED]), step[0])
-        if slots > 1 and divided(model.plan, rows):
-            met = _in_halves(rows_phase, call, slots, team, rank, size, met, at, rows, T(divisor))
+        if slots > 1 and divided(model.plan, rows) and not ahead:
+            _in_halves(rows_phase, call, slots, rank, size, at, rows, T(divisor))
+            met = meet(team, rank, size, met, HALVES_PHASE)
             if measures:
                 begun = ended
                 ended = clock()
@@ -183,11 +186,18 @@ def train(
             what = FUSED_UPDATE if limit <= 0 else NORM if number == 0 else UPDATE
             for slot in range(rank, slots, size):
                 params_phase(call, state, what, slot, slots, at, rows, rate, decay, factor)
+            if what != NORM:
+                # Who has changed the first layer's weights of a half goes on with that half of the next batch.
+                at += rows
+                then = min(batch_size, order.shape[0] - at) if reached + 1 < last else 0
+                ahead = divided(model.plan, then) and settled(slots, work.shares)
+                if ahead:
+                    _in_halves(rows_phase, call, slots, rank, size, at, then, T(divisor))
             if rank == 0:
                 # A last, smaller batch, cut into other units than the rest, tells little.
                 spent = halves_time + rows_time + params_time
                 due = measures and spent > OFTEN and rows == min(batch_size, order.shape[0])
-                stop = clock() > until
+                stop = (ended if measures else clock()) > until  # a look at the clock takes 25 ns
                 more = grown(team) if size < members and not stop else size
                 team[STOP], team[DUE], team[GROWN] = np.int64(stop), np.int64(due or more > size), more
             met = meet(team, rank, size, met, PARAMS_PHASE)
@@ -207,7 +217,8 @@ def train(
             if more > size:
                 size = more
                 if rank == 0:
-                    team[REACHED], measures, ended = reached + 1, _measures(work, slots, rank, size), clock()
+                    team[REACHED], team[AHEAD] = reached + 1, np.int64(ahead)
+                    measures, ended = _measures(work, slots, rank, size), clock()
                     admit(team, size, met)
         step[0] += 1
         reached += 1
@@ -237,7 +248,8 @@ def differentiate(
     call = hold("Call", Call(kinds, model, source, order, work, x_stride), like)
     state = hold("OptimizerState", borrow(optimizer), like)
     if slots > 1 and divided(model.plan, rows):
-        met = _in_halves(rows_phase, call, slots, team, rank, size, met, 0, rows, divisor)
+        _in_halves(rows_phase, call, slots, rank, size, 0, rows, divisor)
+        met = meet(team, rank, size, met, HALVES_PHASE)
     _up_and_down(rows_phase, call, slots, team, rank, size, met, norms, 0, rows, divisor, step_key(0, 0))
     for slot in range(rank, slots, size):
         params_phase(call, state, GRADIENT, slot, slots, 0, rows, 0.0, 0.0, divisor)

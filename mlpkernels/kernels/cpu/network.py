@@ -2,9 +2,9 @@
 
 A step is two phases with a barrier between them. `rows_phase` takes a share of the batch's rows from the data to
 the loss and back to every layer's delta; `params_phase` takes a share of every layer's weights, sums their gradient
-over the whole batch and updates them. A wide first layer goes forward in a phase of its own, before these two
-(halves.py). Shares come from the number of slots and their speeds (shares.py); no sum is ever cut by them, so the bits
-are the same for any. The loops that run steps are in loops.py.
+over the whole batch and updates them. A wide first layer of the next batch goes forward at the end of the second,
+or in a phase of its own (halves.py). Shares come from the number of slots and their speeds (shares.py); no sum is
+ever cut by them, so the bits are the same for any. The loops that run steps are in loops.py.
 
 A batch norm is where rows meet: it cuts the rows' phase into stages, first up and then down, and between two of them
 its moments over the whole batch are taken. Kinds of layers are behind function pointers, so that a network
@@ -45,7 +45,7 @@ from .layout import BY_CHUNK, FIELDS, GROUP_SIZE, GROUPS, SUMS, UNIT
 from .loss import row_losses
 from .norm import BACK_MOMENTS, BACKWARD, ENTER, INFER, MOMENTS, TRAIN, update_statistics
 from .optim import rests, scale, sum_of_squares, update
-from .shares import PARAMS_PHASE, ROWS_PHASE, share
+from .shares import PARAMS_PHASE, ROWS_PHASE, settled, share
 from .simd import ADD_BIAS, ADD_BIAS_RELU, DESCEND, RELU_SLOPE, STORE, pointer_to
 from .sparse import DESCENT, FORWARD, HALF
 from .sparse import GRADIENT as ADDED
@@ -117,11 +117,10 @@ def _dense_forward(kinds, layer, plan, params, work, x_stride, start, stop):
 def _half_forward(kinds, plan, params, work, x_stride, start, stop, first, last, number):
     """Those rows' sums over inputs first … last - 1, a half of them, from the gathered ones."""
     width = plan[0, WEIGHT_STRIDE]
-    target, at, stride = half_sums(plan, work, number)
-    sums = pointer_to(target, at + start * stride)
+    sums = pointer_to(work.grad, half_sums(plan, number) + start * width)
     kinds.gemm(
         pointer_to(work.x, start * x_stride + first), x_stride, 1,
-        pointer_to(params, plan[0, WEIGHT] + first * width), width, 1, sums, stride, stop - start, width,
+        pointer_to(params, plan[0, WEIGHT] + first * width), width, 1, sums, width, stop - start, width,
         last - first, True, STORE, sums, 0,
     )  # fmt: skip
 
@@ -344,8 +343,9 @@ def params_phase(call, state, what, slot, slots, at, rows, learning_rate, decay,
     in_store = what == FUSED_UPDATE and settings[RULE] == SGD and settings[MOMENTUM] == 0 and rows <= DEPTH
     in_store = in_store and decay == 0
     sparse_first, rest = skips(source, plan), rests(settings, optimizer.step[0] + 1)
-    # All slots have read the weights that one writes; of a divided layer's two have mostly each their own.
+    # All slots have read the weights that one writes; of a divided layer's two slots have each its own, or most of it.
     claims = what == FUSED_UPDATE and slots > (2 if divided(plan, rows) else 1)
+    own_halves = divided(plan, rows) and settled(slots, work.shares)
     norm_at = 0
     for layer in range(plan.shape[0]):
         inputs, width, weight = plan[layer, INPUTS], plan[layer, WEIGHT_STRIDE], plan[layer, WEIGHT]
@@ -361,8 +361,10 @@ def params_phase(call, state, what, slot, slots, at, rows, learning_rate, decay,
             x, x_at = work.outputs, plan[layer - 1, OUT] * batch
         skipping = sparse_first and layer == 0
         delta = pointer_to(work.deltas, delta_at)
-        has_biases = slots == 1 or layer % slots == slots - 1 - slot
-        if slots > 1 and inputs * width <= SMALL:
+        has_biases = slots == 1 or (slot == 0 if own_halves else layer % slots == slots - 1 - slot)
+        if layer == 0 and own_halves:
+            first, last = half(inputs, slot)
+        elif slots > 1 and inputs * width <= SMALL:
             first, last = ZERO, inputs if has_biases else ZERO
         else:
             first, last = share(inputs, PARAMS_PHASE, slot, slots, work.shares, GROUP if skipping else 2)

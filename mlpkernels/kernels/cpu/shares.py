@@ -15,14 +15,16 @@ ROWS_PHASE, PARAMS_PHASE, HALVES_PHASE, NO_PHASE = range(4)
 OFTEN = 2e-4  # seconds from one look at the shares to the next
 _EASE = 0.5  # how far a share moves at once to what was measured
 _LEAST = 0.25  # of an equal share, so that a slot's speed is always known
+_NEAR, _FAR = WHOLE // 32, WHOLE // 4  # from the middle: where two slots begin and end to keep to a half each
+_APART = 1 + NO_PHASE * (MOST + 1)  # the place of what says that they do not
 
 
 def make() -> np.ndarray:
     """What a workspace keeps from call to call: the count of slots, and for each phase where their shares begin.
 
-    0 slots, as at first: all shares are equal.
+    0 slots, as at first: all shares are equal. Last, whether two slots are too unequal to keep to a half each.
     """
-    return np.zeros(1 + NO_PHASE * (MOST + 1), np.int64)
+    return np.zeros(_APART + 1, np.int64)
 
 
 @inner
@@ -57,6 +59,25 @@ def begin(shares, slots):
         for phase in range(NO_PHASE):
             for slot in range(slots + 1):
                 shares[1 + phase * (MOST + 1) + slot] = slot * WHOLE // slots
+        shares[_APART] = 0
+
+
+@inner
+def settled(slots, shares):
+    """Whether two slots keep to a half each of what is divided in halves; what else there is is shared as ever."""
+    return slots == 2 and (shares.shape[0] == 0 or shares[0] != 2 or shares[_APART] == 0)
+
+
+@inner
+def settle(shares, slots):
+    """Have two slots keep to a half each while that, with the shares of all else, makes neither wait for long."""
+    if slots == 2:
+        cut = 1 + PARAMS_PHASE * (MOST + 1) + 1
+        off = abs(shares[cut] - WHOLE // 2)
+        if shares[_APART] == 0 and off > _FAR:
+            shares[_APART], shares[cut] = 1, WHOLE // 2
+        elif shares[_APART] != 0 and off < _NEAR:
+            shares[_APART] = 0
 
 
 @inner

@@ -199,8 +199,7 @@ def first_layer(what, source, order, at, rows, start, stop, model, work, grad_at
         epilogue = ADD_BIAS_RELU if plan[0, ACTIVATION] == RELU else ADD_BIAS
         if what == HALF:
             first, last = half(last, grad_at)
-            sums, out, stride = half_sums(plan, work, grad_at)
-            epilogue = STORE
+            sums, out, stride, epilogue = work.grad, half_sums(plan, grad_at), width, STORE
         forward(
             source.bytes, source.offset, order, at, rows, start, stop, first, last, work.scaled, params,
             plan[0, WEIGHT] + first * width, width, width, sums, out, stride, epilogue, params, plan[0, BIAS],

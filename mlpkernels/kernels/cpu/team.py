@@ -26,6 +26,7 @@ from .simd import pointer_to
 
 LINE = 8  # int64 numbers of a cache line: what different threads write lies on lines of its own
 JOINED, SIZE, ASKED, CORE, LET_IN, ENDED, MET, STOP, REACHED, DUE, GROWN, STEPS = (LINE * i for i in range(12))
+AHEAD = REACHED + 1
 WAITED = STEPS + 1  # of each member: the nanoseconds that it has waited behind each phase
 _CLOSED = 1 << 32  # added to JOINED when nobody can join any more
 _PATIENCE = 30_000  # looks at a count, 10 to 50 ns each, for the others to come: a sleeping thread wakes in 0.1 ms
