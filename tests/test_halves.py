@@ -31,7 +31,7 @@ def kept(slots, *cuts):
     if cuts:
         first = 1 + shares.HALVES_PHASE * (shares.MOST + 1)
         made[first : first + slots + 1] = [int(cut * shares.WHOLE) for cut in (0, *cuts, 1)]
-        made[0] = slots
+        made[0], made[-1] = slots, 1  # two do not keep to a half each
     return made
 
 
@@ -40,6 +40,7 @@ def test_two_halves_are_all_inputs():
         (start, cut), (again, end) = _half(inputs, 0), _half(inputs, 1)
         assert start == 0 and cut == again and end == inputs and (inputs - cut) % 64 == 0
         assert abs(2 * cut - inputs) <= 64
+        assert min(cut, end - cut) >= halves.MOST_ROWS  # half_sums keeps a row's sums where an input's gradient will be
 
 
 @pytest.mark.parametrize("rows", [0, 1, 2, 5, 63, 64, 256])
@@ -85,16 +86,17 @@ LAYERS = {
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("layers", LAYERS)
 @pytest.mark.parametrize("kind", ["rows", "bytes", "zeros"])
-def test_gradients_are_the_references(layers, dtype, kind, monkeypatch):
+@pytest.mark.parametrize(("inputs", "counts"), [(700, (7, 8, 61, 257)), (halves.LEAST_INPUTS, (halves.MOST_ROWS,))])
+def test_gradients_are_the_references(layers, dtype, kind, inputs, counts, monkeypatch):
     """The same bits for any number of slots; fewer and more rows than are divided, too."""
-    random, inputs, classes = np.random.default_rng(0), 700, 4
+    random, classes = np.random.default_rng(0), 4
     x = random.integers(0, 256, (300, inputs)) * (random.random((300, inputs)) < (0.2 if kind == "zeros" else 1))
     x = (x - 128.0) / 64 if kind == "rows" else x.astype(np.uint8)
     network = Network([*LAYERS[layers], Dense(classes)], inputs, dtype=dtype, seed=1)
     wide = Network([*LAYERS[layers], Dense(classes)], inputs, dtype="float64", seed=1)
     wide.params[:], wide.buffers[:] = network.params, network.buffers
     y = random.integers(0, classes, 300)
-    for rows in (7, 8, 61, 257):
+    for rows in counts:
         order, found = random.permutation(300)[:rows], []
         for net, backend, slots in ((wide, reference, 1), *((network, cpu, n) for n in (1, 2, 3, 5))):
             monkeypatch.setattr(verbs, "_slots", lambda *_, n=slots: n)

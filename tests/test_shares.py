@@ -28,8 +28,8 @@ def _settled(slots, shares):
 
 
 @njit(nogil=True)
-def _settle(shares, slots):
-    s.settle(shares, slots)
+def _settle(shares, slots, seconds, waited, every):
+    s.settle(shares, slots, seconds, waited, every)
 
 
 def parts(n, phase, slots, shares, unit):
@@ -89,24 +89,43 @@ def test_what_is_divided_in_large_units_comes_to_rest(faster):
 
 
 def test_two_slots_keep_to_their_halves_unless_one_is_far_slower():
-    kept = s.make()
+    """Twice in a row, whichever; a share within bounds is left as it is. They try again after a while."""
+    kept, cut = s.make(), 2 + s.PARAMS_PHASE * (s.MOST + 1)
     assert _settled(2, kept) and _settled(2, kept[:0]) and not _settled(1, kept) and not _settled(3, kept)
     _begin(kept, 2)
-    cut = 2 + s.PARAMS_PHASE * (s.MOST + 1)
-    found = []
-    for share in (0.5, 0.7, 0.3, 0.8, 0.4, 0.6, 0.52, 0.6, 0.2, 0.5):
-        kept[cut] = share * s.WHOLE
-        _settle(kept, 2)
-        found.append((_settled(2, kept), float(kept[cut] / s.WHOLE)))
-        assert not _settled(3, kept)
-    half, apart = [(True, 0.5), (True, 0.7), (True, 0.3)], [(False, 0.5), (False, 0.4), (False, 0.6)]
-    assert [(there, round(share, 6)) for there, share in found] == [
-        *half, *apart, (True, 0.52), (True, 0.6), (False, 0.5), (True, 0.5)
-    ]  # fmt: skip
-    kept[-1] = 1
+    for waits, slower in (((0, 0.1), None), ((0, 0.3), None), ((0.05, 0), None), ((0.3, 0), None), ((0.4, 0.1), 0.4)):
+        kept[cut] = 0.6 * s.WHOLE
+        _settle(kept, 2, 1e-3, np.array([0, *waits])[1:] * 1e6, 1)
+        assert _settled(2, kept) == (slower is None) and not _settled(3, kept)
+        speeds = 1 - np.array(waits[::-1])
+        assert kept[cut] / s.WHOLE == pytest.approx(0.6 if slower is None else speeds[0] / speeds.sum())
+    looks = 0
+    while not _settled(2, kept):
+        _settle(kept, 2, 1e-3, np.array([0.0, 5e5]), 1)
+        looks += 1
+    assert looks == s._PATIENCE
+    kept[cut] = 0.9 * s.WHOLE
+    _settle(kept, 2, 1e-3, np.zeros(2), 1)
+    assert kept[cut] == 0.75 * s.WHOLE
+    kept[-1] = 5
     _begin(kept, 3)
     _begin(kept, 2)
     assert _settled(2, kept)
+
+
+@pytest.mark.parametrize("faster", [1.0, 1.1, 1.4, 3.0])
+def test_two_slots_come_to_rest(faster):
+    """Settled where they are about equal; else most of the time each with its share of everything."""
+    kept, apart = s.make(), 0
+    _begin(kept, 2)
+    for _ in range(400):
+        share = 0.5 if _settled(2, kept) else sizes(kept, s.PARAMS_PHASE, 2)[0] / s.WHOLE
+        took = np.array([share / faster, 1 - share])
+        waited = 1e9 * (took.max() - took)
+        _adapt(kept, s.PARAMS_PHASE, 2, s.WHOLE, 1, took.max(), waited.astype(np.int64), 1)
+        _settle(kept, 2, took.max(), waited, 1)
+        apart += not _settled(2, kept)
+    assert apart == 0 if faster < s._UNEQUAL else apart > 350
 
 
 def test_equal_threads_keep_equal_shares():

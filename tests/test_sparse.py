@@ -234,9 +234,9 @@ def test_the_op_refuses_by_name():
         inside(pixels.astype(np.int8), 1.0, 0.0, w, b, RELU, out)
 
 
-@pytest.mark.parametrize("inputs", [330, 590])  # the first layer whole, and in halves
+@pytest.mark.parametrize(("inputs", "apart"), [(330, 0), (590, 0), (590, 1)])  # the first layer whole, and in halves
 @pytest.mark.parametrize("rule", ["sgd", "adam"])
-def test_shares_of_any_size_have_the_same_bits(rule, inputs, dtype, slots, monkeypatch):
+def test_shares_of_any_size_have_the_same_bits(rule, inputs, apart, dtype, slots, monkeypatch):
     """Cuts at any group of inputs, as where one thread is slower than the other."""
     results = set()
     for cut in (None, 1 / 3, 0.51, 0.97):
@@ -246,7 +246,7 @@ def test_shares_of_any_size_have_the_same_bits(rule, inputs, dtype, slots, monke
             for phase in range(shares.NO_PHASE):
                 first = 1 + phase * (shares.MOST + 1)
                 run.work.shares[first : first + 3] = 0, int(cut * shares.WHOLE), shares.WHOLE
-            run.work.shares[0] = 2
+            run.work.shares[0], run.work.shares[-1] = 2, apart
         run.train(cpu, threads=1 if cut is None else 2)
         results.add(run.state())
     assert len(results) == 1

@@ -6,9 +6,9 @@ and so do a gathered batch's columns for the gradient. Where a thread sums the h
 updates, for all rows, only the sums travel, a number a row and unit.
 
 Two threads that are about equally fast keep to a half each: who has updated its weights goes on with that half of the
-next batch, whoever else is at work on this one, so a step has two barriers as without halves. The other layers' weights
-are shared so that neither waits for long. Two threads that are too unequal for that (shares.py), and more than two, go
-forward in a phase of its own, behind a third barrier.
+next batch, whoever else is at work on this one: a step has two barriers, as without halves. Other layers' weights,
+where they are not too few, are shared by what each thread waits. Two threads that are too unequal for that (shares.py),
+and more than two, go forward in a phase of its own, with a third barrier behind it.
 
 On two threads (Zen 5; medians of 21 interleaved turns, of the time without halves) an epoch of MNIST takes 0.85 with
 784-64-64-10 at batch 8, 0.93 at 16, 0.97 at 64; with 784-128-128-10 0.85 to 0.98 at 128, 0.92 at 256, 0.98 at 128 where
@@ -55,9 +55,9 @@ def half(inputs, number):
 
 @inner
 def half_share(number, rows, slot, slots, shares):
-    """The rows start … stop - 1 whose sums over a half a slot takes: two slots take a half each.
+    """The rows start … stop - 1 whose sums over a half a slot takes: two slots that are settled take a half each.
 
-    Shares move by whole parts of the rows, as many as there are slots: for a few rows one would fetch all weights.
+    Others take whole parts of the rows, as many as there are slots: for a few rows one would fetch all weights.
     """
     if slots == 1:
         return 0, rows
@@ -71,7 +71,8 @@ def half_share(number, rows, slot, slots, shares):
 @inner
 def half_sums(plan, number):
     """Where in work.grad a half's sums are kept, a row behind the other."""
-    # With at least as many inputs there as rows, and written by who makes their gradient.
+    # A half has at least as many inputs as a batch has rows. Two settled slots each write and read here alone, but for
+    # the rows' phase.
     return plan[0, WEIGHT] + half(plan[0, INPUTS], number)[0] * plan[0, WEIGHT_STRIDE]
 
 

@@ -105,7 +105,7 @@ def _measures(work, slots, rank, size):
 
 @inner
 def _divide_anew(plan, work, team, slots, measures, rows, halves_time, rows_time, params_time):
-    """Move the shares of all phases, if they are measured, by what each member has waited; begin to count anew."""
+    """Move the shares of the phases that are measured by what each member has waited; begin to count anew."""
     if measures:
         unit = rows_unit(plan, work)
         if divided(plan, rows) and not settled(slots, work.shares):
@@ -113,7 +113,7 @@ def _divide_anew(plan, work, team, slots, measures, rows, halves_time, rows_time
         adapt(work.shares, ROWS_PHASE, slots, rows, unit, rows_time, team[WAITED + ROWS_PHASE :], LINE)
         adapt(work.shares, PARAMS_PHASE, slots, WHOLE, ONE, params_time, team[WAITED + PARAMS_PHASE :], LINE)
         if divided(plan, rows):
-            settle(work.shares, slots)
+            settle(work.shares, slots, params_time, team[WAITED + PARAMS_PHASE :], LINE)
     for member in range(slots):
         for phase in range(NO_PHASE):
             team[WAITED + LINE * member + phase] = 0
@@ -190,7 +190,7 @@ def train(
                 # Who has changed the first layer's weights of a half goes on with that half of the next batch.
                 at += rows
                 then = min(batch_size, order.shape[0] - at) if reached + 1 < last else 0
-                ahead = divided(model.plan, then) and settled(slots, work.shares)
+                ahead = divided(model.plan, rows) and divided(model.plan, then) and settled(slots, work.shares)
                 if ahead:
                     _in_halves(rows_phase, call, slots, rank, size, at, then, T(divisor))
             if rank == 0:

@@ -346,7 +346,7 @@ def params_phase(call, state, what, slot, slots, at, rows, learning_rate, decay,
     # All slots have read the weights that one writes; of a divided layer's two slots have each its own, or most of it.
     claims = what == FUSED_UPDATE and slots > (2 if divided(plan, rows) else 1)
     own_halves = divided(plan, rows) and settled(slots, work.shares)
-    norm_at = 0
+    norm_at, whole = 0, 0  # whole: the layers so far of which one slot takes all
     for layer in range(plan.shape[0]):
         inputs, width, weight = plan[layer, INPUTS], plan[layer, WEIGHT_STRIDE], plan[layer, WEIGHT]
         if width == 0:
@@ -361,10 +361,12 @@ def params_phase(call, state, what, slot, slots, at, rows, learning_rate, decay,
             x, x_at = work.outputs, plan[layer - 1, OUT] * batch
         skipping = sparse_first and layer == 0
         delta = pointer_to(work.deltas, delta_at)
-        has_biases = slots == 1 or (slot == 0 if own_halves else layer % slots == slots - 1 - slot)
+        small = slots > 1 and inputs * width <= SMALL
+        has_biases = slots == 1 or slot == (whole if small else layer) % slots
         if layer == 0 and own_halves:
             first, last = half(inputs, slot)
-        elif slots > 1 and inputs * width <= SMALL:
+        elif small:
+            whole += 1
             first, last = ZERO, inputs if has_biases else ZERO
         else:
             first, last = share(inputs, PARAMS_PHASE, slot, slots, work.shares, GROUP if skipping else 2)

@@ -15,14 +15,17 @@ ROWS_PHASE, PARAMS_PHASE, HALVES_PHASE, NO_PHASE = range(4)
 OFTEN = 2e-4  # seconds from one look at the shares to the next
 _EASE = 0.5  # how far a share moves at once to what was measured
 _LEAST = 0.25  # of an equal share, so that a slot's speed is always known
-_NEAR, _FAR = WHOLE // 32, WHOLE // 4  # from the middle: where two slots begin and end to keep to a half each
-_APART = 1 + NO_PHASE * (MOST + 1)  # the place of what says that they do not
+_UNEQUAL = 1.25  # times as long as another: too long for two slots that keep to a half each
+_PATIENCE = 64  # looks until they try that again
+_APART = 1 + NO_PHASE * (
+    MOST + 1
+)  # where it is kept how many are left, or -1 behind one look at which they were unequal
 
 
 def make() -> np.ndarray:
     """What a workspace keeps from call to call: the count of slots, and for each phase where their shares begin.
 
-    0 slots, as at first: all shares are equal. Last, whether two slots are too unequal to keep to a half each.
+    0 slots, as at first: all shares are equal. Last, whether two slots keep to a half each: `settle`.
     """
     return np.zeros(_APART + 1, np.int64)
 
@@ -63,24 +66,6 @@ def begin(shares, slots):
 
 
 @inner
-def settled(slots, shares):
-    """Whether two slots keep to a half each of what is divided in halves; what else there is is shared as ever."""
-    return slots == 2 and (shares.shape[0] == 0 or shares[0] != 2 or shares[_APART] == 0)
-
-
-@inner
-def settle(shares, slots):
-    """Have two slots keep to a half each while that, with the shares of all else, makes neither wait for long."""
-    if slots == 2:
-        cut = 1 + PARAMS_PHASE * (MOST + 1) + 1
-        off = abs(shares[cut] - WHOLE // 2)
-        if shares[_APART] == 0 and off > _FAR:
-            shares[_APART], shares[cut] = 1, WHOLE // 2
-        elif shares[_APART] != 0 and off < _NEAR:
-            shares[_APART] = 0
-
-
-@inner
 def _busy(seconds, nanoseconds):
     """The nanoseconds, at least one, that a slot was at work in a phase in which it waited for the others so long."""
     return max(1e9 * seconds - nanoseconds, 1e9 * seconds / 16, 1.0)
@@ -106,3 +91,32 @@ def adapt(shares, phase, slots, n, unit, seconds, waited, every):
         before = min(max(cut + _EASE * (wanted - cut), before + least), WHOLE - (slots - 1 - slot) * least)
         shares[first + slot + 1] = np.int64(before)
         start = stop
+
+
+@inner
+def settled(slots, shares):
+    """Whether two slots keep to a half each of what is divided in halves; what else there is is shared as ever."""
+    return slots == 2 and (shares.shape[0] == 0 or shares[0] != 2 or shares[_APART] <= 0)
+
+
+@inner
+def settle(shares, slots, seconds, waited, every):
+    """Behind a look at the last phase, as `adapt` has it: whether two slots keep to a half each until the next.
+
+    Where one of them was at work for far longer than the other, twice in a row and though all else is shared by what
+    each waits, they share everything for a while, by the speeds that they had with a half each.
+    """
+    if slots != 2:
+        return
+    cut = 1 + PARAMS_PHASE * (MOST + 1) + 1
+    if shares[_APART] > 0:
+        shares[_APART] -= 1
+        return
+    one, other = _busy(seconds, waited[0]), _busy(seconds, waited[every])
+    shares[cut] = min(max(shares[cut], WHOLE // 4), WHOLE - WHOLE // 4)
+    if max(one, other) <= _UNEQUAL * min(one, other):
+        shares[_APART] = 0
+    elif shares[_APART] == 0:
+        shares[_APART] = -1
+    else:
+        shares[_APART], shares[cut] = _PATIENCE, np.int64(WHOLE * (other / (one + other)))
