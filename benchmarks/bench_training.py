@@ -25,8 +25,9 @@ def test_epoch(benchmark, machine, workers, case, system, threads):
     benchmark.group = f"{case}, {whole:,} rows"
 
     def place():
-        measured.call("place", order(whole, 1)[:rows])
+        measured.call("place", order(whole, 1)[:rows], order(whole, 2)[:rows])
         pause()
+        measured.call("approach")
 
     benchmark.pedantic(measured.call, ("epoch",), setup=place, rounds=5, warmup_rounds=1)
     benchmark.extra_info.update(

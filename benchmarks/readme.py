@@ -72,9 +72,9 @@ def _training(found: dict[str, Any]) -> str:
     counts = " or ".join(map(str, found["threads"]))
     return _fill(
         "How many times as long as ours an epoch takes: data in memory, every answer compared before it is timed, each "
-        f"system at its better number of threads ({counts}) and setting, behind a quarter of another epoch; medians by "
-        f"the clock of {found['turns']} interleaved turns in one run, in brackets the least and most of the turns. "
-        "GFLOP/s count zeros, too."
+        f"system at its better number of threads ({counts}) and setting, just after a quarter of another epoch that is "
+        f"not timed; medians by the clock of {found['turns']} interleaved turns in one run, in brackets the least and "
+        "most of the turns. GFLOP/s count zeros, too."
     )
 
 

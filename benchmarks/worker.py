@@ -25,9 +25,9 @@ _FORCED = (
 )
 _COUNTS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 _PAUSE = 0.2  # seconds: the threads of a system that has just finished may still spin for more work, OpenBLAS's for 0.1
-# One of so many parts of an epoch is trained, and not timed, just before one that is: in training epochs follow one
-# another. After a pause steps take longer for 3 to 5 ms (Zen 5), which made 20 of an epoch of 18.
-_BEFORE = 4
+# A quarter of another epoch is trained just before each that is timed: in training, epochs follow one another. Behind a
+# pause steps take longer for 3 to 5 ms (Zen 5), and an epoch of 18 ms took 20.
+_BEFORE = 1 / 4
 
 
 def cpus() -> list[int]:
@@ -134,7 +134,7 @@ class Session:
         self.predictor: Any = None
         self.products: dict[Any, Any] = {}
         self.images: Any = None  # (what was asked for, the data)
-        self.placed: Any = None  # the next epoch, and what is trained before it
+        self.placed: Any = None  # the next epoch, and the part of another that is trained before it
         self.before: Any = None
         self.loops: Any = None
 
@@ -181,18 +181,18 @@ class Session:
             order = order[: trainer.case.batch]
         return trainer.run(trainer.place(order)), trainer.parameters()
 
-    def place(self, order: Any) -> None:
-        """Take the rows of the next epoch, and what of it is not timed."""
+    def place(self, order: Any, before: Any) -> None:
+        """Take the rows of the next epoch, what of it is not timed, and those of the one before it."""
         batch = self.trainer.case.batch
-        self.before = self.trainer.place(order[: max(1, len(order) // batch // _BEFORE) * batch])
+        self.before = self.trainer.place(before[: max(1, int(_BEFORE * len(before)) // batch) * batch])
         self.placed = self.trainer.place(order)
 
-    def epoch(self) -> dict[str, float]:
-        """Train on over the rows placed: seconds by the clock and of processor time, and the mean loss.
-
-        Before that, and not timed, over a part of them.
-        """
+    def approach(self) -> None:
+        """Train over a quarter of the epoch before the one that is timed."""
         self.trainer.run(self.before)
+
+    def epoch(self) -> dict[str, float]:
+        """Train on over the rows placed: seconds by the clock and of processor time, and the mean loss."""
         began, busy = time.perf_counter(), time.process_time()
         losses = self.trainer.run(self.placed)
         seconds, processor = time.perf_counter() - began, time.process_time() - busy

@@ -217,7 +217,7 @@ def test_the_bits_are_the_same_while_the_shares_of_two_threads_move(dtype, sizes
 @pytest.mark.parametrize("clip", [0.0, 1.0])
 @pytest.mark.parametrize("apart", [0, 1])
 @pytest.mark.parametrize("cut", [0.3, 0.49, 0.7])
-@pytest.mark.parametrize(("rows", "batch"), [(105, 16), (700, 300)])  # the last of 9, divided; that of 100, it alone
+@pytest.mark.parametrize(("rows", "batch"), [(105, 16), (700, 300)])  # the last, of 100 rows, is the only one divided
 def test_the_bits_are_the_same_wherever_two_threads_begin(dtype, slots, rows, batch, clip, apart, cut):
     """Each with its half of a wide first layer and going on with the next batch, or with a share of everything."""
     results = []
@@ -339,8 +339,8 @@ def test_what_lay_in_the_workspace_means_nothing(dtype, slots, n, inputs):
 
 @pytest.mark.parametrize("backend", kernels.BACKENDS)
 @pytest.mark.parametrize("clip", [0.0, 1.0])
-@np.errstate(invalid="ignore")
 @pytest.mark.parametrize("inputs", [9, 520])
+@np.errstate(invalid="ignore")
 def test_a_step_whose_loss_is_not_finite_changes_nothing(backend, dtype, slots, inputs, clip):
     for n, value in itertools.product((1, 2, 3), (np.nan, np.inf)):
         slots(n)

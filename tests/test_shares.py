@@ -93,17 +93,20 @@ def test_two_slots_keep_to_their_halves_unless_one_is_far_slower():
     kept, cut = s.make(), 2 + s.PARAMS_PHASE * (s.MOST + 1)
     assert _settled(2, kept) and _settled(2, kept[:0]) and not _settled(1, kept) and not _settled(3, kept)
     _begin(kept, 2)
-    for waits, slower in (((0, 0.1), None), ((0, 0.3), None), ((0.05, 0), None), ((0.3, 0), None), ((0.4, 0.1), 0.4)):
-        kept[cut] = 0.6 * s.WHOLE
-        _settle(kept, 2, 1e-3, np.array([0, *waits])[1:] * 1e6, 1)
-        assert _settled(2, kept) == (slower is None) and not _settled(3, kept)
-        speeds = 1 - np.array(waits[::-1])
-        assert kept[cut] / s.WHOLE == pytest.approx(0.6 if slower is None else speeds[0] / speeds.sum())
-    looks = 0
-    while not _settled(2, kept):
+    for waits, wanted in (((0, 0.1), None), ((0.3, 0), None), ((0.05, 0), None), ((0, 0.3), None), ((0.1, 0.4), 0.4)):
+        kept[cut] = 0.55 * s.WHOLE
+        _settle(kept, 2, 1e-3, 1e6 * np.array(waits), 1)
+        assert _settled(2, kept) == (wanted is None) and not _settled(3, kept)
+        assert kept[cut] / s.WHOLE == pytest.approx(wanted or 0.55)
+    for left in range(s._PATIENCE, 0, -1):
+        assert kept[-1] == left and not _settled(2, kept)
         _settle(kept, 2, 1e-3, np.array([0.0, 5e5]), 1)
-        looks += 1
-    assert looks == s._PATIENCE
+    assert _settled(2, kept)
+    for _ in range(2):
+        kept[cut] = 0.55 * s.WHOLE
+        _settle(kept, 2, 1e-3, np.array([4e5, 1e5]), 1)
+    assert not _settled(2, kept) and kept[cut] / s.WHOLE == pytest.approx(0.6)
+    kept[-1] = 0
     kept[cut] = 0.9 * s.WHOLE
     _settle(kept, 2, 1e-3, np.zeros(2), 1)
     assert kept[cut] == 0.75 * s.WHOLE

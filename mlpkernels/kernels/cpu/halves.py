@@ -57,7 +57,8 @@ def half(inputs, number):
 def half_share(number, rows, slot, slots, shares):
     """The rows start … stop - 1 whose sums over a half a slot takes: two slots that are settled take a half each.
 
-    Others take whole parts of the rows, as many as there are slots: for a few rows one would fetch all weights.
+    Others take whole parts of a half's rows, of which there are as many as slots: for a few rows one would fetch all
+    weights.
     """
     if slots == 1:
         return 0, rows
@@ -71,8 +72,7 @@ def half_share(number, rows, slot, slots, shares):
 @inner
 def half_sums(plan, number):
     """Where in work.grad a half's sums are kept, a row behind the other."""
-    # A half has at least as many inputs as a batch has rows. Two settled slots each write and read here alone, but for
-    # the rows' phase.
+    # There is room: a half has at least as many inputs as a batch has rows. Of two settled slots only one writes there.
     return plan[0, WEIGHT] + half(plan[0, INPUTS], number)[0] * plan[0, WEIGHT_STRIDE]
 
 

@@ -197,7 +197,7 @@ def train(
                 # A last, smaller batch, cut into other units than the rest, tells little.
                 spent = halves_time + rows_time + params_time
                 due = measures and spent > OFTEN and rows == min(batch_size, order.shape[0])
-                stop = (ended if measures else clock()) > until  # a look at the clock takes 25 ns
+                stop = (ended if measures else clock()) > until  # one look at the clock less, 20 ns
                 more = grown(team) if size < members and not stop else size
                 team[STOP], team[DUE], team[GROWN] = np.int64(stop), np.int64(due or more > size), more
             met = meet(team, rank, size, met, PARAMS_PHASE)

@@ -2,8 +2,8 @@
 
 A step is two phases with a barrier between them. `rows_phase` takes a share of the batch's rows from the data to
 the loss and back to every layer's delta; `params_phase` takes a share of every layer's weights, sums their gradient
-over the whole batch and updates them. A wide first layer of the next batch goes forward at the end of the second,
-or in a phase of its own (halves.py). Shares come from the number of slots and their speeds (shares.py); no sum is
+over the whole batch and updates them. A wide first layer goes forward in a phase of its own or, for the next batch, at
+the end of the second (halves.py). Shares come from the number of slots and their speeds (shares.py); no sum is
 ever cut by them, so the bits are the same for any. The loops that run steps are in loops.py.
 
 A batch norm is where rows meet: it cuts the rows' phase into stages, first up and then down, and between two of them
@@ -343,7 +343,7 @@ def params_phase(call, state, what, slot, slots, at, rows, learning_rate, decay,
     in_store = what == FUSED_UPDATE and settings[RULE] == SGD and settings[MOMENTUM] == 0 and rows <= DEPTH
     in_store = in_store and decay == 0
     sparse_first, rest = skips(source, plan), rests(settings, optimizer.step[0] + 1)
-    # All slots have read the weights that one writes; of a divided layer's two slots have each its own, or most of it.
+    # All slots have read the weights that one writes; two slots of a divided layer have read other weights.
     claims = what == FUSED_UPDATE and slots > (2 if divided(plan, rows) else 1)
     own_halves = divided(plan, rows) and settled(slots, work.shares)
     norm_at, whole = 0, 0  # whole: the layers so far of which one slot takes all

@@ -17,9 +17,8 @@ _EASE = 0.5  # how far a share moves at once to what was measured
 _LEAST = 0.25  # of an equal share, so that a slot's speed is always known
 _UNEQUAL = 1.25  # times as long as another: too long for two slots that keep to a half each
 _PATIENCE = 64  # looks until they try that again
-_APART = 1 + NO_PHASE * (
-    MOST + 1
-)  # where it is kept how many are left, or -1 behind one look at which they were unequal
+# Where it is kept how many of these looks are left; or -1 behind one at which they were unequal.
+_APART = 1 + NO_PHASE * (MOST + 1)
 
 
 def make() -> np.ndarray:
@@ -101,10 +100,11 @@ def settled(slots, shares):
 
 @inner
 def settle(shares, slots, seconds, waited, every):
-    """Behind a look at the last phase, as `adapt` has it: whether two slots keep to a half each until the next.
+    """Decide whether two slots keep to a half each, from what each waited behind the weights' phase: see `adapt`.
 
-    Where one of them was at work for far longer than the other, twice in a row and though all else is shared by what
-    each waits, they share everything for a while, by the speeds that they had with a half each.
+    They do not for a while where one of them was at work for far longer than the other at two looks in a row: then they
+    share all weights, at first by the speeds that they had with a half each. While they do, `adapt` moves the share of
+    all other weights, which evens out what the halves leave; it is kept between a quarter and three.
     """
     if slots != 2:
         return

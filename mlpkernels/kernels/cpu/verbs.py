@@ -123,7 +123,7 @@ def train_steps(
     _check_targets(model, source)
     steps_there = min(-(-len(order) // batch_size), *map(len, (learning_rates, losses, corrects)))
     _check_room(model, work, min(batch_size, len(order)), last, steps_there)
-    # Three passes in two phases.
+    # Three passes in two phases, or at times, where a first layer is divided, three.
     slots = _slots(threads, 1.5 * facts.flops * min(batch_size, len(order)), last - first)
     crew = _by_team(
         "train", facts.norms, model, source, slots, optimizer, source, order, batch_size, first, last, learning_rates,
